@@ -1,0 +1,1 @@
+"""Everything about the Vision Transformer that is the same in every framework. Importing it imports none of them."""

@@ -1,0 +1,83 @@
+"""FastEstimator 1.7 on today's torch and TensorFlow: the one place that bridges the two.
+
+Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15.
+
+* Its samplers call `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
+* It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
+
+`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs the first.
+"""
+import contextlib
+import importlib.util
+import os
+import sys
+import tempfile
+import warnings
+
+from vit.errors import UserError
+
+
+def require_legacy_keras() -> None:
+    """Ask TensorFlow for Keras 2, or say what to do if it is too late.
+
+    Raises:
+        UserError: TensorFlow was imported with Keras 3 already.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" not in sys.modules:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    elif not sys.modules["tensorflow"].keras.Model.__module__.startswith("tf_keras"):
+        raise UserError("TensorFlow was already imported with Keras 3, and FastEstimator needs Keras 2: set "
+                        "TF_USE_LEGACY_KERAS=1 before the first `import tensorflow` (or import FastEstimator first)")
+
+
+def load_fastestimator():
+    """Import FastEstimator, with what it needs from today's torch and TensorFlow in place.
+
+    Returns:
+        The `fastestimator` module.
+
+    Raises:
+        UserError: FastEstimator is not installed, or TensorFlow was imported with Keras 3 already.
+    """
+    if importlib.util.find_spec("fastestimator") is None:
+        raise UserError("FastEstimator is not installed: run `make .venv`, or pip install -r requirements.txt")
+    require_legacy_keras()
+    with quiet_stderr():
+        import tensorflow  # noqa: F401
+    from torch.utils.data import Sampler
+    if not getattr(Sampler, "_accepts_data_source", False):
+        Sampler.__init__ = _init_without_data_source
+        Sampler._accepts_data_source = True
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+    import fastestimator
+    import fastestimator.estimator
+    # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
+    fastestimator.estimator._verify_dependency_versions = _known_newer_versions
+    return fastestimator
+
+
+def _init_without_data_source(self, data_source=None) -> None:
+    """`Sampler.__init__` as FastEstimator calls it; the argument has had no effect since torch 2.1."""
+
+
+def _known_newer_versions() -> None:
+    """What FastEstimator's version check becomes: this project's tests run on the versions that it installs."""
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Hold back what C++ writes to stderr (TensorFlow's start-up notes heed no log level); shown if the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
