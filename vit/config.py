@@ -1,0 +1,150 @@
+"""The spec of a model: every value that frameworks default differently is a field here, never a framework's default.
+
+Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1 and table 1.
+"""
+import dataclasses
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """One Vision Transformer, exactly.
+
+    Args:
+        image_size: Side of the square input picture, pixels.
+        patch_size: Side of a square patch, pixels (P).
+        in_channels: Channels of a picture (C).
+        width: Width of a token (D).
+        depth: Number of blocks (L).
+        heads: Attention heads of a block (H).
+        mlp_dim: Hidden width of a block's MLP.
+        num_classes: Rows of the head.
+        norm_order: "pre" (`x + f(norm(x))`) or "post" (`norm(x + f(x))`, as in Vaswani et al. 2017).
+        patch_bias: Whether the patch projection has a bias.
+        qkv_bias: Whether the fused q, k, v projection has a bias.
+        block_norm_eps: LayerNorm epsilon inside the blocks.
+        final_norm_eps: LayerNorm epsilon before the head.
+        dropout: Rate after the position embedding, after each output projection and inside and after each MLP.
+        attention_dropout: Rate on the attention weights.
+        drop_path: Rate of stochastic depth (per sample, whole branch) in the last block; it grows linearly from 0 in
+            the first (Huang et al. 2016).
+        pool: "cls" (the class token) or "mean" (of the patch tokens) goes to the head.
+        class_token: Whether a learned token is put before the patches.
+
+    Raises:
+        ValueError: A field has an impossible value; the message names the field and the value.
+    """
+    image_size: int = 32
+    patch_size: int = 4
+    in_channels: int = 3
+    width: int = 256
+    depth: int = 6
+    heads: int = 8
+    mlp_dim: int = 512
+    num_classes: int = 100
+    norm_order: str = "pre"
+    patch_bias: bool = True
+    qkv_bias: bool = True
+    block_norm_eps: float = 1e-6
+    final_norm_eps: float = 1e-6
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    drop_path: float = 0.0
+    pool: str = "cls"
+    class_token: bool = True
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, kind = getattr(self, field.name), field.type
+            if kind is float and type(value) is int:
+                object.__setattr__(self, field.name, float(value))
+            elif type(value) is not kind:
+                raise ValueError(f"{field.name} must be of type {kind.__name__}, not {value!r}")
+        for name in ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.image_size % self.patch_size:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.norm_order not in ("pre", "post"):
+            raise ValueError(f'norm_order must be "pre" or "post", not {self.norm_order!r}')
+        if self.pool not in ("cls", "mean"):
+            raise ValueError(f'pool must be "cls" or "mean", not {self.pool!r}')
+        if self.pool == "cls" and not self.class_token:
+            raise ValueError('pool "cls" needs class_token True, not False')
+        for name in ("dropout", "attention_dropout", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("block_norm_eps", "final_norm_eps"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in (0, 1), not {getattr(self, name)}")
+
+    @property
+    def patches(self) -> int:
+        """Number of patches of a picture."""
+        return (self.image_size // self.patch_size)**2
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the blocks see (N): the patches, and the class token if there is one."""
+        return self.patches + int(self.class_token)
+
+    @property
+    def pooled(self) -> slice:
+        """Which tokens the final norm and the head see; their mean goes to the head."""
+        return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), None)
+
+    def drop_path_rate(self, block: int) -> float:
+        """Stochastic-depth rate of one block: linear from 0 in the first to `drop_path` in the last."""
+        return self.drop_path * block / max(self.depth - 1, 1)
+
+    def replace(self, **changes) -> "ViTConfig":
+        """A copy with some fields changed, validated again."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict:
+        """The fields as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "ViTConfig":
+        """The config that `to_dict` described.
+
+        Raises:
+            ValueError: A field is unknown or missing, or has an impossible value.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) != known:
+            raise ValueError(f"a model spec has the fields {sorted(known)}; "
+                             f"unknown: {sorted(set(fields) - known)}, missing: {sorted(known - set(fields))}")
+        return cls(**fields)
+
+
+def stage_names(config: ViTConfig) -> list[str]:
+    """Names of the stages of a forward pass, in order, as the three models and the reference report them."""
+    halves = [f"blocks.{i}.{half}" for i in range(config.depth) for half in ("attn", "mlp")]
+    return ["tokens", *halves, "norm", "logits"]
+
+
+def _published(patch: int, side: int, width: int, depth: int, heads: int) -> ViTConfig:
+    return ViTConfig(image_size=side, patch_size=patch, width=width, depth=depth, heads=heads, mlp_dim=4 * width,
+                     num_classes=1000)
+
+
+# Head sizes are those of the published checkpoints; a training run replaces them with its data's number of classes.
+VARIANTS = {
+    # For the demo and the tests: learns the handwritten digits in a minute on two cores.
+    "tiny": ViTConfig(width=64, depth=4, heads=4, mlp_dim=128),
+    # The torch ViT of FastEstimator's apphub (nn.TransformerEncoderLayer's defaults, post-norm).
+    "apphub": ViTConfig(norm_order="post", patch_bias=False, block_norm_eps=1e-5, dropout=0.1, attention_dropout=0.1),
+    # 2.7 M parameters: the size of the best published small-data ViTs.
+    "small_data": ViTConfig(width=192, depth=9, heads=12, mlp_dim=384),
+    "vit_b_16_224": _published(16, 224, 768, 12, 12),
+    "vit_b_16_384": _published(16, 384, 768, 12, 12),
+    "vit_b_32_224": _published(32, 224, 768, 12, 12),
+    "vit_b_32_384": _published(32, 384, 768, 12, 12),
+    "vit_l_16_224": _published(16, 224, 1024, 24, 16),
+    "vit_l_16_384": _published(16, 384, 1024, 24, 16),
+    "vit_l_32_224": _published(32, 224, 1024, 24, 16),
+}

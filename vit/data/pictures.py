@@ -1,0 +1,46 @@
+"""What every data source delivers: pictures with labels, a train and a test part, and a pair of sets."""
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Labelled pictures.
+
+    Args:
+        images: uint8 [n, side, side, 3], channels last.
+        labels: int64 [n], in 0..len(classes)-1.
+    """
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One classification set: its name, its class names, and its two parts."""
+    name: str
+    classes: tuple[str, ...]
+    train: Pictures
+    test: Pictures
+
+
+@dataclass(frozen=True)
+class DataPair:
+    """A set to pretrain on, a set to finetune on, and what the augmentation must know of both.
+
+    Args:
+        pretrain: The set with many classes.
+        finetune: The set whose model starts from the pretrained encoder.
+        mean: Mean of each channel, as a fraction of 255.
+        std: Standard deviation of each channel, as a fraction of 255.
+        mirror: Whether a mirrored picture still shows its class (a mirrored digit does not).
+    """
+    pretrain: Dataset
+    finetune: Dataset
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mirror: bool

@@ -1,0 +1,121 @@
+"""FastEstimator's Pipeline with randomness as a function: of (seed, epoch, sample), never of a worker or a state.
+
+FastEstimator's ops draw from the global generators of `random` and `numpy`. Here the dataset seeds both before each
+sample's ops, from (seed, epoch, pass, index), and decides the order itself; so the batches are the same bytes for any
+number of workers, and epoch 7 can be had without the six before it.
+"""
+import functools
+import random
+
+import numpy as np
+
+from vit.data.pictures import DataPair, Pictures
+from vit.fe_compat import load_fastestimator
+from vit.recipe import Recipe
+
+
+def sample_order(seed: int, epoch: int, round_: int, count: int, shuffle: bool) -> np.ndarray:
+    """The order of the samples in one pass over a set.
+
+    Args:
+        seed: The run's seed.
+        epoch: Which epoch, from 1.
+        round_: Which pass within the epoch, from 0 (an epoch of many steps passes over a small set several times).
+        count: Number of samples.
+        shuffle: Whether to shuffle at all (evaluation does not).
+
+    Returns:
+        int64 [count]: a permutation of 0..count-1.
+    """
+    return np.random.default_rng([seed, epoch, round_]).permutation(count) if shuffle else np.arange(count)
+
+
+def sample_seed(seed: int, epoch: int, round_: int, index: int) -> int:
+    """The seed of one sample's augmentation, 0 to 2**32 - 1."""
+    return int(np.random.SeedSequence([seed, epoch, round_, index]).generate_state(1)[0])
+
+
+def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, channels_first: bool,
+          num_workers: int = 0):
+    """The pipeline of one stage: apphub's ops over `train`, and the same without augmentation over `test`.
+
+    Args:
+        train: Training pictures.
+        test: Evaluation pictures.
+        pair: Where both come from (mean, deviation, whether mirroring keeps the class).
+        recipe: Batch size, augmentation, seed.
+        channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
+        num_workers: Processes that prepare batches; 0 prepares them in this one.
+
+    Returns:
+        A `fastestimator.Pipeline` of batches `{"x": float32 pictures, "y": int64 [B]}`.
+    """
+    load_fastestimator()
+    from fastestimator.op.numpyop.meta import Sometimes
+    from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop
+    from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
+
+    Pipeline, Samples = _classes()
+    side = train.images.shape[1]
+    ops = [Normalize(inputs="x", outputs="x", mean=pair.mean, std=pair.std)]
+    if recipe.pad:
+        padded = side + 2 * recipe.pad
+        ops += [PadIfNeeded(min_height=padded, min_width=padded, image_in="x", image_out="x", mode="train"),
+                RandomCrop(side, side, image_in="x", image_out="x", mode="train")]
+    if recipe.mirror_rate and pair.mirror:
+        ops.append(Sometimes(HorizontalFlip(image_in="x", image_out="x", mode="train"), prob=recipe.mirror_rate))
+    if recipe.hole:
+        ops.append(CoarseDropout(inputs="x", outputs="x", mode="train", max_holes=1, max_height=recipe.hole,
+                                 max_width=recipe.hole))
+    if channels_first:
+        ops.append(ChannelTranspose(inputs="x", outputs="x"))
+    return Pipeline(train_data=Samples(train, recipe.seed), eval_data=Samples(test, recipe.seed),
+                    batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
+
+
+@functools.cache
+def _classes():
+    """The two classes that need FastEstimator, made when it is there: importing this module imports no framework."""
+    import fastestimator
+    from torch.utils.data import Dataset
+
+    class SeededPipeline(fastestimator.Pipeline):
+        """FastEstimator's Pipeline, which tells its dataset the epoch."""
+
+        def __enter__(self):
+            if isinstance(self.ctx_dataset, Samples):
+                self.ctx_dataset.begin_epoch(self.ctx_epoch)
+            return super().__enter__()
+
+    class Samples(Dataset):
+        """Pictures in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
+
+        def __init__(self, pictures: Pictures, seed: int) -> None:
+            self.pictures, self.seed = pictures, seed
+            self.begin_epoch(1)
+
+        def __len__(self) -> int:
+            return len(self.pictures)
+
+        def begin_epoch(self, epoch: int) -> None:
+            self.epoch, self.round, self.order, self.position = epoch, 0, None, 0
+
+        def fe_reset_ds(self, shuffle: bool) -> None:
+            # Called when a pass begins: a pass that was only peeked into begins again, a finished one is the next.
+            if self.order is not None and self.position == len(self):
+                self.round += 1
+            self.order, self.position = sample_order(self.seed, self.epoch, self.round, len(self), shuffle), 0
+
+        def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
+            index = int(self.order[self.position])
+            self.position += 1
+            return self.epoch, self.round, index
+
+        def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
+            epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
+            seed = sample_seed(self.seed, epoch, round_, index)
+            random.seed(seed)
+            np.random.seed(seed)
+            return {"x": self.pictures.images[index], "y": self.pictures.labels[index]}
+
+    return SeededPipeline, Samples

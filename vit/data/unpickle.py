@@ -1,0 +1,55 @@
+"""An unpickler for CIFAR's files that admits only what those files hold: dicts, lists, strings, numbers, arrays."""
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+
+from vit.errors import UserError
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 pickles write bytes for protocol 2: always latin1."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"encoding {encoding!r} has no place in a CIFAR file")
+    return text.encode("latin1")
+
+
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"): np.core.multiarray._reconstruct,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _encode,
+}
+
+
+class _CifarUnpickler(pickle.Unpickler):
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file holds") from None
+
+
+def load(data: bytes, source: str) -> dict[str, Any]:
+    """Unpickle one file of CIFAR's python version without running anything that it names.
+
+    Args:
+        data: The file's bytes.
+        source: What to call the file in an error.
+
+    Returns:
+        The dict that the file holds, with str keys.
+
+    Raises:
+        UserError: The file is damaged, holds something else than a dict, or names anything but numpy arrays.
+    """
+    try:
+        content = _CifarUnpickler(io.BytesIO(data), encoding="bytes").load()
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UserError(f"{source}: not a CIFAR file ({' '.join(str(error).split())[:150] or type(error).__name__}); "
+                        "get the archive again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: not a CIFAR file (it holds a {type(content).__name__}, not a dict)")
+    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in content.items()}

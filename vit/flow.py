@@ -1,0 +1,184 @@
+"""The run, written once: pretrain, copy the encoder, finetune, write the results. A script supplies only `train`."""
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from vit import results, traces
+from vit import weights as weights_
+from vit.config import VARIANTS, ViTConfig
+from vit.data import DataPair, Dataset, load, pipeline
+from vit.errors import UserError
+from vit.fe_compat import load_fastestimator
+from vit.recipe import Recipe
+from vit.weights import Weights
+
+
+@dataclass
+class Job:
+    """One run: its recipe, its data and where its files go.
+
+    Args:
+        backend: "torch", "tf" or "ms".
+        recipe: What to train.
+        data: The pair of sets.
+        model_dir: Where the files go.
+        num_workers: Processes that prepare batches.
+        log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
+        compare_scratch: Whether to finetune from scratch as well.
+        stages: What was trained so far.
+    """
+    backend: str
+    recipe: Recipe
+    data: DataPair
+    model_dir: Path
+    num_workers: int = 0
+    log_steps: int = 100
+    compare_scratch: bool = False
+    stages: list["Stage"] = field(default_factory=list)
+
+    def config(self, dataset: Dataset) -> ViTConfig:
+        """The variant, with a head and an input side for a set."""
+        return VARIANTS[self.recipe.variant].replace(num_classes=len(dataset.classes),
+                                                     image_size=dataset.train.images.shape[1])
+
+    def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
+        """Begin a stage."""
+        self.stages.append(Stage(self, name, dataset, epochs))
+        return self.stages[-1]
+
+
+@dataclass
+class Stage:
+    """One training: everything that a framework's `train` needs to know.
+
+    Args:
+        job: The run that it is part of.
+        name: "pretrain", "finetune" or "scratch".
+        dataset: What it trains and is evaluated on.
+        epochs: Passes over the training pictures.
+        history: Filled while it trains.
+        weights: What it ended with.
+    """
+    job: Job
+    name: str
+    dataset: Dataset
+    epochs: int
+    history: traces.History = field(default_factory=traces.History)
+    weights: Weights | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.job.recipe
+
+    @property
+    def log_steps(self) -> int:
+        return self.job.log_steps
+
+    @cached_property
+    def config(self) -> ViTConfig:
+        return self.job.config(self.dataset)
+
+    def pipeline(self, channels_first: bool):
+        """FastEstimator's Pipeline over the stage's data, in the layout that the framework wants."""
+        return pipeline.build(self.dataset.train, self.dataset.test, self.job.data, self.recipe, channels_first,
+                              self.job.num_workers)
+
+    def traces(self, model) -> list:
+        """FastEstimator's Accuracy and BestModelSaver, the history and the progress bar."""
+        from fastestimator.trace.io import BestModelSaver
+        from fastestimator.trace.metric import Accuracy
+        steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
+        return [
+            Accuracy(true_key="y", pred_key="y_pred"),
+            BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
+                           save_best_mode="max"),
+            *traces.build(self.history, steps, self.epochs, self.name),
+        ]
+
+
+Train = Callable[[Stage, Weights], Weights]
+
+
+def pretrain(job: Job, train: Train) -> Weights:
+    """Train on the many-class set from the seed's initial weights; writes `pretrained.safetensors`."""
+    stage = job.stage("pretrain", job.data.pretrain, job.recipe.pretrain_epochs)
+    stage.weights = train(stage, weights_.initial(stage.config, job.recipe.seed))
+    weights_.save(job.model_dir / "pretrained.safetensors", stage.weights, stage.config)
+    return stage.weights
+
+
+def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
+    """Train on the few-class set, from a pretrained encoder under a new head or, without one, from scratch.
+
+    Writes `finetuned.safetensors` or `scratch.safetensors`.
+    """
+    name = "scratch" if pretrained is None else "finetune"
+    stage = job.stage(name, job.data.finetune, job.recipe.finetune_epochs)
+    weights = weights_.initial(stage.config, job.recipe.seed)
+    if pretrained is not None:
+        weights, report = weights_.copy_encoder(pretrained, weights)
+        print(report, flush=True)
+    stage.weights = train(stage, weights)
+    file = "scratch.safetensors" if pretrained is None else "finetuned.safetensors"
+    weights_.save(job.model_dir / file, stage.weights, stage.config)
+    return stage.weights
+
+
+def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
+        data_dir: str | None = None, model_dir: str | None = None, pretrained: str | None = None, num_workers: int = 0,
+        log_steps: int = 100, compare_scratch: bool = False, **recipe) -> dict:
+    """Pretrain (or read a file), copy the encoder, finetune, and write the results.
+
+    Args:
+        backend: "torch", "tf" or "ms".
+        pretrain: The script's function of that name.
+        finetune: The script's function of that name.
+        data_dir: Folder with CIFAR's archives or folders.
+        model_dir: Where the files go; None is `runs/<time>-<backend>`.
+        pretrained: A weights file to start the finetune from instead of pretraining.
+        num_workers: Processes that prepare batches.
+        log_steps: Steps between log lines; 0 for epochs only.
+        compare_scratch: Whether to finetune from scratch as well.
+        recipe: Fields of `Recipe`.
+
+    Returns:
+        What `results.json` holds.
+
+    Raises:
+        UserError: Bad input; nothing was written.
+    """
+    started = time.perf_counter()
+    folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
+    job = Job(backend, _recipe(recipe), load(recipe.get("data", Recipe.data), data_dir), folder, num_workers, log_steps,
+              compare_scratch)
+    weights = None
+    if pretrained is not None:
+        weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
+    for setting in ("num_workers", "log_steps"):
+        if getattr(job, setting) < 0:
+            raise UserError(f"{setting} must not be negative, not {getattr(job, setting)}")
+    load_fastestimator().fe_history_path = False  # the results are kept in model_dir, not in the user's home
+    results.open_folder(folder)
+    if weights is None:
+        weights = pretrain(job)
+    finetune(job, weights)
+    if compare_scratch:
+        finetune(job, None)
+    return results.write(job, pretrained, time.perf_counter() - started)
+
+
+def _recipe(fields: dict) -> Recipe:
+    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(Recipe)})
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]!r}")
+    try:
+        recipe = Recipe(**fields)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if recipe.variant not in VARIANTS:
+        raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
+    return recipe

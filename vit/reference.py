@@ -1,0 +1,87 @@
+"""The forward pass in numpy: the oracle that the three models are held to, and the attention maps of any weights.
+
+Written for reading, from the paper's equations 1-4 (Dosovitskiy et al. 2021), not for speed.
+Legend: B batch, N tokens, D width, H heads, P patch side, C channels, S image side.
+"""
+import numpy as np
+from scipy.special import erf
+
+from vit.config import ViTConfig, stage_names
+from vit.weights import Weights
+
+
+def forward(config: ViTConfig, weights: Weights, images: np.ndarray,
+            attention: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Run the model in evaluation (no dropout) in float64.
+
+    Args:
+        config: The model's spec.
+        weights: Canonical weights.
+        images: Normalized pictures [B, S, S, C].
+        attention: If given, each block's attention weights [B, H, N, N] are appended to it.
+
+    Returns:
+        `{stage name: array}`: `tokens` and the block halves [B, N, D], `norm` [B, D] (pooled), `logits` [B, classes].
+    """
+    w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
+    x = _tokens(config, w, np.asarray(images, np.float64))
+    stages = [x]
+    for i in range(config.depth):
+        block = f"blocks.{i}"
+        for norm, branch in (("norm1", "attn"), ("norm2", "mlp")):
+            scale, shift = w[f"{block}.{norm}.weight"], w[f"{block}.{norm}.bias"]
+            y = layer_norm(x, scale, shift, config.block_norm_eps) if config.norm_order == "pre" else x
+            y = _attention(config, w, f"{block}.attn", y, attention) if branch == "attn" else _mlp(w, f"{block}.mlp", y)
+            x = x + y
+            if config.norm_order == "post":
+                x = layer_norm(x, scale, shift, config.block_norm_eps)
+            stages.append(x)
+    x = layer_norm(x[:, config.pooled], w["norm.weight"], w["norm.bias"], config.final_norm_eps).mean(axis=1)
+    stages += [x, _linear(w, "head", x)]
+    return dict(zip(stage_names(config), stages, strict=True))
+
+
+def layer_norm(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, eps: float) -> np.ndarray:
+    """Normalize the last axis (Ba et al. 2016); the variance is the biased one."""
+    mean = x.mean(axis=-1, keepdims=True)
+    variance = ((x - mean)**2).mean(axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + eps) * scale + shift
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """The exact GELU, `x * Phi(x)` (Hendrycks & Gimpel 2016), not its tanh approximation."""
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def _linear(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    y = x @ w[f"{name}.weight"].T
+    return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
+
+
+def _tokens(config: ViTConfig, w: Weights, images: np.ndarray) -> np.ndarray:
+    B, S, _, C = images.shape
+    P, D = config.patch_size, config.width
+    rows = images.reshape(B, S // P, P, S // P, P, C).transpose(0, 1, 3, 5, 2, 4)  # B, S/P, S/P, C, P, P
+    x = rows.reshape(B, config.patches, C * P * P) @ w["patch_embed.proj.weight"].reshape(D, C * P * P).T
+    if config.patch_bias:
+        x = x + w["patch_embed.proj.bias"]
+    if config.class_token:
+        x = np.concatenate([np.broadcast_to(w["cls_token"], (B, 1, D)), x], axis=1)
+    return x + w["pos_embed"]
+
+
+def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attention: list | None) -> np.ndarray:
+    B, N, D = x.shape
+    H = config.heads
+    qkv = _linear(w, f"{name}.qkv", x).reshape(B, N, 3, H, D // H)
+    q, k, v = qkv.transpose(2, 0, 3, 1, 4)  # each B, H, N, D/H
+    scores = q @ k.transpose(0, 1, 3, 2) / np.sqrt(D // H)
+    scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    scores = scores / scores.sum(axis=-1, keepdims=True)  # B, H, N, N
+    if attention is not None:
+        attention.append(scores)
+    return _linear(w, f"{name}.proj", (scores @ v).transpose(0, 2, 1, 3).reshape(B, N, D))
+
+
+def _mlp(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    return _linear(w, f"{name}.fc2", gelu(_linear(w, f"{name}.fc1", x)))

@@ -1,0 +1,127 @@
+"""What a run leaves behind: `results.json`, `history.csv`, `curves.png`, and the table that it prints."""
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vit import weights as weights_
+from vit.errors import UserError
+
+if TYPE_CHECKING:
+    from vit.flow import Job, Stage
+
+_COLUMNS = ("stage", "epoch", "train_loss", "eval_loss", "accuracy", "train_seconds", "eval_seconds",
+            "images_per_second")
+
+
+def open_folder(folder: Path) -> None:
+    """Make the folder for a run's files.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: model_dir cannot be written ({error.strerror}); choose another --model_dir") from None
+
+
+def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
+    """Write every file of a finished run and print its table.
+
+    Args:
+        job: The run, with its trained stages.
+        pretrained: The weights file that it started from, if it did not pretrain.
+        seconds: How long it took.
+
+    Returns:
+        What `results.json` holds.
+    """
+    by_name = {stage.name: stage for stage in job.stages}
+    content = {
+        "backend": job.backend,
+        "versions": _versions(),
+        "spec": by_name["finetune"].config.to_dict(),
+        "recipe": job.recipe.to_dict(),
+        "seed": job.recipe.seed,
+        "pretrained_from": pretrained,
+        "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
+                          "weights_sha256": weights_.sha256(stage.weights)} for name, stage in by_name.items()},
+        "images_per_second": by_name["finetune" if pretrained else "pretrain"].history.epochs[-1]["images_per_second"],
+        "seconds": round(seconds, 3),
+        "weights_sha256": weights_.sha256(by_name["finetune"].weights),
+    }
+    with open(job.model_dir / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        for stage in job.stages:
+            writer.writerows({"stage": stage.name, **epoch} for epoch in stage.history.epochs)
+    plot(job.stages, job.model_dir / "curves.png")
+    # Last, so that a results.json means a whole run.
+    (job.model_dir / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    print(table(content, job.model_dir), flush=True)
+    return content
+
+
+def table(content: dict, folder: Path) -> str:
+    """The few lines that sum a run up."""
+    rows = []
+    for name, stage in content["stages"].items():
+        first, last = stage["epochs"][0], stage["epochs"][-1]
+        label = {"pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
+        rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{first['accuracy']:>15.1%}"
+                    f"{last['accuracy']:>15.1%}")
+    head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
+    rate = content["images_per_second"]
+    speed = f"{rate:.0f} images/s in training, " if rate else ""
+    return "\n".join(["", f"Top-1 accuracy on the test pictures ({content['backend']})", head, *rows, "",
+                      f"  {speed}{content['seconds']:.0f} s in all",
+                      f"  files: {folder}/ (results.json, history.csv, curves.png, *.safetensors)"])
+
+
+def plot(stages: list["Stage"], path: Path) -> None:
+    """Draw the loss and the accuracy of each stage over its epochs."""
+    from matplotlib.figure import Figure
+    colours = {"pretrain": "tab:blue", "finetune": "tab:green", "scratch": "tab:red"}
+    labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
+    groups = [[stage for stage in stages if stage.name == "pretrain"],
+              [stage for stage in stages if stage.name != "pretrain"]]
+    groups = [group for group in groups if group]
+    figure = Figure(figsize=(5 * len(groups), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(groups), squeeze=False, sharex="col")
+    for column, group in enumerate(groups):
+        loss, accuracy = axes[:, column]
+        loss.set_title(f"{'pretrain' if group[0].name == 'pretrain' else 'finetune'} on {group[0].dataset.name}")
+        for stage in group:
+            epochs = [epoch["epoch"] for epoch in stage.history.epochs]
+            series = {key: [epoch[key] for epoch in stage.history.epochs]
+                      for key in ("train_loss", "eval_loss", "accuracy")}
+            colour, label = colours[stage.name], labels[stage.name]
+            loss.plot(epochs, series["train_loss"], "o-", color=colour, label=f"{label}, training")
+            loss.plot(epochs, series["eval_loss"], "o--", color=colour, label=f"{label}, test")
+            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label)
+        loss.set_ylabel("cross entropy")
+        accuracy.set_ylabel("top-1 on the test pictures, %")
+        accuracy.set_ylim(0, 100)
+        accuracy.set_xlabel("epoch")
+        accuracy.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (loss, accuracy):
+            axis.grid(alpha=0.3)
+            axis.legend()
+    figure.savefig(path, dpi=120)
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("fastestimator", "torch", "tensorflow", "mindspore", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions

@@ -1,0 +1,222 @@
+"""A Vision Transformer in PyTorch, in FastEstimator: pretrain on 100 classes, copy the encoder, finetune on 10.
+
+    python vit_torch.py --pretrain_epochs 100      FastEstimator's apphub job: CIFAR-100, then CIFAR-10
+    python vit_torch.py --data digits --variant tiny --pretrain_epochs 5 --compare_scratch      minutes, offline
+
+Legend: B batch, N tokens, D width, H heads, P patch side, C channels, S image side.
+"""
+from vit.backends import require
+
+require("torch", __name__)
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vit import cli, flow
+from vit.config import ViTConfig
+from vit.fe_compat import load_fastestimator
+from vit.weights import Weights, check, shapes
+
+
+class PatchEmbed(nn.Module):
+    """Pictures [B, C, S, S] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
+
+    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+        super().__init__()
+        self.config = config
+        self.proj = nn.Linear(config.in_channels * config.patch_size**2, config.width, config.patch_bias, dtype=dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        B, C, S, P = x.shape[0], self.config.in_channels, self.config.image_size, self.config.patch_size
+        x = x.reshape(B, C, S // P, P, S // P, P).permute(0, 2, 4, 1, 3, 5)  # B, S/P, S/P, C, P, P
+        x = x.reshape(B, self.config.patches, C * P * P)
+        return self.proj(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
+
+    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+        super().__init__()
+        self.heads = config.heads
+        self.rate = config.attention_dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width, config.qkv_bias, dtype=dtype)
+        self.proj = nn.Linear(config.width, config.width, dtype=dtype)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (B, N, D), H = x.shape, self.heads
+        q, k, v = self.qkv(x).reshape(B, N, 3, H, D // H).permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate if self.training else 0.0)
+        x = x.transpose(1, 2).reshape(B, N, D)
+        return self.drop(self.proj(x))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between, [B, N, D] to [B, N, D]."""
+
+    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_dim, dtype=dtype)
+        self.fc2 = nn.Linear(config.mlp_dim, config.width, dtype=dtype)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.drop(F.gelu(self.fc1(x), approximate="none"))  # B, N, mlp_dim
+        return self.drop(self.fc2(x))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: the whole branch of a sample is dropped, and kept ones are scaled up (Huang et al. 2016)."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.rate == 0 or not self.training:
+            return x
+        keep = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate  # B, 1, 1
+        return x * keep / (1 - self.rate)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
+
+    def __init__(self, config: ViTConfig, drop_path: float, dtype: torch.dtype):
+        super().__init__()
+        self.pre = config.norm_order == "pre"
+        self.norm1 = nn.LayerNorm(config.width, config.block_norm_eps, dtype=dtype)
+        self.attn = Attention(config, dtype)
+        self.norm2 = nn.LayerNorm(config.width, config.block_norm_eps, dtype=dtype)
+        self.mlp = Mlp(config, dtype)
+        self.drop_path = DropPath(drop_path)
+
+    def attn_half(self, x: torch.Tensor) -> torch.Tensor:
+        if self.pre:
+            return x + self.drop_path(self.attn(self.norm1(x)))
+        return self.norm1(x + self.drop_path(self.attn(x)))
+
+    def mlp_half(self, x: torch.Tensor) -> torch.Tensor:
+        if self.pre:
+            return x + self.drop_path(self.mlp(self.norm2(x)))
+        return self.norm2(x + self.drop_path(self.mlp(x)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.mlp_half(self.attn_half(x))
+
+
+class ViT(nn.Module):
+    """The whole model: pictures [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
+
+    def __init__(self, config: ViTConfig, dtype: str = "float32"):
+        super().__init__()
+        self.config = config
+        dtype = getattr(torch, dtype)
+        self.patch_embed = PatchEmbed(config, dtype)
+        if config.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtype))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtype))
+        self.drop = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList([Block(config, config.drop_path_rate(i), dtype) for i in range(config.depth)])
+        self.norm = nn.LayerNorm(config.width, config.final_norm_eps, dtype=dtype)
+        self.head = nn.Linear(config.width, config.num_classes, dtype=dtype)
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patch_embed(x)  # B, patches, D
+        if self.config.class_token:
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
+        return self.drop(x + self.pos_embed)
+
+    def forward(self, x: torch.Tensor, with_stages: bool = False):
+        """Logits; with `with_stages`, also a tuple of every stage, named by `vit.config.stage_names`."""
+        x = self.embed(x)  # B, N, D
+        stages = (x,) if with_stages else ()
+        for block in self.blocks:
+            half = block.attn_half(x)
+            x = block.mlp_half(half)
+            stages += (half, x) if with_stages else ()
+        x = self.norm(x[:, self.config.pooled]).mean(dim=1)  # B, D
+        logits = self.head(x)
+        return (logits, (*stages, x, logits)) if with_stages else logits
+
+
+def table(model: ViT) -> dict[str, nn.Parameter]:
+    """Canonical name to parameter. PyTorch's layouts are the canonical ones, but for the flattened patch."""
+    names = {"cls_token": model.cls_token} if model.config.class_token else {}
+    names["pos_embed"] = model.pos_embed
+    layers = {"patch_embed.proj": model.patch_embed.proj, "norm": model.norm, "head": model.head}
+    for i, block in enumerate(model.blocks):
+        layers |= {f"blocks.{i}.norm1": block.norm1, f"blocks.{i}.norm2": block.norm2,
+                   f"blocks.{i}.attn.qkv": block.attn.qkv, f"blocks.{i}.attn.proj": block.attn.proj,
+                   f"blocks.{i}.mlp.fc1": block.mlp.fc1, f"blocks.{i}.mlp.fc2": block.mlp.fc2}
+    for name, layer in layers.items():
+        names[f"{name}.weight"] = layer.weight
+        if layer.bias is not None:
+            names[f"{name}.bias"] = layer.bias
+    return names
+
+
+def to_numpy(model: ViT) -> Weights:
+    """The model's weights under canonical names, as copies."""
+    names, wanted = table(model), shapes(model.config)
+    return {name: names[name].detach().cpu().numpy().reshape(shape).copy() for name, shape in wanted.items()}
+
+
+def from_numpy(model: ViT, weights: Weights) -> ViT:
+    """Set the model's weights from canonical ones; a missing, extra or misshaped name raises."""
+    check(weights, model.config)
+    with torch.no_grad():
+        for name, parameter in table(model).items():
+            parameter.copy_(torch.tensor(weights[name]).reshape(parameter.shape))
+    return model
+
+
+def train(stage: flow.Stage, weights: Weights) -> Weights:
+    """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
+    fe = load_fastestimator()
+    from fastestimator.op.tensorop.loss import CrossEntropy
+    from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+
+    torch.manual_seed(stage.recipe.seed)
+    model = fe.build(
+        model_fn=lambda: from_numpy(ViT(stage.config), weights),
+        optimizer_fn=lambda parameters: torch.optim.SGD(parameters,
+                                                        lr=stage.recipe.learning_rate,
+                                                        momentum=stage.recipe.momentum,
+                                                        weight_decay=stage.recipe.weight_decay),
+        model_name=stage.name)
+    network = fe.Network(ops=[
+        ModelOp(model=model, inputs="x", outputs="y_pred"),
+        CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
+        UpdateOp(model=model, loss_name="ce"),
+    ])
+    estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
+                             network=network,
+                             epochs=stage.epochs,
+                             traces=stage.traces(model),
+                             train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
+                             eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
+                             log_steps=stage.log_steps)
+    estimator.fit(warmup=False)
+    return to_numpy(model)
+
+
+def pretrain(job: flow.Job) -> Weights:
+    """Train on the many-class set from the seed's initial weights."""
+    return flow.pretrain(job, train)
+
+
+def finetune(job: flow.Job, pretrained: Weights | None) -> Weights:
+    """Train on the few-class set from a pretrained encoder, or from scratch if there is none."""
+    return flow.finetune(job, train, pretrained)
+
+
+def fastestimator_run(**options) -> dict:
+    """Pretrain, copy the encoder, finetune. Options are the script's flags; returns what `results.json` holds."""
+    return flow.run("torch", pretrain, finetune, **options)
+
+
+if __name__ == "__main__":
+    cli.main(__doc__, fastestimator_run)
