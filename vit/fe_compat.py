@@ -2,10 +2,12 @@
 
 Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15.
 
-* Its samplers call `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
+* Its sampler calls `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
+* Its sampler is its own iterator, and torch's BatchSampler now calls `iter()` on it before each batch: every batch
+  would begin the pass anew, so that an evaluation would see its first batch again and again.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
 
-`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs the first.
+`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs one of the first two.
 """
 import contextlib
 import importlib.util
@@ -45,20 +47,28 @@ def load_fastestimator():
     require_legacy_keras()
     with quiet_stderr():
         import tensorflow  # noqa: F401
-    from torch.utils.data import Sampler
-    if not getattr(Sampler, "_accepts_data_source", False):
-        Sampler.__init__ = _init_without_data_source
-        Sampler._accepts_data_source = True
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     import fastestimator
     import fastestimator.estimator
     # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
     fastestimator.estimator._verify_dependency_versions = _known_newer_versions
+    from fastestimator.dataset.dataloader import InfiniteSampler
+    from torch.utils.data import Sampler
+    if Sampler.__init__ is not _init_without_data_source:
+        Sampler.__init__ = _init_without_data_source
+        begin_pass = InfiniteSampler.__iter__
+        InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
     return fastestimator
 
 
 def _init_without_data_source(self, data_source=None) -> None:
     """`Sampler.__init__` as FastEstimator calls it; the argument has had no effect since torch 2.1."""
+
+
+def _endless(sampler):
+    """An iterator apart from the sampler, so that `iter()` on it does not begin the pass anew."""
+    while True:
+        yield next(sampler)
 
 
 def _known_newer_versions() -> None:
