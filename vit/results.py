@@ -29,7 +29,8 @@ def open_folder(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: model_dir cannot be written ({error.strerror}); choose another --model_dir") from None
+        raise UserError(f"{folder}: model_dir cannot be written ({error.strerror}); "
+                        "choose another --model_dir") from None
 
 
 def write(job: "Job", pretrained: str | None, seconds: float) -> dict:

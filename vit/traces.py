@@ -1,4 +1,4 @@
-"""The traces of a stage: a progress bar, and the history that `results.json`, `history.csv` and the plot are made of."""
+"""The traces of a stage: a progress bar, and the history that the results and the plot are made of."""
 import functools
 import math
 import time

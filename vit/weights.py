@@ -171,7 +171,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:

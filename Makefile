@@ -1,0 +1,35 @@
+BACKEND ?= torch
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3)
+PY := .venv/bin/python
+export TF_CPP_MIN_LOG_LEVEL = 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+help:  ## show this help
+	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
+	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
+	$(PY) vit_$(BACKEND).py --data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --finetune_epochs 5 \
+		--compare_scratch --seed 7 --model_dir runs/demo-$(BACKEND)
+
+test: .venv  ## run the tests
+	$(PY) -m pytest
+
+check: .venv  ## run the linter
+	.venv/bin/ruff check .
+
+clean:  ## remove what was installed and written by runs
+	rm -rf .venv runs rank_0 kernel_meta
+
+.venv: .venv/installed  ## install everything into .venv (again only when a requirements file changes)
+
+.venv/installed: requirements.txt requirements-headless.txt requirements-mindspore.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
+		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
+	.venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	.venv/bin/pip install -q --disable-pip-version-check --no-deps --force-reinstall -r requirements-headless.txt
+	.venv/bin/pip install -q --disable-pip-version-check --no-deps -r requirements-mindspore.txt
+	@touch $@
