@@ -3,7 +3,7 @@
     python vit_torch.py --pretrain_epochs 100      FastEstimator's apphub job: CIFAR-100, then CIFAR-10
     python vit_torch.py --data digits --variant tiny --pretrain_epochs 5 --compare_scratch      minutes, offline
 
-Legend: B batch, N tokens, D width, H heads, P patch side, C channels, S image side.
+Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a side, C channels, S image side.
 """
 from vit.backends import require
 
@@ -24,14 +24,14 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: ViTConfig, dtype: torch.dtype):
         super().__init__()
-        self.config = config
-        self.proj = nn.Linear(config.in_channels * config.patch_size**2, config.width, config.patch_bias, dtype=dtype)
+        self.channels, self.patch, self.grid = config.in_channels, config.patch_size, config.grid
+        self.proj = nn.Linear(self.channels * self.patch**2, config.width, bias=config.patch_bias, dtype=dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        B, C, S, P = x.shape[0], self.config.in_channels, self.config.image_size, self.config.patch_size
-        x = x.reshape(B, C, S // P, P, S // P, P).permute(0, 2, 4, 1, 3, 5)  # B, S/P, S/P, C, P, P
-        x = x.reshape(B, self.config.patches, C * P * P)
-        return self.proj(x)
+        C, P, G = self.channels, self.patch, self.grid
+        x = x.reshape(-1, C, G, P, G, P)
+        x = x.permute(0, 2, 4, 1, 3, 5)  # B, G, G, C, P, P
+        return self.proj(x.reshape(-1, G * G, C * P * P))
 
 
 class Attention(nn.Module):
@@ -39,17 +39,18 @@ class Attention(nn.Module):
 
     def __init__(self, config: ViTConfig, dtype: torch.dtype):
         super().__init__()
-        self.heads = config.heads
-        self.rate = config.attention_dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width, config.qkv_bias, dtype=dtype)
+        self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias, dtype=dtype)
+        self.drop_weights = config.attention_dropout
         self.proj = nn.Linear(config.width, config.width, dtype=dtype)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (B, N, D), H = x.shape, self.heads
-        q, k, v = self.qkv(x).reshape(B, N, 3, H, D // H).permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.rate if self.training else 0.0)
-        x = x.transpose(1, 2).reshape(B, N, D)
+        N, D, H = self.tokens, self.width, self.heads
+        x = self.qkv(x).reshape(-1, N, 3, H, D // H)
+        q, k, v = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop_weights if self.training else 0.0)
+        x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x))
 
 
@@ -73,12 +74,12 @@ class DropPath(nn.Module):
     def __init__(self, rate: float):
         super().__init__()
         self.rate = rate
+        self.drop = nn.Dropout(rate)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rate == 0 or not self.training:
+        if self.rate == 0:
             return x
-        keep = torch.rand(x.shape[0], 1, 1, device=x.device) >= self.rate  # B, 1, 1
-        return x * keep / (1 - self.rate)
+        return x * self.drop(torch.ones_like(x[:, :1, :1]))  # B, 1, 1
 
 
 class Block(nn.Module):
@@ -87,24 +88,19 @@ class Block(nn.Module):
     def __init__(self, config: ViTConfig, drop_path: float, dtype: torch.dtype):
         super().__init__()
         self.pre = config.norm_order == "pre"
-        self.norm1 = nn.LayerNorm(config.width, config.block_norm_eps, dtype=dtype)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
         self.attn = Attention(config, dtype)
-        self.norm2 = nn.LayerNorm(config.width, config.block_norm_eps, dtype=dtype)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
         self.mlp = Mlp(config, dtype)
         self.drop_path = DropPath(drop_path)
 
-    def attn_half(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both halves' outputs; the second is the block's."""
         if self.pre:
-            return x + self.drop_path(self.attn(self.norm1(x)))
-        return self.norm1(x + self.drop_path(self.attn(x)))
-
-    def mlp_half(self, x: torch.Tensor) -> torch.Tensor:
-        if self.pre:
-            return x + self.drop_path(self.mlp(self.norm2(x)))
-        return self.norm2(x + self.drop_path(self.mlp(x)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.mlp_half(self.attn_half(x))
+            half = x + self.drop_path(self.attn(self.norm1(x)))
+            return half, half + self.drop_path(self.mlp(self.norm2(half)))
+        half = self.norm1(x + self.drop_path(self.attn(x)))
+        return half, self.norm2(half + self.drop_path(self.mlp(half)))
 
 
 class ViT(nn.Module):
@@ -113,33 +109,30 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig, dtype: str = "float32"):
         super().__init__()
         self.config = config
+        self.has_class_token, self.pooled = config.class_token, config.pooled
         dtype = getattr(torch, dtype)
         self.patch_embed = PatchEmbed(config, dtype)
-        if config.class_token:
+        if self.has_class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtype))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtype))
         self.drop = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList([Block(config, config.drop_path_rate(i), dtype) for i in range(config.depth)])
-        self.norm = nn.LayerNorm(config.width, config.final_norm_eps, dtype=dtype)
+        self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps, dtype=dtype)
         self.head = nn.Linear(config.width, config.num_classes, dtype=dtype)
-
-    def embed(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.patch_embed(x)  # B, patches, D
-        if self.config.class_token:
-            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
-        return self.drop(x + self.pos_embed)
 
     def forward(self, x: torch.Tensor, with_stages: bool = False):
         """Logits; with `with_stages`, also a tuple of every stage, named by `vit.config.stage_names`."""
-        x = self.embed(x)  # B, N, D
-        stages = (x,) if with_stages else ()
+        x = self.patch_embed(x)  # B, patches, D
+        if self.has_class_token:
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
+        x = self.drop(x + self.pos_embed)
+        stages = (x,)
         for block in self.blocks:
-            half = block.attn_half(x)
-            x = block.mlp_half(half)
+            half, x = block(x)
             stages += (half, x) if with_stages else ()
-        x = self.norm(x[:, self.config.pooled]).mean(dim=1)  # B, D
+        x = self.norm(x[:, self.pooled]).mean(dim=1)  # B, D
         logits = self.head(x)
-        return (logits, (*stages, x, logits)) if with_stages else logits
+        return (logits, stages + (x, logits)) if with_stages else logits
 
 
 def table(model: ViT) -> dict[str, nn.Parameter]:

@@ -81,9 +81,14 @@ class ViTConfig:
                 raise ValueError(f"{name} must be in (0, 1), not {getattr(self, name)}")
 
     @property
+    def grid(self) -> int:
+        """Patches along a side of a picture."""
+        return self.image_size // self.patch_size
+
+    @property
     def patches(self) -> int:
-        """Number of patches of a picture."""
-        return (self.image_size // self.patch_size)**2
+        """Patches of a picture."""
+        return self.grid**2
 
     @property
     def tokens(self) -> int:
@@ -93,7 +98,7 @@ class ViTConfig:
     @property
     def pooled(self) -> slice:
         """Which tokens the final norm and the head see; their mean goes to the head."""
-        return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), None)
+        return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), self.tokens)
 
     def drop_path_rate(self, block: int) -> float:
         """Stochastic-depth rate of one block: linear from 0 in the first to `drop_path` in the last."""
