@@ -1,0 +1,83 @@
+"""What the tests share. It imports no framework: a test that needs one imports it itself."""
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit.config import ViTConfig
+from vit.errors import UserError
+from vit.weights import shapes
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo():
+    """The root of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A model small enough to read."""
+    return ViTConfig(image_size=16, patch_size=8, width=16, depth=2, heads=2, mlp_dim=24, num_classes=10)
+
+
+@pytest.fixture(scope="session")
+def random_weights():
+    """A function (config, seed) to weights that are nowhere at their initial 0 or 1, so that none can hide."""
+
+    def make(config, seed=0):
+        rng = np.random.default_rng(seed)
+        weights = {}
+        for name, shape in shapes(config).items():
+            values = rng.normal(size=shape)
+            if name.endswith("weight") and "norm" not in name:
+                values *= 1.5 / np.sqrt(np.prod(shape[1:]))
+            else:
+                values = 0.4 * values + ("norm" in name and name.endswith("weight"))
+            weights[name] = values
+        return weights
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The pair of sets that needs no network."""
+    from vit.data import load
+    return load("digits")
+
+
+@pytest.fixture
+def refused():
+    """A context whose body must end in a UserError of one line that holds the given fragments."""
+
+    @contextlib.contextmanager
+    def check(*fragments):
+        with pytest.raises(UserError) as caught:
+            yield
+        message = str(caught.value)
+        assert "\n" not in message
+        assert [fragment for fragment in fragments if str(fragment) not in message] == [], message
+
+    return check
+
+
+@pytest.fixture
+def run_python(tmp_path):
+    """A function that runs this Python in an empty folder with the repository on its path."""
+
+    def run(*arguments, **environment):
+        variables = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+        path = os.pathsep.join(filter(None, [environment.pop("before", ""), str(REPO)]))
+        folder = tmp_path / "cwd"
+        folder.mkdir(exist_ok=True)
+        return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True,
+                              timeout=120, env={**variables, "PYTHONPATH": path, "NO_PROXY": "*", **environment})
+
+    return run
