@@ -28,15 +28,15 @@ from vit.fe_compat import load_fastestimator
 
 _fe = load_fastestimator()
 
-from fastestimator.estimator import Estimator  # noqa: E402
+from fastestimator.estimator import Estimator
 
-from fe_mindspore.enable import enable  # noqa: E402
+from fe_mindspore.enable import enable
 
 enable()
 
-from fastestimator.network import Network, build  # noqa: E402
+from fastestimator.network import Network, build
 
-from fe_mindspore.errors import UnsupportedError  # noqa: E402
-from fe_mindspore.network import MSNetwork  # noqa: E402
+from fe_mindspore.errors import UnsupportedError
+from fe_mindspore.network import MSNetwork
 
 __all__ = ["Estimator", "MSNetwork", "Network", "UnsupportedError", "build", "enable"]

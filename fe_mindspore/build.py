@@ -9,7 +9,7 @@ from fe_mindspore.errors import UnsupportedError
 from fe_mindspore.optimizer import make_optimizer
 
 
-def compile_cell(model: nn.Cell, optimizer_fn: None | str | Scheduler | Callable, weight: None | str, name: str,
+def compile_cell(model: nn.Cell, optimizer_fn: str | Scheduler | Callable | None, weight: str | None, name: str,
                  mixed_precision: bool) -> nn.Cell:
     """Bundle a Cell with its optimizers, as `fe.build` wants it.
 
@@ -34,7 +34,7 @@ def compile_cell(model: nn.Cell, optimizer_fn: None | str | Scheduler | Callable
     model.mixed_precision = False
     optimizers = []
 
-    def make(definition: None | str | Callable) -> None | nn.Cell:
+    def make(definition: str | Callable | None) -> nn.Cell | None:
         optimizers.append(make_optimizer(definition, model, name, index=len(optimizers)))
         return optimizers[-1]
 

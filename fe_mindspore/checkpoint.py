@@ -17,7 +17,7 @@ from fe_mindspore.errors import UnsupportedError
 EXTENSION = "safetensors"
 
 
-def save_model(model: nn.Cell, save_dir: str, model_name: None | str = None, save_optimizer: bool = False,
+def save_model(model: nn.Cell, save_dir: str, model_name: str | None = None, save_optimizer: bool = False,
                save_architecture: bool = False) -> str:
     """Save a MindSpore model's weights, as FastEstimator's `save_model` does for torch.
 

@@ -70,7 +70,7 @@ def _saved(model: nn.Cell, *args, **kwargs) -> str:
     return checkpoint.save_model(model, *args, **kwargs)
 
 
-def _lr_set(model: nn.Cell, lr: float, weight_decay: None | float = None) -> None:
+def _lr_set(model: nn.Cell, lr: float, weight_decay: float | None = None) -> None:
     _built(model)
     if weight_decay is not None:
         raise UnsupportedError("set_lr(weight_decay=...) is for TensorFlow optimizers: set the weight decay of a "

@@ -18,8 +18,8 @@ class GradientOp(TensorOp):
         ds_id: What dataset id(s) to execute this op in.
     """
 
-    def __init__(self, finals: str, outputs: str, model: nn.Cell, mode: None | str | Iterable[str] = "train",
-                 ds_id: None | str | Iterable[str] = None) -> None:
+    def __init__(self, finals: str, outputs: str, model: nn.Cell, mode: str | Iterable[str] | None = "train",
+                 ds_id: str | Iterable[str] | None = None) -> None:
         for argument, value in (("finals", finals), ("outputs", outputs)):
             if not isinstance(value, str):
                 raise ValueError(f"GradientOp takes one key as {argument}, not {value!r}")

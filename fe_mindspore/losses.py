@@ -1,5 +1,8 @@
-"""FastEstimator's loss ops as Cells. Each follows what the op does with torch tensors, in the dtype of `y_pred`."""
-from mindspore import ParameterTuple, nn, ops
+"""FastEstimator's loss ops as Cells. Each follows what the op does with torch tensors, in the dtype of `y_pred`.
+
+Fractions are float64 tensors until they meet a value: MindSpore rounds a Python float to float32, next to float64 too.
+"""
+from mindspore import ParameterTuple, Tensor, float64, nn, ops
 
 
 class CrossEntropy(nn.Cell):
@@ -8,7 +11,7 @@ class CrossEntropy(nn.Cell):
     Args:
         op: The FastEstimator op: `from_logits`, `average_loss`, `form` and `class_weights` are taken from it.
 
-    Inputs: `y_pred` [B, C] (or [B, ...] for the binary form), `y_true` [B] or [B, 1] of class indices, or like `y_pred`.
+    Inputs: `y_pred` [B, C] ([B, ...] for the binary form); `y_true` [B] or [B, 1] of class indices, or like `y_pred`.
 
     Outputs: A scalar if `average_loss`, else one loss per sample.
     """
@@ -18,7 +21,7 @@ class CrossEntropy(nn.Cell):
         self.from_logits = op.from_logits
         self.average_loss = op.average_loss
         self.form = op.form
-        self.class_weights = tuple((op.class_weights or {}).items())
+        self.class_weights = tuple((index, Tensor(weight, float64)) for index, weight in (op.class_weights or {}).items())
 
     def construct(self, y_pred, y_true):
         form = self.form
@@ -29,7 +32,7 @@ class CrossEntropy(nn.Cell):
         if form == "binary":
             loss = self.binary(y_pred, y_true)
         else:
-            log_p = ops.log_softmax(y_pred, 1) if self.from_logits else ops.log(y_pred)
+            log_p = self.log_softmax(y_pred) if self.from_logits else ops.log(y_pred)
             if form == "sparse":
                 # Indices have the shape of y_pred without its class axis.
                 labels = y_true.reshape(y_pred.shape[:1] + y_pred.shape[2:]).astype("int32")
@@ -39,6 +42,11 @@ class CrossEntropy(nn.Cell):
                 labels = ops.argmax(y_true, 1)
             loss = self.weigh(loss, labels)
         return ops.mean(loss) if self.average_loss else loss
+
+    def log_softmax(self, x):
+        # MindSpore's own log_softmax is good to 5e-6 only on CPUs, in float64 too.
+        shifted = x - ops.stop_gradient(ops.amax(x, 1, True))
+        return shifted - ops.log(ops.exp(shifted).sum(1, keepdims=True))
 
     def binary(self, y_pred, y_true):
         y_true = y_true.reshape(y_pred.shape)
@@ -56,7 +64,7 @@ class CrossEntropy(nn.Cell):
     def weigh(self, loss, labels):
         weights = ops.ones_like(loss)
         for index, weight in self.class_weights:
-            weights = ops.where(labels == index, ops.full_like(loss, weight), weights)
+            weights = ops.where(labels == index, weight.astype(loss.dtype), weights)
         return loss * weights if self.class_weights else loss
 
 
@@ -87,14 +95,15 @@ class L1Loss(nn.Cell):
             raise ValueError(f"L1_Loss has beta {op.beta}, which should be positive")
         self.average_loss = op.average_loss
         self.form = op.loss_type
-        self.beta = op.beta
+        self.beta = Tensor(op.beta, float64)
 
     def construct(self, y_pred, y_true):
+        beta = self.beta.astype(y_pred.dtype)
         error = ops.abs(y_pred - y_true.reshape(y_pred.shape).astype(y_pred.dtype))
         if self.form != "L1":
-            inside, outside = 0.5 * ops.square(error), self.beta * (error - 0.5 * self.beta)
-            error = ops.where(error < self.beta, inside, outside)
-            error = error / self.beta if self.form == "Smooth" else error
+            inside, outside = 0.5 * ops.square(error), beta * (error - 0.5 * beta)
+            error = ops.where(error < beta, inside, outside)
+            error = error / beta if self.form == "Smooth" else error
         loss = error.mean(-1)
         return ops.mean(loss) if self.average_loss else loss
 
@@ -116,11 +125,11 @@ class L2Regularization(nn.Cell):
 
     def __init__(self, op) -> None:
         super().__init__(auto_prefix=False)
-        self.beta = op.beta
+        self.beta = Tensor(op.beta, float64)
         self.weights = ParameterTuple(op.model.trainable_params())
 
     def construct(self, loss):
         total = 0
         for weight in self.weights:
             total = total + ops.square(weight).sum() / 2
-        return loss + self.beta * total
+        return loss + self.beta.astype(loss.dtype) * total

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from fastestimator.network import BaseNetwork, _collect_models
 from fastestimator.op.tensorop.model import ModelOp, UpdateOp
-from fastestimator.op.tensorop.tensorop import TensorOp
+from fastestimator.op.tensorop.tensorop import LambdaOp, TensorOp
 from fastestimator.schedule.schedule import Scheduler, get_current_items
 from fastestimator.util.base_util import filter_nones, to_list
 from fastestimator.util.traceability_util import traceable
@@ -92,11 +92,15 @@ class MSNetwork(BaseNetwork):
         return self
 
     def _check_context(self, mode: str, epoch: int) -> None:
-        training: dict[Any, bool] = {}
+        trainable: dict[Any, bool] = {}
         for op in self.ctx_ops:
-            if mode == "train" and isinstance(op, ModelOp) and op.trainable != training.setdefault(op.model, op.trainable):
-                raise UnsupportedError(f"model '{op.model.model_name}' has ModelOps with trainable=True and "
-                                       "trainable=False in one step: MindSpore compiles a model in one of the two modes")
+            if isinstance(op, LambdaOp) and getattr(op.fn, "__name__", "") == "<lambda>" and not self.ctx_state["eager"]:
+                raise UnsupportedError(f"LambdaOp(inputs={op.inputs}, outputs={op.outputs}) holds a lambda, which "
+                                       "MindSpore does not compile: define a function and pass that")
+            if (mode == "train" and isinstance(op, ModelOp)
+                    and op.trainable != trainable.setdefault(op.model, op.trainable)):
+                raise UnsupportedError(f"one step has ModelOps of model '{op.model.model_name}' with trainable=True "
+                                       "and with trainable=False: MindSpore compiles it as only one of them")
             if isinstance(op, (UpdateOp, GradientOp)):
                 optimizer = op.model.current_optimizer
                 if optimizer is None:
@@ -105,7 +109,7 @@ class MSNetwork(BaseNetwork):
                 if frozen := next((p.name for p in optimizer.parameters if not p.requires_grad), None):
                     raise ValueError(f"parameter '{frozen}' of model '{op.model.model_name}' was frozen after its "
                                      "optimizer was made: set requires_grad in model_fn")
-        self.ctx_training = {model: mode == "train" and training.get(model, True) for model in self.ctx_models}
+        self.ctx_training = {model: mode == "train" and trainable.get(model, True) for model in self.ctx_models}
 
     def _run_step(self, batch: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         plan, step = self._step()
@@ -140,7 +144,7 @@ class MSNetwork(BaseNetwork):
             self.graphs[key] = plan, step if self.ctx_state["eager"] else ms.jit(step)
         return self.graphs[key]
 
-    def _why_not_rerun(self, op: ModelOp) -> None | str:
+    def _why_not_rerun(self, op: ModelOp) -> str | None:
         if not self.ctx_training[op.model]:
             return None
         layer = next((cell for _, cell in op.model.cells_and_names() if isinstance(cell, _NOT_TWICE)), None)

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF005  (MindSpore does not compile `(*a, b)`)
 """Which Cell runs the forward pass of which op."""
 import inspect
 from typing import Any
@@ -149,8 +150,8 @@ def check_op(op: TensorOp) -> None:
         UnsupportedError: The op's class, or one of its options, is not supported.
     """
     if isinstance(op, ModelOp) and op.intermediate_outputs:
-        raise UnsupportedError("ModelOp(intermediate_layers=...) is not supported for MindSpore models: let the model's "
-                               "construct return the values too, and name them in the op's outputs")
+        raise UnsupportedError("ModelOp(intermediate_layers=...) is not supported for MindSpore models: let the "
+                               "model's construct return the values too, and name them in the op's outputs")
     owner = _owner(op, "forward")
     for planned in (UpdateOp, Delete):  # these have no forward pass of their own here: the plan does what they say
         if isinstance(op, planned):

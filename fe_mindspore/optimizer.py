@@ -23,8 +23,8 @@ _BY_NAME = {
 }
 
 
-def make_optimizer(optimizer_fn: None | str | Callable, model: nn.Cell, model_name: str,
-                   index: int) -> None | nn.Cell:
+def make_optimizer(optimizer_fn: str | Callable | None, model: nn.Cell, model_name: str,
+                   index: int) -> nn.Cell | None:
     """Make one optimizer over a model's trainable parameters.
 
     Args:
@@ -119,7 +119,7 @@ def _current(model: nn.Cell) -> Any:
     return optimizer
 
 
-def _rates(optimizer: nn.Cell) -> None | list[ms.Parameter]:
+def _rates(optimizer: nn.Cell) -> list[ms.Parameter] | None:
     """Return the parameters that hold the learning rate, or None if it comes from a schedule."""
     if isinstance(optimizer, experimental_optim.Optimizer):
         return [group["lr"] for group in optimizer.param_groups]

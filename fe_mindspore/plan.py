@@ -52,7 +52,7 @@ class Merge:
     """Add gradient `grad` to the sum of `op`; if the sum is complete, its mean goes to register `out`."""
     op: UpdateOp
     grad: int
-    out: None | int
+    out: int | None
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def flatten(ops: Sequence[TensorOp]) -> list[TensorOp]:
 
 
 def make_plan(ops: Sequence[TensorOp], completes_merge: Callable[[UpdateOp], bool],
-              why_not_rerun: Callable[[Any], None | str]) -> Plan:
+              why_not_rerun: Callable[[Any], str | None]) -> Plan:
     """Plan one step over `ops`, which are already those of the current mode and epoch.
 
     Args:
@@ -166,10 +166,8 @@ class _Planner:
             return
         ins = tuple(self.keys[key] for key in op.inputs)
         reached = frozenset().union(*(self.reaches.get(register, frozenset()) for register in ins))
-        if isinstance(op, ModelOp) and not op.gradients:
-            reached = frozenset()
-        else:
-            reached = reached | op.get_fe_models()
+        stopped = isinstance(op, ModelOp) and not op.gradients
+        reached = frozenset() if stopped else reached | op.get_fe_models()
         if isinstance(op, L2Regularizaton):  # it names no models
             reached = reached | {op.model}
         outs = tuple(self._new() for _ in op.outputs)
