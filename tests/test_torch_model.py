@@ -1,0 +1,216 @@
+"""vit_torch.ViT against the numpy oracle, stage by stage; its dropout; its weights in and out."""
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import vit_torch
+from vit.config import VARIANTS, ViTConfig, stage_names
+from vit.reference import forward
+from vit.weights import initial, shapes
+
+BASE = ViTConfig(patch_size=8, width=48, depth=3, heads=3, mlp_dim=40, num_classes=11)
+CASES = {
+    "tiny": VARIANTS["tiny"],
+    "apphub": VARIANTS["apphub"],
+    "pre": BASE,
+    "post": BASE.replace(norm_order="post"),
+    "mean": BASE.replace(pool="mean"),
+    "no class token": BASE.replace(pool="mean", class_token=False),
+    "no patch bias": BASE.replace(patch_bias=False),
+    "no qkv bias": BASE.replace(qkv_bias=False),
+    "48 pixels": BASE.replace(image_size=48),
+    "two epsilons": BASE.replace(block_norm_eps=0.3, final_norm_eps=0.6),
+    "post, two epsilons": BASE.replace(norm_order="post", block_norm_eps=0.3, final_norm_eps=0.6),
+    "rates do nothing": BASE.replace(dropout=0.5, attention_dropout=0.5, drop_path=0.5),
+}
+BARS = {"float64": 1e-12, "float32": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def pictures(digits):
+    """A function: real pictures of a side, normalized, channels last."""
+
+    def make(side, count=3):
+        images = digits.pretrain.test.images[100::617][:count]
+        images = np.stack([cv2.resize(image, (side, side)) for image in images])
+        return (images / 255 - digits.mean) / digits.std
+
+    return make
+
+
+def _model(config, weights, dtype="float64"):
+    return vit_torch.from_numpy(vit_torch.ViT(config, dtype), weights).eval()
+
+
+def _tensor(images, dtype="float64"):
+    return torch.tensor(images, dtype=getattr(torch, dtype)).permute(0, 3, 1, 2)
+
+
+def _differing(model, config, weights, images, dtype):
+    """Stages that are further from the oracle than the bar allows, in order."""
+    with torch.no_grad():
+        logits, stages = model(_tensor(images, dtype), with_stages=True)
+    assert torch.equal(stages[-1], logits)
+    names, bar = [], BARS[dtype]
+    for (name, theirs), ours in zip(forward(config, weights, images).items(), stages, strict=True):
+        assert ours.dtype == getattr(torch, dtype)
+        assert tuple(ours.shape) == theirs.shape, name
+        if not np.abs(ours.numpy() - theirs).max() <= bar * max(1, np.abs(theirs).max()):
+            names.append(name)
+    return names
+
+
+@pytest.mark.parametrize("dtype", BARS)
+@pytest.mark.parametrize("case", CASES)
+def test_every_stage_equals_the_oracle(case, dtype, random_weights, pictures):
+    config = CASES[case]
+    weights = {name: value.astype(dtype) for name, value in random_weights(config).items()}
+    images = pictures(config.image_size).astype(dtype)
+    assert _differing(_model(config, weights, dtype), config, weights, images, dtype) == []
+
+
+@pytest.mark.parametrize(("name", "first"), [
+    ("cls_token", "tokens"), ("pos_embed", "tokens"), ("patch_embed.proj.weight", "tokens"),
+    ("patch_embed.proj.bias", "tokens"), ("blocks.0.norm1.bias", "blocks.0.attn"),
+    ("blocks.1.attn.qkv.weight", "blocks.1.attn"), ("blocks.1.attn.qkv.bias", "blocks.1.attn"),
+    ("blocks.1.attn.proj.bias", "blocks.1.attn"), ("blocks.2.norm2.weight", "blocks.2.mlp"),
+    ("blocks.2.mlp.fc1.bias", "blocks.2.mlp"), ("blocks.2.mlp.fc2.weight", "blocks.2.mlp"), ("norm.bias", "norm"),
+    ("head.weight", "logits"), ("head.bias", "logits"),
+])
+def test_a_wrong_value_shows_first_where_it_is_used(name, first, random_weights, pictures):
+    weights = random_weights(BASE)
+    wrong = {key: value.copy() for key, value in weights.items()}
+    wrong[name].flat[-1] += 1e-6
+    differing = _differing(_model(BASE, wrong), BASE, weights, pictures(32), "float64")
+    assert differing[0] == first
+    assert differing == stage_names(BASE)[stage_names(BASE).index(first):]
+
+
+def test_logits_are_the_same_without_stages(random_weights, pictures):
+    model, images = _model(BASE, random_weights(BASE)), _tensor(pictures(32))
+    assert torch.equal(model(images), model(images, with_stages=True)[0])
+
+
+def test_a_picture_does_not_see_its_batch(random_weights, pictures):
+    model, images = _model(BASE, random_weights(BASE)), _tensor(pictures(32))
+    torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 64, 64), (4, 3, 16, 16), (4, 6, 32, 32), (4, 3, 32, 64), (4, 32, 32, 3),
+                                   (4, 3, 33, 33)])
+def test_pictures_of_another_shape_are_refused(random_weights, shape):
+    model = _model(BASE, random_weights(BASE))
+    with pytest.raises((RuntimeError, ValueError)):
+        model(torch.zeros(shape, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_names_and_shapes_are_the_canonical_ones(variant):
+    with torch.device("meta"):
+        model = vit_torch.ViT(VARIANTS[variant])
+    table, canonical = vit_torch.table(model), shapes(VARIANTS[variant])
+    assert set(table) == set(canonical)
+    flat = {"patch_embed.proj.weight": (canonical["patch_embed.proj.weight"][0],
+                                        np.prod(canonical["patch_embed.proj.weight"][1:]))}
+    assert {name: tuple(parameter.shape) for name, parameter in table.items()} == canonical | flat
+    assert {id(parameter) for parameter in table.values()} == {id(parameter) for parameter in model.parameters()}
+    assert list(model.buffers()) == []
+
+
+# Weights in and out.
+
+@pytest.mark.parametrize("dtype", BARS)
+@pytest.mark.parametrize("case", ["tiny", "apphub", "no class token", "no qkv bias"])
+def test_weights_go_in_and_come_out_bit_for_bit(case, dtype, random_weights):
+    weights = {name: value.astype(dtype) for name, value in random_weights(CASES[case]).items()}
+    again = vit_torch.to_numpy(_model(CASES[case], weights, dtype))
+    assert set(again) == set(weights)
+    for name, value in weights.items():
+        assert (again[name].dtype, again[name].shape) == (value.dtype, value.shape), name
+        assert again[name].tobytes() == value.tobytes(), name
+
+
+def test_weights_are_copies_on_both_ways(random_weights):
+    weights = random_weights(BASE)
+    model = _model(BASE, weights)
+    out = vit_torch.to_numpy(model)
+    for value in (*weights.values(), *out.values()):
+        value += 1
+    again = vit_torch.to_numpy(model)
+    assert all(np.allclose(again[name] + 1, weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize(("change", "fault"), [
+    (lambda w: w.pop("norm.bias"), "missing norm.bias"),
+    (lambda w: w.update(extra=np.zeros(1)), "unexpected extra"),
+    (lambda w: w.update({"head.bias": np.zeros(12)}), "head.bias is [12], not [11]"),
+    (lambda w: w.update({"blocks.0.mlp.fc1.weight": w["blocks.0.mlp.fc1.weight"].T}), "blocks.0.mlp.fc1.weight"),
+    (lambda w: w.update({"patch_embed.proj.weight": w["patch_embed.proj.weight"].reshape(48, -1)}), "patch_embed"),
+], ids=["missing", "extra", "misshaped", "transposed", "flattened"])
+def test_weights_of_another_model_change_nothing(change, fault, random_weights, refused):
+    model = vit_torch.ViT(BASE)
+    before = vit_torch.to_numpy(model)
+    weights = random_weights(BASE)
+    change(weights)
+    with refused(fault):
+        vit_torch.from_numpy(model, weights)
+    after = vit_torch.to_numpy(model)
+    assert all((after[name] == before[name]).all() for name in before)
+
+
+# Dropout.
+
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path"])
+def test_each_rate_acts_in_training_and_only_there(rate, pictures):
+    config = BASE.replace(**{rate: 0.5})
+    model, images = _model(config, initial(config, 0)), _tensor(pictures(32))
+    quiet = _model(BASE, initial(BASE, 0))(images)
+    assert torch.equal(model(images), quiet)
+    model.train()
+    torch.manual_seed(1)
+    first, second = model(images), model(images)
+    torch.manual_seed(1)
+    again = model(images)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, second, atol=1e-6)
+    assert not torch.allclose(first, quiet, atol=1e-6)
+
+
+def test_dropout_acts_at_each_of_its_sites(pictures):
+    config = BASE.replace(dropout=0.5)
+    model = _model(config, initial(config, 0)).train()
+    calls = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.register_forward_hook(lambda _, inputs, output, name=name: calls.append(
+                (name, tuple(output.shape[1:]), (output == 0).double().mean().item())))
+    model(_tensor(pictures(32)))
+    block = [("attn", (17, 48)), ("mlp", (17, 40)), ("mlp", (17, 48))]
+    expected = [("drop", (17, 48))] + [(f"blocks.{i}.{part}.drop", shape) for i in range(3) for part, shape in block]
+    assert [(name, shape) for name, shape, _ in calls] == expected
+    assert all(0.3 < zeros < 0.7 for _, _, zeros in calls)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop = vit_torch.DropPath(0.25).train()
+    y = drop(torch.ones(4000, 3, 2))
+    per_sample = y.reshape(4000, -1)
+    assert (per_sample == per_sample[:, :1]).all()
+    assert sorted(per_sample.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert y.mean().item() == pytest.approx(1, abs=0.03)
+    assert torch.equal(drop.eval()(y), y)
+
+
+def test_drop_path_grows_with_depth():
+    model = vit_torch.ViT(BASE.replace(drop_path=0.5))
+    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.25, 0.5])
+
+
+# Imports.
+
+def test_importing_the_model_imports_no_other_framework(run_python):
+    done = run_python("-c", "import sys, vit_torch; vit_torch.ViT(vit_torch.ViTConfig(depth=1)); "
+                      "print({'tensorflow', 'keras', 'tf_keras', 'fastestimator', 'mindspore'} & set(sys.modules))")
+    assert done.stdout == "set()\n", done.stderr
