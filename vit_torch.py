@@ -120,19 +120,22 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps, dtype=dtype)
         self.head = nn.Linear(config.width, config.num_classes, dtype=dtype)
 
-    def forward(self, x: torch.Tensor, with_stages: bool = False):
-        """Logits; with `with_stages`, also a tuple of every stage, named by `vit.config.stage_names`."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.stages(x, keep=False)[-1]
+
+    def stages(self, x: torch.Tensor, keep: bool = True) -> tuple[torch.Tensor, ...]:
+        """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
         x = self.drop(x + self.pos_embed)
-        stages = (x,)
+        stages = (x,) if keep else ()
         for block in self.blocks:
             half, x = block(x)
-            stages += (half, x) if with_stages else ()
+            stages += (half, x) if keep else ()
         x = self.norm(x[:, self.pooled]).mean(dim=1)  # B, D
         logits = self.head(x)
-        return (logits, stages + (x, logits)) if with_stages else logits
+        return stages + (x, logits) if keep else (logits,)
 
 
 def table(model: ViT) -> dict[str, nn.Parameter]:

@@ -19,8 +19,11 @@ import warnings
 from vit.errors import UserError
 
 
-def require_legacy_keras() -> None:
-    """Ask TensorFlow for Keras 2, or say what to do if it is too late.
+def legacy_tensorflow():
+    """Import TensorFlow with Keras 2, or say what to do if it is too late for that.
+
+    Returns:
+        The `tensorflow` module.
 
     Raises:
         UserError: TensorFlow was imported with Keras 3 already.
@@ -31,6 +34,10 @@ def require_legacy_keras() -> None:
     elif not sys.modules["tensorflow"].keras.Model.__module__.startswith("tf_keras"):
         raise UserError("TensorFlow was already imported with Keras 3, and FastEstimator needs Keras 2: set "
                         "TF_USE_LEGACY_KERAS=1 before the first `import tensorflow` (or import FastEstimator first)")
+    with quiet_stderr():
+        import tensorflow
+        tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
+    return tensorflow
 
 
 def load_fastestimator():
@@ -44,9 +51,7 @@ def load_fastestimator():
     """
     if importlib.util.find_spec("fastestimator") is None:
         raise UserError("FastEstimator is not installed: run `make .venv`, or pip install -r requirements.txt")
-    require_legacy_keras()
-    with quiet_stderr():
-        import tensorflow  # noqa: F401
+    legacy_tensorflow()
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     import fastestimator
     import fastestimator.estimator
