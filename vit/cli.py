@@ -1,7 +1,7 @@
 """The flags that the three scripts share, and how they end: status 0, or one line on stderr and status 2."""
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from vit.config import VARIANTS
@@ -46,15 +46,20 @@ def parser(description: str) -> argparse.ArgumentParser:
     return flags
 
 
-def main(description: str, run: Callable[..., dict], arguments: list[str] | None = None) -> None:
+def main(description: str, run: Callable[..., dict], arguments: list[str] | None = None,
+         device_targets: Sequence[str] = ()) -> None:
     """Parse the flags and run; bad input ends in one line on stderr and exit status 2.
 
     Args:
         description: The script's docstring.
         run: The script's `fastestimator_run`.
         arguments: The command line; None is the process's own.
+        device_targets: What `--device_target` may name, where the framework wants to be told.
     """
-    options = parser(description).parse_args(arguments)
+    flags = parser(description)
+    if device_targets:
+        flags.add_argument("--device_target", choices=device_targets, help="where to run (default: what is there)")
+    options = flags.parse_args(arguments)
     try:
         run(**vars(options))
     except UserError as error:

@@ -55,6 +55,7 @@ def load_fastestimator():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     import fastestimator
     import fastestimator.estimator
+    fastestimator.fe_history_path = False  # it would keep a database of every fit in the user's home
     # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
     fastestimator.estimator._verify_dependency_versions = _known_newer_versions
     from fastestimator.dataset.dataloader import InfiniteSampler

@@ -12,7 +12,6 @@ from vit import weights as weights_
 from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
-from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
 from vit.weights import Weights
 
@@ -28,7 +27,6 @@ class Job:
         model_dir: Where the files go.
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
-        compare_scratch: Whether to finetune from scratch as well.
         stages: What was trained so far.
     """
     backend: str
@@ -37,7 +35,6 @@ class Job:
     model_dir: Path
     num_workers: int = 0
     log_steps: int = 100
-    compare_scratch: bool = False
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -128,22 +125,40 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
     return stage.weights
 
 
+def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
+            log_steps: int = 100, **recipe) -> Job:
+    """Check a run's options and read its data; nothing is written.
+
+    Args:
+        backend: "torch", "tf" or "ms".
+        data_dir: Folder with CIFAR's archives or folders.
+        model_dir: Where the files will go; None is `runs/<time>-<backend>`.
+        num_workers: Processes that prepare batches.
+        log_steps: Steps between log lines; 0 for epochs only.
+        recipe: Fields of `Recipe`.
+
+    Raises:
+        UserError: Bad input.
+    """
+    checked = _recipe(recipe)
+    for name, value in (("num_workers", num_workers), ("log_steps", log_steps)):
+        if value < 0:
+            raise UserError(f"{name} must not be negative, not {value}")
+    folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
+    return Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
+
+
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
-        data_dir: str | None = None, model_dir: str | None = None, pretrained: str | None = None, num_workers: int = 0,
-        log_steps: int = 100, compare_scratch: bool = False, **recipe) -> dict:
+        pretrained: str | None = None, compare_scratch: bool = False, **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
 
     Args:
         backend: "torch", "tf" or "ms".
         pretrain: The script's function of that name.
         finetune: The script's function of that name.
-        data_dir: Folder with CIFAR's archives or folders.
-        model_dir: Where the files go; None is `runs/<time>-<backend>`.
         pretrained: A weights file to start the finetune from instead of pretraining.
-        num_workers: Processes that prepare batches.
-        log_steps: Steps between log lines; 0 for epochs only.
         compare_scratch: Whether to finetune from scratch as well.
-        recipe: Fields of `Recipe`.
+        options: What `prepare` takes.
 
     Returns:
         What `results.json` holds.
@@ -152,17 +167,11 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         UserError: Bad input; nothing was written.
     """
     started = time.perf_counter()
-    folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
-    job = Job(backend, _recipe(recipe), load(recipe.get("data", Recipe.data), data_dir), folder, num_workers, log_steps,
-              compare_scratch)
+    job = prepare(backend, **options)
     weights = None
     if pretrained is not None:
         weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
-    for setting in ("num_workers", "log_steps"):
-        if getattr(job, setting) < 0:
-            raise UserError(f"{setting} must not be negative, not {getattr(job, setting)}")
-    load_fastestimator().fe_history_path = False  # the results are kept in model_dir, not in the user's home
-    results.open_folder(folder)
+    results.open_folder(job.model_dir)
     if weights is None:
         weights = pretrain(job)
     finetune(job, weights)
