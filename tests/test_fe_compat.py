@@ -1,0 +1,100 @@
+"""The bridge to FastEstimator: still needed, and enough."""
+import json
+import os
+
+import numpy as np
+import pytest
+
+from vit.fe_compat import load_fastestimator, quiet_stderr
+
+# FastEstimator as it is installed, without the bridge; only Keras 2 is asked for, or it would not import.
+UNPATCHED = """
+import os
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import fastestimator, itertools, json
+from fastestimator.dataset.dataloader import InfiniteSampler
+from torch.utils.data import BatchSampler, Sampler
+
+try:
+    InfiniteSampler(range(6), shuffle=False)
+    first = "works"
+except TypeError as error:
+    first = str(error)
+Sampler.__init__ = lambda self, data_source=None: None
+batches = BatchSampler(InfiniteSampler(range(6), shuffle=False), 2, drop_last=False)
+print(json.dumps([first, list(itertools.islice(batches, 3))]))
+"""
+
+
+def test_fastestimator_still_needs_the_bridge(run_python):
+    """Should this fail, FastEstimator or torch has changed: take the part that is named out of `vit/fe_compat.py`."""
+    done = run_python("-c", UNPATCHED, TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 0, done.stderr
+    sampler, batches = json.loads(done.stdout.splitlines()[-1])
+    assert "__init__() takes exactly one argument" in sampler, "Sampler.__init__ takes data_source again"
+    assert batches == [[0, 1]] * 3, "BatchSampler no longer begins FastEstimator's sampler anew at each batch"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_with_the_bridge_a_pipeline_visits_every_sample_once(mode, workers):
+    fe = load_fastestimator()
+    from fastestimator.dataset.numpy_dataset import NumpyDataset
+    data = NumpyDataset({"x": np.arange(11)})
+    pipeline = fe.Pipeline(train_data=data, eval_data=data, batch_size=4, num_process=workers)
+    with pipeline(mode=mode, epoch=1) as loader:
+        batches = [batch["x"].tolist() for batch in loader]
+    assert [len(batch) for batch in batches] == [4, 4, 3]
+    seen = [value for batch in batches for value in batch]
+    assert sorted(seen) == list(range(11))
+    assert mode == "train" or seen == list(range(11))
+
+
+def test_loading_twice_bridges_once():
+    from torch.utils.data import Sampler
+    fe = load_fastestimator()
+    from fastestimator.dataset.dataloader import InfiniteSampler
+    before = Sampler.__init__, InfiniteSampler.__iter__
+    assert load_fastestimator() is fe
+    assert (Sampler.__init__, InfiniteSampler.__iter__) == before
+
+
+def test_tensorflow_that_came_with_keras_3_is_one_clear_line(run_python):
+    done = run_python("-c", "import tensorflow\nfrom vit import errors, fe_compat\n"
+                      "try: fe_compat.load_fastestimator()\nexcept errors.UserError as error: print(error)",
+                      TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert "Keras 3" in done.stdout and "TF_USE_LEGACY_KERAS=1" in done.stdout
+
+
+def test_missing_fastestimator_is_one_clear_line(monkeypatch, refused):
+    import importlib.util
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastestimator" else find(name))
+    with refused("FastEstimator is not installed", "pip install"):
+        load_fastestimator()
+
+
+def test_quiet_stderr_holds_back_what_c_writes(capfd):
+    with quiet_stderr():
+        os.write(2, b"a note from C++\n")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "after\n"
+
+
+def test_quiet_stderr_shows_what_it_held_when_the_block_fails(capfd):
+    with pytest.raises(RuntimeError, match="broken"), quiet_stderr():
+        os.write(2, b"the reason\n")
+        raise RuntimeError("broken")
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "the reason\nafter\n"
+
+
+def test_quiet_stderr_leaks_no_file(capfd):
+    before = len(os.listdir("/proc/self/fd"))
+    with quiet_stderr():
+        pass
+    with pytest.raises(RuntimeError), quiet_stderr():
+        raise RuntimeError
+    assert len(os.listdir("/proc/self/fd")) == before
