@@ -184,7 +184,7 @@ def test_crops_are_windows_of_the_picture_with_a_mirrored_border():
         assert len(found) == 1
         offsets += found
     rows, columns = (np.bincount(values, minlength=9) for values in zip(*offsets, strict=True))
-    assert (rows[:8] > 5).all() and (columns[:8] > 5).all()
+    assert (rows > 5).all() and (columns > 5).all()
     assert len(set(offsets)) > 50
 
 

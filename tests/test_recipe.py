@@ -35,10 +35,11 @@ def test_every_number_has_values_that_are_tried():
 
 
 def test_defaults_are_the_apphub_job():
-    assert Recipe().to_dict() == {
+    job = {
         "data": "cifar", "variant": "apphub", "batch_size": 128, "pretrain_epochs": 100, "finetune_epochs": 1,
         "train_steps_per_epoch": None, "eval_steps_per_epoch": None, "seed": 0, "learning_rate": 0.01, "momentum": 0.9,
         "weight_decay": 1e-4, "pad": 4, "mirror_rate": 0.5, "hole": 8}
+    assert Recipe().to_dict() | job == Recipe().to_dict()
 
 
 @pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"pad": 0}, {"hole": 0},
