@@ -4,7 +4,9 @@ Every replacement hands torch and TensorFlow models, and networks of those, to t
 
 * `_fe_compile` (the part of `fe.build` that knows frameworks) and `Network`;
 * `save_model`, `load_model`, `get_lr`, `set_lr`, which traces have imported by name: replaced wherever they are held;
-* `System._load_model`, by which RestoreWizard reloads models;
+* `System._load_model`, by which RestoreWizard reloads models, and `System.save_state`, by which it saves: on Python
+  3.11 and above FastEstimator takes `object.__getstate__` for its own, and would pickle whole models with each op;
+* the import of the TensorBoard trace (see `keras2`);
 * `Estimator._prepare_traces`, to refuse a trace that would leave MindSpore models out, before anything runs.
 """
 import functools
@@ -18,9 +20,10 @@ from fastestimator import network as fe_network
 from fastestimator.backend import _get_lr, _load_model, _save_model, _set_lr
 from fastestimator.summary.system import System
 from fastestimator.trace.io.traceability import Traceability
+from fastestimator.util import traceability_util
 from mindspore import nn
 
-from fe_mindspore import build, checkpoint, optimizer
+from fe_mindspore import build, checkpoint, keras2, optimizer
 from fe_mindspore.errors import UnsupportedError
 from fe_mindspore.network import MSNetwork
 
@@ -33,6 +36,7 @@ def enable() -> None:
     if _enabled:
         return
     _enabled = True
+    keras2.install()
     _dispatch(_save_model.save_model, _saved)
     _dispatch(_load_model.load_model, checkpoint.load_model)
     _dispatch(_get_lr.get_lr, optimizer.get_lr)
@@ -40,6 +44,8 @@ def enable() -> None:
     _dispatch(fe_network._fe_compile, _compiled)
     _replace(fe_network.Network, _network(fe_network.Network))
     System._load_model = staticmethod(_system_load(System._load_model))
+    if hasattr(object, "__getstate__"):
+        System.save_state = _with_own_getstate(System.save_state)
     fe_estimator.Estimator._prepare_traces = _checked_traces(fe_estimator.Estimator._prepare_traces)
 
 
@@ -118,6 +124,25 @@ def _system_load(original: Callable) -> Callable:
         checkpoint.load_model(model, path, load_optimizer=os.path.exists(checkpoint.optimizer_path(path)))
 
     return load
+
+
+def _with_own_getstate(original: Callable) -> Callable:
+
+    @functools.wraps(original)
+    def save_state(self, save_dir: str) -> None:
+        # The classes at the root of FastEstimator's hierarchies; those derived from them inherit.
+        roots = {cls for name, module in list(sys.modules.items()) if name.startswith("fastestimator.")
+                 for cls in vars(module).values()
+                 if isinstance(cls, type) and "fe_summary" in vars(cls) and cls.__getstate__ is object.__getstate__}
+        for cls in roots:
+            cls.__getstate__ = traceability_util.__getstate__
+        try:
+            original(self, save_dir)
+        finally:
+            for cls in roots:
+                del cls.__getstate__
+
+    return save_state
 
 
 def _checked_traces(original: Callable) -> Callable:

@@ -1,4 +1,4 @@
-# ruff: noqa: RUF005  (MindSpore does not compile `(*a, b)`)
+
 """One training or evaluation step as one Cell, made from a plan, so that `ms.jit` can compile it whole.
 
 A step is a register machine: every part takes the tuple of all values so far and returns it with its own appended.

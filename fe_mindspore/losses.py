@@ -21,7 +21,8 @@ class CrossEntropy(nn.Cell):
         self.from_logits = op.from_logits
         self.average_loss = op.average_loss
         self.form = op.form
-        self.class_weights = tuple((index, Tensor(weight, float64)) for index, weight in (op.class_weights or {}).items())
+        weights = op.class_weights or {}
+        self.class_weights = tuple((index, Tensor(weight, float64)) for index, weight in weights.items())
 
     def construct(self, y_pred, y_true):
         form = self.form

@@ -94,7 +94,7 @@ class MSNetwork(BaseNetwork):
     def _check_context(self, mode: str, epoch: int) -> None:
         trainable: dict[Any, bool] = {}
         for op in self.ctx_ops:
-            if isinstance(op, LambdaOp) and getattr(op.fn, "__name__", "") == "<lambda>" and not self.ctx_state["eager"]:
+            if not self.ctx_state["eager"] and isinstance(op, LambdaOp) and _is_lambda(op.fn):
                 raise UnsupportedError(f"LambdaOp(inputs={op.inputs}, outputs={op.outputs}) holds a lambda, which "
                                        "MindSpore does not compile: define a function and pass that")
             if (mode == "train" and isinstance(op, ModelOp)
@@ -165,6 +165,10 @@ class MSNetwork(BaseNetwork):
         finally:
             for parameter, array in zip(parameters, kept, strict=True):
                 assign(parameter, array)
+
+
+def _is_lambda(function: Any) -> bool:
+    return getattr(function, "__name__", "") == "<lambda>"
 
 
 @contextlib.contextmanager

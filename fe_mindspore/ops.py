@@ -1,4 +1,4 @@
-# ruff: noqa: RUF005  (MindSpore does not compile `(*a, b)`)
+
 """Which Cell runs the forward pass of which op."""
 import inspect
 from typing import Any

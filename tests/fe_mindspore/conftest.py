@@ -1,9 +1,13 @@
 """Each test runs in its own folder, since MindSpore writes its working files where it stands."""
-import fastestimator as fe
-import fe_mindspore  # noqa: F401
+from vit.fe_compat import load_fastestimator
+
+fe = load_fastestimator()  # before anything else imports it
+
 import mindspore as ms
 import pytest
 from fems_helpers import count_compilations
+
+import fe_mindspore  # noqa: F401
 
 fe.fe_history_path = False  # no database of past runs in the home folder
 

@@ -1,6 +1,4 @@
 """Small models, their torch twins, and data for the tests of the MindSpore backend."""
-import fe_mindspore  # noqa: F401  (first: it loads FastEstimator with what it needs)
-
 import fastestimator as fe
 import mindspore as ms
 import numpy as np
@@ -126,7 +124,8 @@ def batch(size=32, dtype=np.float32, seed=0):
 def pipeline(train=96, evaluate=48, test=0, batch_size=32, seed=0, **kwargs):
     """A pipeline over `data` in this process, so that nothing forks."""
     sets = {"train_data": train, "eval_data": evaluate, "test_data": test}
-    sets = {name: NumpyDataset(data(size, seed=seed + index)) for index, (name, size) in enumerate(sets.items()) if size}
+    sets = {name: NumpyDataset(data(size, seed=seed + index))
+            for index, (name, size) in enumerate(sets.items()) if size}
     return fe.Pipeline(**sets, batch_size=batch_size, num_process=0, **kwargs)
 
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from fastestimator.op.tensorop.loss import CrossEntropy, MeanSquaredError
 from fastestimator.op.tensorop.model import ModelOp, UpdateOp
-from fe_mindspore import UnsupportedError
 from fems_helpers import (
     FEATURES,
     MLP,
@@ -18,6 +17,8 @@ from fems_helpers import (
     twins,
     weights,
 )
+
+from fe_mindspore import UnsupportedError
 
 
 def two_classifiers(a, b, update_b=True):
@@ -146,7 +147,7 @@ def test_a_gradient_that_needs_overwritten_weights_is_refused():
         CrossEntropy(inputs=("score", "real"), outputs="gloss", from_logits=True),
         UpdateOp(model=generators[0], loss_name="gloss"),
     ])
-    with pytest.raises(RuntimeError, match="'generator' need the weights that 'critic' had.*defer=True"):
+    with pytest.raises(RuntimeError, match=r"'generator' need the weights that 'critic' had.*defer=True"):
         steps(network, adversarial_batches(1))
 
 

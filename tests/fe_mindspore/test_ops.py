@@ -1,4 +1,4 @@
-"""Which op runs when and how: modes, epochs, merge_grad, gradients as values, the options of ModelOp, users' own ops."""
+"""Which op runs when and how: modes, epochs, merge_grad, gradients as values, options of ModelOp, users' own ops."""
 import fastestimator as fe
 import mindspore as ms
 import numpy as np
@@ -16,8 +16,6 @@ from fastestimator.op.tensorop.tensorop import Delete, LambdaOp
 from fastestimator.schedule import EpochScheduler, RepeatScheduler
 from fastestimator.slicer import AxisSlicer
 from fastestimator.trace.metric import Accuracy
-from fe_mindspore import UnsupportedError
-from fe_mindspore.gradient import GradientOp
 from fems_helpers import (
     FEATURES,
     MLP,
@@ -34,6 +32,9 @@ from fems_helpers import (
     weights,
 )
 from mindspore import nn, ops
+
+from fe_mindspore import UnsupportedError
+from fe_mindspore.gradient import GradientOp
 
 
 def double(x):
@@ -120,7 +121,7 @@ class Clip(TensorOp):
     def forward(self, data, state):
         clipped = ()
         for gradient in data:
-            clipped = clipped + (gradient / 2,)  # noqa: RUF005
+            clipped = clipped + (gradient / 2,)
         return clipped
 
 

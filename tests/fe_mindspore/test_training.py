@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from fastestimator.dataset.numpy_dataset import NumpyDataset
 from fastestimator.trace.metric import Accuracy
-from fe_mindspore.convert import assign
 from fems_helpers import (
     LeNet,
     assert_same_weights,
@@ -21,6 +20,8 @@ from fems_helpers import (
     weights,
 )
 from sklearn.datasets import load_digits
+
+from fe_mindspore.convert import assign
 
 
 def test_lenet_learns_digits():
