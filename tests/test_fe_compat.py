@@ -59,6 +59,10 @@ def test_loading_twice_bridges_once():
     assert (Sampler.__init__, InfiniteSampler.__iter__) == before
 
 
+def test_no_database_of_fits_is_kept_in_the_users_home():
+    assert load_fastestimator().fe_history_path is False
+
+
 def test_tensorflow_that_came_with_keras_3_is_one_clear_line(run_python):
     done = run_python("-c", "import tensorflow\nfrom vit import errors, fe_compat\n"
                       "try: fe_compat.load_fastestimator()\nexcept errors.UserError as error: print(error)",
