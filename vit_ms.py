@@ -5,6 +5,9 @@
 
 Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a side, C channels, S image side.
 """
+import functools
+import math
+
 from vit.backends import require
 
 require("mindspore", __name__)
@@ -15,7 +18,8 @@ from mindspore import nn, ops
 from vit import cli, flow
 from vit.config import ViTConfig
 from vit.errors import UserError
-from vit.fe_compat import load_fastestimator
+from vit.fe_compat import load_fastestimator, quiet_stderr
+from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
 
@@ -172,18 +176,75 @@ def table(model: ViT) -> dict[str, ms.Parameter]:
     return names
 
 
-def to_numpy(model: ViT) -> Weights:
-    """The model's weights under canonical names, as copies."""
-    names, wanted = table(model), shapes(model.config)
-    return {name: names[name].asnumpy().reshape(shape).copy() for name, shape in wanted.items()}
+def to_numpy(model: ViT, tensors: dict[str, ms.Tensor] | None = None) -> Weights:
+    """The model's weights, or tensors in their layouts (gradients, moments), under canonical names, as copies."""
+    values = {name: value.asnumpy() for name, value in (tensors or table(model)).items()}
+    return {name: values[name].reshape(shape).copy() for name, shape in shapes(model.config).items()}
 
 
-def from_numpy(model: ViT, weights: Weights) -> ViT:
-    """Set the model's weights from canonical ones; a missing, extra or misshaped name raises."""
+def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | None = None) -> ViT:
+    """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
     check(weights, model.config)
-    for name, parameter in table(model).items():
-        parameter.set_data(ms.Tensor(weights[name].reshape(parameter.shape)))
+    for name, value in (tensors or table(model)).items():
+        value.set_data(ms.Tensor(weights[name].reshape(value.shape), value.dtype))
     return model
+
+
+def clip(gradients: list[ms.Tensor], limit: ms.Tensor | None) -> tuple[list[ms.Tensor], ms.Tensor]:
+    """Gradients scaled to a global norm of at most `limit` (None: left alone), and the norm that they had."""
+    norm = ops.sqrt(sum([ops.square(g).sum() for g in gradients]))
+    if limit is None:
+        return gradients, norm
+    scale = limit / ops.maximum(norm, limit)
+    return [g * scale for g in gradients], norm
+
+
+class Optimizer(nn.Optimizer):
+    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+
+    def __init__(self, names: dict[str, ms.Parameter], recipe: Recipe):
+        super().__init__(recipe.learning_rate, list(names.values()))
+        dtype = names["pos_embed"].dtype
+        number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
+        self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
+        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.limit = number(recipe.clip_norm) if recipe.clip_norm else None
+        self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
+        self.log_beta1, self.log_beta2 = number(math.log(recipe.beta1)), number(math.log(recipe.beta2))
+        self.epsilon = number(recipe.epsilon)
+        self.decays = [number(recipe.decay_of(name)) for name in names]
+        self.moment1 = self.parameters.clone(prefix="moment1", init="zeros")
+        self.moment2 = self.parameters.clone(prefix="moment2", init="zeros")
+        self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
+
+    def construct(self, gradients: tuple[ms.Tensor, ...]) -> None:
+        gradients, norm = clip(gradients, self.limit)
+        ops.assign(self.norm, norm)
+        t = ops.cast(self.global_step + 1, norm.dtype)
+        for i in range(len(gradients)):
+            w, g = self.parameters[i], gradients[i]
+            lost = self.learning_rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
+            ops.assign(w, w - lost)
+        ops.assign(self.global_step, self.global_step + 1)
+
+    def change(self, w, g, decay, moment1, moment2, t):
+        """What a weight w loses in step t, over the learning rate; updates its moments."""
+        if not self.adamw:
+            d = g + decay * w
+            v = self.momentum * moment1 + d
+            ops.assign(moment1, v)
+            return d + self.momentum * v if self.nesterov else v
+        m = self.beta1 * moment1 + (1 - self.beta1) * g
+        v = self.beta2 * moment2 + (1 - self.beta2) * ops.square(g)
+        ops.assign(moment1, m)
+        ops.assign(moment2, v)
+        m, v = m / -ops.expm1(t * self.log_beta1), v / -ops.expm1(t * self.log_beta2)
+        return decay * w + m / (ops.sqrt(v) + self.epsilon)
+
+
+def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, ms.Parameter]]:
+    """The optimizer's two moments (the first is SGD's velocity) under canonical names."""
+    return [dict(zip(table(model), slot, strict=True)) for slot in (optimizer.moment1, optimizer.moment2)]
 
 
 def train(stage: flow.Stage, weights: Weights) -> Weights:
@@ -195,13 +256,10 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
 
     ms.set_seed(stage.recipe.seed)
-    model = fe.build(
-        model_fn=lambda: from_numpy(ViT(stage.config), weights),
-        optimizer_fn=lambda parameters: nn.SGD(parameters,
-                                               learning_rate=stage.recipe.learning_rate,
-                                               momentum=stage.recipe.momentum,
-                                               weight_decay=stage.recipe.weight_decay),
-        model_name=stage.name)
+    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = fe.build(model_fn=lambda: model,
+                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs="x", outputs="y_pred"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
@@ -231,7 +289,8 @@ def finetune(job: flow.Job, pretrained: Weights | None) -> Weights:
 def fastestimator_run(device_target: str | None = None, **options) -> dict:
     """Pretrain, copy the encoder, finetune. Options are the script's flags; returns what `results.json` holds."""
     try:
-        ms.set_device(device_target) if device_target else None
+        with quiet_stderr(show_on_failure=False):
+            ms.set_device(device_target) if device_target else None
     except (RuntimeError, ValueError):
         raise UserError(f"device_target {device_target}: this MindSpore finds no such device") from None
     return flow.run("ms", pretrain, finetune, **options)

@@ -5,6 +5,8 @@
 
 Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a side, C channels, S image side.
 """
+import math
+
 from vit.backends import require
 
 require("tensorflow", __name__)
@@ -16,6 +18,7 @@ from tensorflow.keras import layers as nn
 
 from vit import cli, flow
 from vit.config import ViTConfig
+from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
 
@@ -161,39 +164,75 @@ def table(model: ViT) -> dict[str, tf.Variable]:
     return names
 
 
-def to_numpy(model: ViT) -> Weights:
-    """The model's weights under canonical names, as copies."""
-    values = {name: parameter.numpy() for name, parameter in table(model).items()}
+def to_numpy(model: ViT, tensors: dict[str, tf.Tensor] | None = None) -> Weights:
+    """The model's weights, or tensors in their layouts (gradients, moments), under canonical names, as copies."""
+    values = {name: value.numpy() for name, value in (tensors or table(model)).items()}
     values = {name: value.T if value.ndim == 2 else value for name, value in values.items()}
     return {name: values[name].reshape(shape).copy() for name, shape in shapes(model.config).items()}
 
 
-def from_numpy(model: ViT, weights: Weights) -> ViT:
-    """Set the model's weights from canonical ones; a missing, extra or misshaped name raises."""
+def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | None = None) -> ViT:
+    """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
     check(weights, model.config)
-    for name, parameter in table(model).items():
-        value = weights[name]
-        parameter.assign(value.reshape(len(value), -1).T if len(parameter.shape) == 2 else value)
+    for name, value in (tensors or table(model)).items():
+        new = weights[name]
+        value.assign(new.reshape(len(new), -1).T if len(value.shape) == 2 else new)
     return model
 
 
-class SGD(tf.keras.optimizers.Optimizer):
-    """SGD as `vit.recipe` means it: Keras' own decays weights apart from the momentum, and keeps the rate in it."""
+def clip(gradients: list[tf.Tensor], limit: float) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Gradients scaled to a global norm of at most `limit` (0: left alone), and the norm that they had."""
+    norm = tf.sqrt(sum(tf.reduce_sum(tf.square(g)) for g in gradients))
+    if limit == 0:
+        return gradients, norm
+    scale = limit / tf.maximum(norm, limit)
+    return [g * scale for g in gradients], norm
 
-    def __init__(self, learning_rate: float, momentum: float, weight_decay: float):
-        super().__init__(name="SGD", jit_compile=False)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.momentum, self.l2 = momentum, weight_decay
 
-    def build(self, var_list: list[tf.Variable]) -> None:
-        super().build(var_list)
-        if not hasattr(self, "velocity"):  # Keras builds again at each step
-            self.velocity = [self.add_variable_from_reference(variable, "velocity") for variable in var_list]
+class Optimizer(tf.keras.optimizers.Optimizer):
+    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
 
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        velocity = self.velocity[self._index_dict[self._var_key(variable)]]
-        velocity.assign(self.momentum * velocity + (gradient + self.l2 * variable))
-        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * velocity)
+    def __init__(self, names: dict[str, tf.Variable], recipe: Recipe):
+        super().__init__(name="Optimizer", jit_compile=False)
+        dtype = names["pos_embed"].dtype
+        self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
+        self.adamw, self.nesterov, self.limit = recipe.optimizer == "adamw", recipe.nesterov, recipe.clip_norm
+        self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
+        self.epsilon = recipe.epsilon
+        self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in names.items()}
+        self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
+        self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
+        self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
+
+    def apply_gradients(self, grads_and_vars, name: str | None = None) -> None:
+        gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
+        gradients, norm = clip(gradients, self.limit)
+        self.norm.assign(norm)
+        super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
+
+    def update_step(self, g: tf.Tensor, w: tf.Variable) -> None:
+        key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
+        w.assign_sub(self._learning_rate * self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t))
+
+    def change(self, w, g, decay, moment1, moment2, t):
+        """What a weight w loses in step t, over the learning rate; updates its moments."""
+        if not self.adamw:
+            d = g + decay * w
+            v = self.momentum * moment1 + d
+            moment1.assign(v)
+            return d + self.momentum * v if self.nesterov else v
+        m = self.beta1 * moment1 + (1 - self.beta1) * g
+        v = self.beta2 * moment2 + (1 - self.beta2) * tf.square(g)
+        moment1.assign(m)
+        moment2.assign(v)
+        m, v = m / -tf.math.expm1(t * math.log(self.beta1)), v / -tf.math.expm1(t * math.log(self.beta2))
+        return decay * w + m / (tf.sqrt(v) + self.epsilon)
+
+
+def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, tf.Variable]]:
+    """The optimizer's two moments (the first is SGD's velocity) under canonical names."""
+    keys = {name: optimizer._var_key(w) for name, w in table(model).items()}
+    return [{name: slot[key] for name, key in keys.items()} for slot in (optimizer.moment1, optimizer.moment2)]
 
 
 def train(stage: flow.Stage, weights: Weights) -> Weights:
@@ -203,12 +242,10 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
 
     tf.random.set_seed(stage.recipe.seed)
-    model = fe.build(
-        model_fn=lambda: from_numpy(ViT(stage.config), weights),
-        optimizer_fn=lambda: SGD(learning_rate=stage.recipe.learning_rate,
-                                 momentum=stage.recipe.momentum,
-                                 weight_decay=stage.recipe.weight_decay),
-        model_name=stage.name)
+    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = fe.build(model_fn=lambda: model,
+                     optimizer_fn=lambda: Optimizer(table(model), stage.recipe),
+                     model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs="x", outputs="y_pred"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),

@@ -16,6 +16,7 @@ from torch import nn
 from vit import cli, flow
 from vit.config import ViTConfig
 from vit.fe_compat import load_fastestimator
+from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
 
@@ -154,19 +155,68 @@ def table(model: ViT) -> dict[str, nn.Parameter]:
     return names
 
 
-def to_numpy(model: ViT) -> Weights:
-    """The model's weights under canonical names, as copies."""
-    names, wanted = table(model), shapes(model.config)
-    return {name: names[name].detach().cpu().numpy().reshape(shape).copy() for name, shape in wanted.items()}
+def to_numpy(model: ViT, tensors: dict[str, torch.Tensor] | None = None) -> Weights:
+    """The model's weights, or tensors in their layouts (gradients, moments), under canonical names, as copies."""
+    values = {name: value.detach().cpu().numpy() for name, value in (tensors or table(model)).items()}
+    return {name: values[name].reshape(shape).copy() for name, shape in shapes(model.config).items()}
 
 
-def from_numpy(model: ViT, weights: Weights) -> ViT:
-    """Set the model's weights from canonical ones; a missing, extra or misshaped name raises."""
+def from_numpy(model: ViT, weights: Weights, tensors: dict[str, torch.Tensor] | None = None) -> ViT:
+    """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
     check(weights, model.config)
-    with torch.no_grad():
-        for name, parameter in table(model).items():
-            parameter.copy_(torch.tensor(weights[name]).reshape(parameter.shape))
+    for name, value in (tensors or table(model)).items():
+        value.data.copy_(torch.tensor(weights[name]).reshape(value.shape))
     return model
+
+
+def clip(gradients: list[torch.Tensor], limit: float) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Gradients scaled to a global norm of at most `limit` (0: left alone), and the norm that they had."""
+    norm = torch.sqrt(sum(torch.sum(torch.square(g)) for g in gradients))
+    if limit == 0:
+        return gradients, norm
+    scale = limit / torch.clamp(norm, min=limit)
+    return [g * scale for g in gradients], norm
+
+
+class Optimizer(torch.optim.Optimizer):
+    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+
+    def __init__(self, names: dict[str, nn.Parameter], recipe: Recipe):
+        super().__init__(list(names.values()), {"lr": recipe.learning_rate, "steps": 0})
+        self.adamw, self.nesterov, self.limit = recipe.optimizer == "adamw", recipe.nesterov, recipe.clip_norm
+        self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
+        self.epsilon = recipe.epsilon
+        self.decays = [recipe.decay_of(name) for name in names]
+        for w in names.values():
+            self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
+        self.norm = None  # the gradients' norm in the last step
+
+    @torch.no_grad()
+    def step(self) -> None:
+        group = self.param_groups[0]
+        gradients, self.norm = clip([w.grad for w in group["params"]], self.limit)
+        group["steps"] += 1
+        for w, g, decay in zip(group["params"], gradients, self.decays, strict=True):
+            w.sub_(group["lr"] * self.change(w, g, decay, **self.state[w], t=group["steps"]))
+
+    def change(self, w, g, decay, moment1, moment2, t):
+        """What a weight w loses in step t, over the learning rate; updates its moments."""
+        if not self.adamw:
+            d = g + decay * w
+            v = self.momentum * moment1 + d
+            moment1.copy_(v)
+            return d + self.momentum * v if self.nesterov else v
+        m = self.beta1 * moment1 + (1 - self.beta1) * g
+        v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
+        moment1.copy_(m)
+        moment2.copy_(v)
+        m, v = m / (1 - self.beta1**t), v / (1 - self.beta2**t)
+        return decay * w + m / (torch.sqrt(v) + self.epsilon)
+
+
+def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, torch.Tensor]]:
+    """The optimizer's two moments (the first is SGD's velocity) under canonical names."""
+    return [{name: optimizer.state[w][key] for name, w in table(model).items()} for key in ("moment1", "moment2")]
 
 
 def train(stage: flow.Stage, weights: Weights) -> Weights:
@@ -176,13 +226,10 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
 
     torch.manual_seed(stage.recipe.seed)
-    model = fe.build(
-        model_fn=lambda: from_numpy(ViT(stage.config), weights),
-        optimizer_fn=lambda parameters: torch.optim.SGD(parameters,
-                                                        lr=stage.recipe.learning_rate,
-                                                        momentum=stage.recipe.momentum,
-                                                        weight_decay=stage.recipe.weight_decay),
-        model_name=stage.name)
+    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = fe.build(model_fn=lambda: model,
+                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs="x", outputs="y_pred"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),

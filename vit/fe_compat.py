@@ -82,8 +82,12 @@ def _known_newer_versions() -> None:
 
 
 @contextlib.contextmanager
-def quiet_stderr():
-    """Hold back what C++ writes to stderr (TensorFlow's start-up notes heed no log level); shown if the block fails."""
+def quiet_stderr(show_on_failure: bool = True):
+    """Hold back what libraries write to stderr (TensorFlow's start-up notes heed no log level).
+
+    Args:
+        show_on_failure: Whether to show what was held back if the block raises.
+    """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         kept = os.dup(2)
@@ -91,8 +95,9 @@ def quiet_stderr():
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            if show_on_failure:
+                held.seek(0)
+                os.write(kept, held.read())
             raise
         finally:
             os.dup2(kept, 2)

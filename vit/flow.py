@@ -27,6 +27,7 @@ class Job:
         model_dir: Where the files go.
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
+        dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
         stages: What was trained so far.
     """
     backend: str
@@ -35,6 +36,7 @@ class Job:
     model_dir: Path
     num_workers: int = 0
     log_steps: int = 100
+    dtype: str = "float32"
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -75,6 +77,10 @@ class Stage:
     def log_steps(self) -> int:
         return self.job.log_steps
 
+    @property
+    def dtype(self) -> str:
+        return self.job.dtype
+
     @cached_property
     def config(self) -> ViTConfig:
         return self.job.config(self.dataset)
@@ -82,14 +88,17 @@ class Stage:
     def pipeline(self, channels_first: bool):
         """FastEstimator's Pipeline over the stage's data, in the layout that the framework wants."""
         return pipeline.build(self.dataset.train, self.dataset.test, self.job.data, self.recipe, channels_first,
-                              self.job.num_workers)
+                              self.job.num_workers, self.dtype)
 
     def traces(self, model) -> list:
-        """FastEstimator's Accuracy and BestModelSaver, the history and the progress bar."""
+        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history and the progress bar."""
+        from fastestimator.trace.adapt import LRScheduler
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
+        scheduled = self.recipe.schedule != "constant" or self.recipe.warmup_steps
         return [
+            *([LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs))] if scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),

@@ -36,7 +36,7 @@ def sample_seed(seed: int, epoch: int, round_: int, index: int) -> int:
 
 
 def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, channels_first: bool,
-          num_workers: int = 0):
+          num_workers: int = 0, dtype: str = "float32"):
     """The pipeline of one stage: apphub's ops over `train`, and the same without augmentation over `test`.
 
     Args:
@@ -46,14 +46,15 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
         recipe: Batch size, augmentation, seed.
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
+        dtype: Of the pictures that leave: "float32" or, widened after all else, "float64".
 
     Returns:
-        A `fastestimator.Pipeline` of batches `{"x": float32 pictures, "y": int64 [B]}`.
+        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`.
     """
     load_fastestimator()
     from fastestimator.op.numpyop.meta import Sometimes
     from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop
-    from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
+    from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize, ToArray
 
     Pipeline, Samples = _classes()
     side = train.images.shape[1]
@@ -69,6 +70,8 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
                                  max_width=recipe.hole))
     if channels_first:
         ops.append(ChannelTranspose(inputs="x", outputs="x"))
+    if dtype != "float32":
+        ops.append(ToArray(inputs="x", outputs="x", dtype=dtype))
     return Pipeline(train_data=Samples(train, recipe.seed), eval_data=Samples(test, recipe.seed),
                     batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
 

@@ -1,0 +1,163 @@
+"""The three scripts are one program: same curve, same files, siblings line by line, importable side by side."""
+import difflib
+import importlib
+import re
+import subprocess
+import sys
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit import flow, weights
+from vit.config import VARIANTS
+from vit.data import digits
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
+
+
+@pytest.fixture(scope="module")
+def first_steps(tmp_path_factory):
+    """Each framework's job after 20 steps on digits100 from the same seed; `tiny` has no dropout."""
+    jobs = {}
+    for backend, script in SCRIPTS.items():
+        folder = tmp_path_factory.mktemp(backend)
+        job = flow.prepare(backend, data="digits", variant="tiny", batch_size=16, pretrain_epochs=1,
+                           train_steps_per_epoch=20, eval_steps_per_epoch=2, seed=3, model_dir=str(folder), log_steps=0)
+        importlib.import_module(script).pretrain(job)
+        jobs[backend] = job
+    return jobs
+
+
+@pytest.mark.parametrize("backend", ["tf", "ms"])
+def test_losses_follow_torch_for_20_steps(first_steps, backend):
+    reference = np.array(first_steps["torch"].stages[0].history.step_losses)
+    losses = np.array(first_steps[backend].stages[0].history.step_losses)
+    assert len(reference) == len(losses) == 20
+    assert reference.std() > 0.01, "the curve must move, or agreeing on it says nothing"
+    np.testing.assert_allclose(losses, reference, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["tf", "ms"])
+def test_trained_weights_follow_torch(first_steps, backend):
+    reference, trained = first_steps["torch"].stages[0].weights, first_steps[backend].stages[0].weights
+    start = weights.initial(first_steps["torch"].stages[0].config, seed=3)
+    for name, value in reference.items():
+        moved = np.abs(value - start[name]).max()
+        assert np.abs(trained[name] - value).max() < 0.01 * moved + 1e-6, name
+
+
+@pytest.mark.parametrize(("writer", "reader"), permutations(SCRIPTS, 2))
+def test_a_file_of_one_starts_the_finetune_of_another(first_steps, writer, reader, tmp_path):
+    path = first_steps[writer].model_dir / "pretrained.safetensors"
+    config = first_steps[writer].stages[0].config
+    read, spec = weights.load(path, like=VARIANTS["tiny"])
+    assert spec == config
+    script = importlib.import_module(SCRIPTS[reader])
+    back = script.to_numpy(script.from_numpy(script.ViT(spec), read))
+    assert weights.sha256(back) == weights.sha256(first_steps[writer].stages[0].weights)
+
+
+@pytest.mark.parametrize("backend", SCRIPTS)
+def test_a_run_from_a_pretrained_file_writes_every_result(first_steps, backend, tmp_path):
+    other = {"torch": "tf", "tf": "ms", "ms": "torch"}[backend]
+    results = importlib.import_module(SCRIPTS[backend]).fastestimator_run(
+        data="digits", variant="tiny", batch_size=16, train_steps_per_epoch=2, eval_steps_per_epoch=1, log_steps=0,
+        model_dir=str(tmp_path / "run"), pretrained=str(first_steps[other].model_dir / "pretrained.safetensors"))
+    assert results["backend"] == backend
+    assert list(results["stages"]) == ["finetune"]
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"results.json", "history.csv", "curves.png", "finetuned.safetensors", "best"}
+
+
+@pytest.mark.parametrize("backend", SCRIPTS)
+def test_dropout_and_drop_path_act_in_training_only(backend):
+    config = VARIANTS["tiny"].replace(dropout=0.2, attention_dropout=0.2, drop_path=0.5, num_classes=10)
+    script = importlib.import_module(SCRIPTS[backend])
+    model = script.from_numpy(script.ViT(config), weights.initial(config, 0))
+    images = digits.load().finetune.test.images[:4].astype(np.float32) / 255
+    evaluated = [_logits(backend, script, model, images, training=False) for _ in range(2)]
+    trained = [_logits(backend, script, model, images, training=True) for _ in range(2)]
+    np.testing.assert_array_equal(*evaluated)
+    assert np.abs(trained[0] - trained[1]).max() > 1e-3
+    assert np.abs(trained[0] - evaluated[0]).max() > 1e-3
+
+
+def _logits(backend, script, model, images, training):
+    if backend == "tf":
+        return model(images, training=training).numpy()
+    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    if backend == "torch":
+        return model.train(training)(script.torch.tensor(images)).detach().numpy()
+    model.set_train(training)
+    return model(script.ms.Tensor(images)).asnumpy()
+
+
+# What may differ between two siblings, line by line: the words of each framework, written the same way.
+WORDS = re.compile(r"torch|tensorflow|mindspore|Torch|TensorFlow|MindSpore|Keras|\btf\b|\bms\b|\bnn\b|\bops\b|\bF\b")
+
+
+@pytest.mark.parametrize("other", ["vit_tf", "vit_ms"])
+def test_siblings_have_the_same_classes_functions_and_attributes_in_the_same_order(other):
+    def outline(name):
+        source = (ROOT / f"{name}.py").read_text()
+        source = re.sub(r"\b(call|construct)\(self, x", "forward(self, x", source)
+        return re.findall(r"^ *(?:class|def) (\w+)|(self\.\w+(?:, self\.\w+)*) =", source, flags=re.M)
+
+    ours = [line for line in outline("vit_torch")]
+    theirs = [line for line in outline(other)]
+    kept = [line for line in difflib.ndiff([str(line) for line in ours], [str(line) for line in theirs])
+            if line.startswith("- ")]
+    assert kept == [], "everything that the torch sibling names, the other names, in the same order"
+
+
+@pytest.mark.parametrize("other", ["vit_tf", "vit_ms"])
+def test_siblings_differ_in_framework_words_only(other):
+    ours, theirs = ((ROOT / f"{name}.py").read_text().splitlines() for name in ("vit_torch", other))
+    differing = [line for line in difflib.ndiff(ours, theirs) if line.startswith("- ") and line[2:].strip()]
+    shared = len(ours) - len(differing)
+    assert shared / len(ours) > 0.6, f"only {shared} of {len(ours)} lines are the same"
+    strangers = [line for line in differing if not WORDS.search(line) and not _twin(line[2:], theirs)]
+    assert strangers == []
+
+
+def _twin(line, others):
+    """Whether the other file has the same line but for its framework's spelling."""
+    return bool(difflib.get_close_matches(line, others, n=1, cutoff=0.55))
+
+
+@pytest.mark.parametrize(("script", "foreign"), [
+    ("vit_torch", ("tensorflow", "mindspore", "fastestimator")),
+    ("vit_tf", ("torch", "mindspore", "fastestimator")),
+    ("vit_ms", ("torch", "tensorflow", "fastestimator")),
+])
+def test_importing_a_script_imports_only_its_own_framework(script, foreign):
+    code = f"import sys, {script}; print([m for m in {foreign!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("order", permutations(SCRIPTS.values()))
+def test_any_order_of_importing_the_three_works(order):
+    code = "\n".join([*(f"import {script}" for script in order), "from vit.config import VARIANTS",
+                      *(f"{script}.ViT(VARIANTS['tiny'])" for script in order), "print('ok')"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("ok")
+
+
+@pytest.mark.parametrize("missing", ["torch", "tensorflow", "mindspore"])
+def test_a_missing_framework_is_one_line_that_says_how_to_install_it(missing, tmp_path):
+    script = {"torch": "vit_torch", "tensorflow": "vit_tf", "mindspore": "vit_ms"}[missing]
+    code = (f"import importlib.util, runpy, sys; find = importlib.util.find_spec\n"
+            f"importlib.util.find_spec = lambda name, *a: None if name == {missing!r} else find(name, *a)\n"
+            f"sys.argv = ['{script}.py']; runpy.run_path('{ROOT / script}.py', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert f"{missing} is not installed" in done.stderr
+    assert "pip install" in done.stderr
