@@ -180,10 +180,10 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | N
     return model
 
 
-def clip(gradients: list[tf.Tensor], limit: float) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Gradients scaled to a global norm of at most `limit` (0: left alone), and the norm that they had."""
+def clip(gradients: list[tf.Tensor], limit: float | None) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Gradients scaled to a global norm of at most `limit` (None: left alone), and the norm that they had."""
     norm = tf.sqrt(sum(tf.reduce_sum(tf.square(g)) for g in gradients))
-    if limit == 0:
+    if limit is None:
         return gradients, norm
     scale = limit / tf.maximum(norm, limit)
     return [g * scale for g in gradients], norm
@@ -196,7 +196,8 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         super().__init__(name="Optimizer", jit_compile=False)
         dtype = names["pos_embed"].dtype
         self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
-        self.adamw, self.nesterov, self.limit = recipe.optimizer == "adamw", recipe.nesterov, recipe.clip_norm
+        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in names.items()}

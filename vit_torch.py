@@ -169,10 +169,10 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, torch.Tensor] | 
     return model
 
 
-def clip(gradients: list[torch.Tensor], limit: float) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Gradients scaled to a global norm of at most `limit` (0: left alone), and the norm that they had."""
+def clip(gradients: list[torch.Tensor], limit: float | None) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Gradients scaled to a global norm of at most `limit` (None: left alone), and the norm that they had."""
     norm = torch.sqrt(sum(torch.sum(torch.square(g)) for g in gradients))
-    if limit == 0:
+    if limit is None:
         return gradients, norm
     scale = limit / torch.clamp(norm, min=limit)
     return [g * scale for g in gradients], norm
@@ -183,7 +183,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def __init__(self, names: dict[str, nn.Parameter], recipe: Recipe):
         super().__init__(list(names.values()), {"lr": recipe.learning_rate, "steps": 0})
-        self.adamw, self.nesterov, self.limit = recipe.optimizer == "adamw", recipe.nesterov, recipe.clip_norm
+        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = [recipe.decay_of(name) for name in names]
