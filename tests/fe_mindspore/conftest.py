@@ -1,4 +1,6 @@
 """Each test runs in its own folder, since MindSpore writes its working files where it stands."""
+import gc
+
 from vit.fe_compat import load_fastestimator
 
 fe = load_fastestimator()  # before anything else imports it
@@ -10,6 +12,8 @@ from fems_helpers import count_compilations
 import fe_mindspore  # noqa: F401
 
 fe.fe_history_path = False  # no database of past runs in the home folder
+# FastEstimator collects garbage after each epoch: half a second if it has to look through three frameworks.
+gc.freeze()
 
 
 @pytest.fixture(autouse=True)

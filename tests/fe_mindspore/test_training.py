@@ -7,6 +7,7 @@ from fastestimator.dataset.numpy_dataset import NumpyDataset
 from fastestimator.trace.metric import Accuracy
 from fems_helpers import (
     LeNet,
+    PlainSGD,
     assert_same_weights,
     batch,
     build,
@@ -52,7 +53,7 @@ def test_compiled_and_eager_agree():
 
 
 def test_fit_eagerly(compilations):
-    model = build()
+    model = build(optimizer_fn=lambda params: PlainSGD(params, 0.1))  # nn.SGD compiles itself
     before = weights(model)
     history = fit(classifier(model), epochs=1, eager=True)
     assert len(history["train"]["ce"]) == 3 and moved(before, model)
