@@ -8,6 +8,8 @@ Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a sid
 import functools
 import math
 
+import numpy as np
+
 from vit.backends import require
 
 require("mindspore", __name__)
@@ -188,6 +190,24 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | 
     for name, value in (tensors or table(model)).items():
         value.set_data(ms.Tensor(weights[name].reshape(value.shape), value.dtype))
     return model
+
+
+def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
+    model.set_train(False)
+    return [stage.asnumpy() for stage in model.stages(ms.Tensor(images).permute(0, 3, 1, 2))]
+
+
+def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+    """Mean cross entropy of labelled pictures [B, S, S, C], dropout off, and its gradients under canonical names."""
+    names = table(model.set_train(False))
+
+    def mean_loss(x: ms.Tensor, y: ms.Tensor) -> ms.Tensor:
+        return ops.cross_entropy(model(x), y)
+
+    differentiate = ms.value_and_grad(mean_loss, None, ms.ParameterTuple(names.values()))
+    loss, gradients = differentiate(ms.Tensor(images).permute(0, 3, 1, 2), ms.Tensor(labels, ms.int32))
+    return loss.item(), to_numpy(model, dict(zip(names, gradients, strict=True)))
 
 
 def clip(gradients: list[ms.Tensor], limit: ms.Tensor | None) -> tuple[list[ms.Tensor], ms.Tensor]:

@@ -7,6 +7,8 @@ Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a sid
 """
 import math
 
+import numpy as np
+
 from vit.backends import require
 
 require("tensorflow", __name__)
@@ -178,6 +180,20 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | N
         new = weights[name]
         value.assign(new.reshape(len(new), -1).T if len(value.shape) == 2 else new)
     return model
+
+
+def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
+    return [stage.numpy() for stage in model.stages(tf.constant(images))]
+
+
+def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+    """Mean cross entropy of labelled pictures [B, S, S, C], dropout off, and its gradients under canonical names."""
+    names = table(model)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))))
+    gradients = tape.gradient(loss, list(names.values()))
+    return float(loss), to_numpy(model, dict(zip(names, gradients, strict=True)))
 
 
 def clip(gradients: list[tf.Tensor], limit: float | None) -> tuple[list[tf.Tensor], tf.Tensor]:

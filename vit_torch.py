@@ -9,6 +9,7 @@ from vit.backends import require
 
 require("torch", __name__)
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -167,6 +168,20 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, torch.Tensor] | 
     for name, value in (tensors or table(model)).items():
         value.data.copy_(torch.tensor(weights[name]).reshape(value.shape))
     return model
+
+
+def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
+    with torch.no_grad():
+        return [stage.numpy() for stage in model.eval().stages(torch.tensor(images).permute(0, 3, 1, 2))]
+
+
+def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
+    """Mean cross entropy of labelled pictures [B, S, S, C], dropout off, and its gradients under canonical names."""
+    names = table(model)
+    loss = F.cross_entropy(model.eval()(torch.tensor(images).permute(0, 3, 1, 2)), torch.tensor(labels))
+    gradients = torch.autograd.grad(loss, list(names.values()))
+    return loss.item(), to_numpy(model, dict(zip(names, gradients, strict=True)))
 
 
 def clip(gradients: list[torch.Tensor], limit: float | None) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -1,7 +1,11 @@
 """The frameworks that the project speaks, and what to say when one is not installed."""
+import importlib
 import importlib.util
 import sys
 
+from vit.errors import UserError
+
+SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
 INSTALL = {
     "torch": "pip install -r requirements.txt",
     "tensorflow": "pip install -r requirements.txt",
@@ -11,6 +15,23 @@ INSTALL = {
 
 class MissingBackend(ImportError):
     """A requested framework is not installed."""
+
+
+def script(backend: str):
+    """Import the script of a backend.
+
+    Args:
+        backend: "torch", "tf" or "ms".
+
+    Raises:
+        UserError: The name is unknown, or its framework is not installed.
+    """
+    if backend not in SCRIPTS:
+        raise UserError(f"unknown backend {backend!r}: choose one of {', '.join(SCRIPTS)}")
+    try:
+        return importlib.import_module(SCRIPTS[backend])
+    except MissingBackend as error:
+        raise UserError(str(error)) from None
 
 
 def require(module: str, importer: str) -> None:

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from vit import results, traces
@@ -46,7 +45,7 @@ class Job:
 
     def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
         """Begin a stage."""
-        self.stages.append(Stage(self, name, dataset, epochs))
+        self.stages.append(Stage(self, name, dataset, epochs, self.config(dataset)))
         return self.stages[-1]
 
 
@@ -59,14 +58,18 @@ class Stage:
         name: "pretrain", "finetune" or "scratch".
         dataset: What it trains and is evaluated on.
         epochs: Passes over the training pictures.
+        config: The model.
         history: Filled while it trains.
+        model: The framework's model, once it trains.
         weights: What it ended with.
     """
     job: Job
     name: str
     dataset: Dataset
     epochs: int
+    config: ViTConfig
     history: traces.History = field(default_factory=traces.History)
+    model: object = None
     weights: Weights | None = None
 
     @property
@@ -81,10 +84,6 @@ class Stage:
     def dtype(self) -> str:
         return self.job.dtype
 
-    @cached_property
-    def config(self) -> ViTConfig:
-        return self.job.config(self.dataset)
-
     def pipeline(self, channels_first: bool):
         """FastEstimator's Pipeline over the stage's data, in the layout that the framework wants."""
         return pipeline.build(self.dataset.train, self.dataset.test, self.job.data, self.recipe, channels_first,
@@ -95,6 +94,7 @@ class Stage:
         from fastestimator.trace.adapt import LRScheduler
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
+        self.model = model
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
         scheduled = self.recipe.schedule != "constant" or self.recipe.warmup_steps
         return [
@@ -102,7 +102,7 @@ class Stage:
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, steps, self.epochs, self.name),
+            *traces.build(self.history, model, steps, self.epochs, self.name),
         ]
 
 

@@ -15,16 +15,19 @@ class History:
         epochs: Of each epoch: its number, mean training loss, seconds and images/s of training (from the end of the
             first step on, so without compiling), evaluation loss, top-1 accuracy and seconds.
         step_losses: The loss of each training step, in order.
+        gradient_norms: The global norm of each training step's gradients, before clipping.
     """
     epochs: list[dict] = field(default_factory=list)
     step_losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
 
 
-def build(history: History, steps_per_epoch: int, epochs: int, title: str) -> list:
+def build(history: History, model, steps_per_epoch: int, epochs: int, title: str) -> list:
     """The traces that fill `history` and show the progress.
 
     Args:
         history: Where to write.
+        model: The model that is trained; its optimizer tells the gradients' norm.
         steps_per_epoch: Training steps of an epoch.
         epochs: Number of epochs.
         title: What to call the progress bar.
@@ -33,7 +36,7 @@ def build(history: History, steps_per_epoch: int, epochs: int, title: str) -> li
         FastEstimator traces; they read the keys "ce" (mean loss of a batch), "y" (labels) and "accuracy".
     """
     TrainHistory, EvalHistory, Progress = _classes()
-    return [TrainHistory(history), EvalHistory(history), Progress(steps_per_epoch * epochs, title)]
+    return [TrainHistory(history, model), EvalHistory(history), Progress(steps_per_epoch * epochs, title)]
 
 
 class _Mean:
@@ -60,9 +63,9 @@ def _classes():
 
     class TrainHistory(Trace):
 
-        def __init__(self, history: History) -> None:
+        def __init__(self, history: History, model) -> None:
             super().__init__(inputs=["ce", "y"], mode="train")
-            self.history = history
+            self.history, self.model = history, model
 
         def on_epoch_begin(self, data) -> None:
             self.loss, self.begin, self.first_step, self.images = _Mean(), time.perf_counter(), None, 0
@@ -70,6 +73,8 @@ def _classes():
         def on_batch_end(self, data) -> None:
             loss, size = float(data["ce"]), len(data["y"])
             self.history.step_losses.append(loss)
+            norm = self.model.current_optimizer.norm
+            self.history.gradient_norms.append(norm.item() if hasattr(norm, "item") else norm.numpy().item())
             self.loss.add(loss, size)
             if self.first_step is None:
                 self.first_step = time.perf_counter()

@@ -81,6 +81,13 @@ def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return rng.uniform(-limit, limit, shape)
 
 
+def scrambled(config: ViTConfig, seed: int) -> Weights:
+    """Initial values with noise on all of them, so that in a comparison no bias is 0 and no norm scale is 1."""
+    rng = np.random.default_rng(seed)
+    return {name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)
+            for name, value in initial(config, seed).items()}
+
+
 def check(weights: Weights, config: ViTConfig) -> None:
     """Hold weights to a model's names and shapes.
 

@@ -1,0 +1,73 @@
+"""`python -m vit COMMAND`: tools around the three scripts."""
+import argparse
+import json
+import sys
+from typing import NoReturn
+
+from vit import compare as compare_
+from vit import weights as weights_
+from vit.config import VARIANTS
+from vit.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = _Parser(prog="python -m vit", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_compare(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _add_compare(commands) -> None:
+    parser = commands.add_parser("compare", help="which stage differs first between two frameworks", description=(
+        "Run the same weights on the same pictures in two frameworks and compare them stage by stage; the first one "
+        "over the bar is marked. Exit status 1 if there is one."))
+    parties = ", ".join(compare_.PARTIES)
+    parser.add_argument("a", metavar="A", help=f"one of {parties}")
+    parser.add_argument("b", metavar="B", help="another one")
+    parser.add_argument("--weights", metavar="FILE", help="a weights file (default: random weights)")
+    parser.add_argument("--variant", default=None, metavar="NAME",
+                        help=f"{', '.join(VARIANTS)} (default: that of --weights, or tiny)")
+    parser.add_argument("--stage", choices=compare_.STAGES, default="forward", help="default: %(default)s")
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="of --stage train (default: %(default)s)")
+    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: %(default)s")
+    parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    if options.steps < 1:
+        raise UserError(f"steps must be at least 1, not {options.steps}")
+    if options.variant is not None and options.variant not in VARIANTS:
+        raise UserError(f"unknown variant {options.variant!r}: choose one of {', '.join(VARIANTS)}")
+    if options.weights:
+        weights, config = weights_.load(options.weights, like=VARIANTS.get(options.variant))
+    else:
+        config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
+        weights = weights_.scrambled(config, seed=0)
+    rows = compare_.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
+    print(compare_.report(rows))
+    if options.json:
+        content = {"parties": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
+                   "rows": [{**vars(row), "over": row.over} for row in rows]}
+        try:
+            with open(options.json, "w") as file:
+                json.dump(content, file, indent=2)
+        except OSError as error:
+            raise UserError(f"{options.json}: cannot be written ({error.strerror})") from None
+    return int(any(row.over for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
