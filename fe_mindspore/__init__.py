@@ -37,6 +37,7 @@ enable()
 from fastestimator.network import Network, build
 
 from fe_mindspore.errors import UnsupportedError
+from fe_mindspore.gradient import GradientOp
 from fe_mindspore.network import MSNetwork
 
-__all__ = ["Estimator", "MSNetwork", "Network", "UnsupportedError", "build", "enable"]
+__all__ = ["Estimator", "GradientOp", "MSNetwork", "Network", "UnsupportedError", "build", "enable"]

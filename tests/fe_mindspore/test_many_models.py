@@ -129,6 +129,24 @@ def test_one_loss_through_two_models(frozen):
     assert moved(start, pairs[0][0]) != frozen
 
 
+@pytest.mark.parametrize("eager", [False, True], ids=["compiled", "eager"])
+def test_what_follows_an_update_sees_it(eager):
+    pair = twins(dtype=np.float64)
+    results = []
+    for model in pair:
+        network = fe.Network(ops=[
+            ModelOp(model=model, inputs="x", outputs="before"),
+            CrossEntropy(inputs=("before", "y"), outputs="ce", from_logits=True),
+            UpdateOp(model=model, loss_name="ce"),
+            ModelOp(model=model, inputs="x", outputs="after"),
+        ])
+        results.append(steps(network, [batch(dtype=np.float64, seed=seed) for seed in range(2)], eager=eager))
+    for ours, theirs in zip(*results, strict=True):
+        assert abs(ours["after"] - ours["before"]).max() > 1e-3
+        for key in ("before", "after"):
+            np.testing.assert_allclose(ours[key].numpy(), theirs[key].numpy(), atol=1e-12)
+
+
 def test_dropout_cannot_run_twice_in_a_step():
     generator = build(lambda: MLP(outputs=FEATURES), name="generator")
     critic = build(lambda: MLP(outputs=2, dropout=0.5), name="critic")
