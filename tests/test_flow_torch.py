@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -307,6 +308,10 @@ def test_bad_option_writes_nothing(tmp_path, refused, option, fragments):
 
 # The traces.
 
+# All that the traces ask of a model.
+MODEL = SimpleNamespace(current_optimizer=SimpleNamespace(norm=np.float32(0.25)))
+
+
 class _Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -314,8 +319,8 @@ class _Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
 def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
-    *_, progress = traces.build(traces.History(), steps_per_epoch=2, epochs=3, title="pretrain")
-    progress.system = type("System", (), {"epoch_idx": 1})
+    *_, progress = traces.build(traces.History(), MODEL, steps_per_epoch=2, epochs=3, title="pretrain")
+    progress.system = SimpleNamespace(epoch_idx=1)
     err = stream()
     with contextlib.redirect_stderr(err):
         progress.on_begin(None)
@@ -329,8 +334,8 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
 
 def test_mean_loss_weighs_batches_by_their_size():
     history = traces.History()
-    train, evaluate, _ = traces.build(history, 2, 1, "pretrain")
-    train.system = type("System", (), {"epoch_idx": 4})
+    train, evaluate, _ = traces.build(history, MODEL, 2, 1, "pretrain")
+    train.system = SimpleNamespace(epoch_idx=4)
     for trace in (train, evaluate):
         trace.on_epoch_begin({})
         trace.on_batch_end({"ce": 1.0, "y": np.zeros(30)})
@@ -339,4 +344,5 @@ def test_mean_loss_weighs_batches_by_their_size():
     [epoch] = history.epochs
     assert (epoch["epoch"], epoch["train_loss"], epoch["eval_loss"], epoch["accuracy"]) == (4, 2.0, 2.0, 0.75)
     assert history.step_losses == [1.0, 5.0]
+    assert history.gradient_norms == [0.25, 0.25]
     assert set(epoch) == EPOCH
