@@ -13,27 +13,44 @@ from fe_mindspore.ops import UserOp, make_cell
 from fe_mindspore.plan import Forward, Gradients, Merge, Plan, Run, Update
 
 
-class Step(nn.Cell):
-    """A whole step.
+class Step:
+    """A whole step: one graph, or two where an op reads weights that an UpdateOp before it has changed.
 
     Args:
         plan: What to do.
         mode: "train", "eval", "test" or "infer".
         merges: The sums of the UpdateOps with `merge_grad`.
-
-    Inputs: The epoch, and one value per `plan.inputs`.
-
-    Outputs: One value per `plan.outputs`.
+        compiled: Whether to compile it.
     """
 
-    def __init__(self, plan: Plan, mode: str, merges: dict[TensorOp, MergeState]) -> None:
+    def __init__(self, plan: Plan, mode: str, merges: dict[TensorOp, MergeState], compiled: bool) -> None:
+        parts = plan.parts
+        outs = [None] * (len(parts) - 1) + [tuple(plan.outputs.values())]
+        cells = [_Part([_block(block, mode, merges) for block in blocks], out)
+                 for blocks, out in zip(parts, outs, strict=True)]
+        self.parts = [ms.jit(cell) for cell in cells] if compiled else cells
+
+    def __call__(self, *values):
+        """Run it: the epoch and one value per `plan.inputs` in, one value per `plan.outputs` out."""
+        for part in self.parts:
+            # MindSpore takes tensors inside of containers for constants unless told otherwise.
+            values = part(*[value if isinstance(value, ms.Tensor) else ms.mutable(value) for value in values])
+        return values
+
+
+class _Part(nn.Cell):
+    """Consecutive blocks. Outputs the values at `outs`, or all of them if that is None."""
+
+    def __init__(self, blocks: list[nn.Cell], outs: tuple[int, ...] | None) -> None:
         super().__init__(auto_prefix=False)
-        self.blocks = _cells(_block(block, mode, merges) for block in plan.blocks)
-        self.outs = tuple(plan.outputs.values())
+        self.blocks = _cells(blocks)
+        self.outs = outs
 
     def construct(self, *values):
         for block in self.blocks:
             values = block(values)
+        if self.outs is None:
+            return values
         outputs = ()
         for index in self.outs:
             outputs = outputs + (values[index],)

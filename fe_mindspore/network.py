@@ -58,7 +58,7 @@ class MSNetwork(BaseNetwork):
         self.ops = filter_nones(to_list(ops))
         self.models = to_list(_collect_models(self.ops))
         self._verify_inputs()
-        self.graphs: dict[tuple, tuple[Plan, Any]] = {}
+        self.graphs: dict[tuple, tuple[Plan, Step]] = {}
         self.merges: dict[TensorOp, MergeState] = {}
         for op in flatten(get_current_items(self.ops)):
             check_op(op)
@@ -128,7 +128,7 @@ class MSNetwork(BaseNetwork):
                     self.merges[op].count()
         return batch, prediction
 
-    def _step(self) -> tuple[Plan, Any]:
+    def _step(self) -> tuple[Plan, Step]:
         """Return the step for the current context, compiling it (at its first call) if it is new."""
         for model, training in self.ctx_training.items():
             if model.training != training:
@@ -140,8 +140,8 @@ class MSNetwork(BaseNetwork):
         if key not in self.graphs:
             plan = make_plan(self.ctx_ops, completes_merge=lambda op: self.merges[op].completes,
                              why_not_rerun=self._why_not_rerun)
-            step = Step(plan, self.ctx_state["mode"], self.merges)
-            self.graphs[key] = plan, step if self.ctx_state["eager"] else ms.jit(step)
+            step = Step(plan, self.ctx_state["mode"], self.merges, compiled=not self.ctx_state["eager"])
+            self.graphs[key] = plan, step
         return self.graphs[key]
 
     def _why_not_rerun(self, op: ModelOp) -> str | None:

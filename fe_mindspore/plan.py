@@ -70,8 +70,26 @@ class Plan:
     outputs: dict[str, int] = field(default_factory=dict)
 
     @property
-    def runs(self) -> list[Run]:
-        return [run for block in self.blocks for run in getattr(block, "runs", ())]
+    def parts(self) -> list[list[Any]]:
+        """The blocks, cut where a model that was updated is read again: one part, unless an op follows an UpdateOp.
+
+        (MindSpore, to keep both values of a weight in one graph, would copy it, and rounds float64 to float32 there.)
+        """
+        parts: list[list[Any]] = [[]]
+        updated: set[Any] = set()
+        for block in self.blocks:
+            if any(updated & models_of(run.op) for run in getattr(block, "runs", ())):
+                parts.append([])
+                updated = set()
+            parts[-1].append(block)
+            if isinstance(block, Update):
+                updated.add(block.model)
+        return parts
+
+
+def models_of(op: TensorOp) -> set[Any]:
+    """Return the models whose weights an op reads."""
+    return {op.model} if isinstance(op, L2Regularizaton) else op.get_fe_models()  # the former names none
 
 
 def flatten(ops: Sequence[TensorOp]) -> list[TensorOp]:
@@ -167,9 +185,7 @@ class _Planner:
         ins = tuple(self.keys[key] for key in op.inputs)
         reached = frozenset().union(*(self.reaches.get(register, frozenset()) for register in ins))
         stopped = isinstance(op, ModelOp) and not op.gradients
-        reached = frozenset() if stopped else reached | op.get_fe_models()
-        if isinstance(op, L2Regularizaton):  # it names no models
-            reached = reached | {op.model}
+        reached = frozenset() if stopped else reached | models_of(op)
         outs = tuple(self._new() for _ in op.outputs)
         for key, register in zip(op.outputs, outs, strict=True):
             self.keys[key] = register

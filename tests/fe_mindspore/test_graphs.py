@@ -26,6 +26,23 @@ def test_a_schedule_of_optimizers_compiles_each_once(compilations):
     assert len(compilations) == 2
 
 
+def add_up(pair, extra):
+    return pair[0] + pair[1] * extra["factor"]
+
+
+def test_containers_in_a_batch_are_no_constants(compilations):
+    from fastestimator.op.tensorop.model import ModelOp
+    from fastestimator.op.tensorop.tensorop import LambdaOp
+    network = fe.Network(ops=[LambdaOp(fn=add_up, inputs=("pair", "extra"), outputs="x"),
+                              ModelOp(model=build(), inputs="x", outputs="p")])
+    for seed in range(3):
+        x = batch(seed=seed)["x"]
+        extra = {"factor": np.float32(seed)}
+        result = steps(network, [{"pair": [x, x], "extra": extra}], mode="eval")[0]
+        np.testing.assert_allclose(result["x"], x * (1 + seed), rtol=1e-6)
+    assert len(compilations) == 1
+
+
 def test_a_new_learning_rate_compiles_nothing(compilations):
     model = build()
     network = classifier(model)
