@@ -4,7 +4,7 @@ PY := .venv/bin/python
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test parity check clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=t
 
 test: .venv  ## run the tests
 	$(PY) -m pytest
+
+parity: .venv  ## run all of the parity tests; they end with a table
+	$(PY) -m pytest tests/parity -m "full or not full"
 
 check: .venv  ## run the linter
 	.venv/bin/ruff check .

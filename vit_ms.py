@@ -188,7 +188,7 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | 
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
     check(weights, model.config)
     for name, value in (tensors or table(model)).items():
-        value.set_data(ms.Tensor(weights[name].reshape(value.shape), value.dtype))
+        ops.assign(value, ms.Tensor(weights[name].reshape(value.shape), value.dtype))
     return model
 
 

@@ -1,0 +1,75 @@
+"""What the parity tests share: the models, one computation per party, and the table that they end with."""
+import functools
+
+import pytest
+
+from vit import compare, weights
+from vit.config import VARIANTS, ViTConfig
+from vit.recipe import Recipe
+
+# The spec's corners: both norm orders, both poolings, with and without class token and biases, widths and head counts
+# that are no powers of two, two picture sides, one to six blocks.
+CONFIGS = {
+    "tiny": VARIANTS["tiny"].replace(num_classes=10),
+    "apphub": VARIANTS["apphub"].replace(num_classes=10),
+    "post_mean_48": ViTConfig(image_size=48, patch_size=8, width=36, depth=2, heads=3, mlp_dim=52, num_classes=10,
+                              norm_order="post", qkv_bias=False, pool="mean"),
+    "pre_no_token": ViTConfig(width=40, patch_size=8, depth=2, heads=5, mlp_dim=72, num_classes=10, patch_bias=False,
+                              pool="mean", class_token=False, block_norm_eps=1e-3, final_norm_eps=1e-12),
+    "one_head_48": ViTConfig(image_size=48, patch_size=16, width=24, depth=1, heads=1, mlp_dim=24, num_classes=10,
+                             patch_bias=False, qkv_bias=False),
+}
+RECIPES = {
+    "sgd": Recipe(data="digits", batch_size=16),
+    "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2, decay_all=False),
+    "adamw": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
+                    decay_all=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
+}
+_seen: dict[tuple, tuple[float, float]] = {}
+
+
+@functools.cache
+def start(name: str, dtype: str):
+    """Weights of a config that are nowhere at an initial 0 or 1."""
+    return {key: value.astype(dtype) for key, value in weights.scrambled(CONFIGS[name], seed=1).items()}
+
+
+@functools.cache
+def stages(party: str, name: str, dtype: str):
+    """One party's forward stages, computed once."""
+    return compare.stages(party, CONFIGS[name], start(name, dtype), compare.pictures(CONFIGS[name], 4, dtype)[0])
+
+
+@functools.cache
+def gradients(party: str, name: str, dtype: str):
+    """One party's loss and gradients, computed once."""
+    return compare.gradients(party, CONFIGS[name], start(name, dtype), *compare.pictures(CONFIGS[name], 4, dtype))
+
+
+@functools.cache
+def trained(party: str, name: str, recipe: str, steps: int, dtype: str):
+    """One party's training through FastEstimator, dropout off, done once."""
+    config = CONFIGS[name].replace(dropout=0.0, attention_dropout=0.0)
+    return compare.train(party, config, start(name, dtype), RECIPES[recipe], steps, dtype)
+
+
+@pytest.fixture
+def hold():
+    """A function that asserts that no row is over its bar, and remembers the worst for the table."""
+
+    def check(level: str, pair: str, rows: list[compare.Row]) -> None:
+        worst = max(row.relative for row in rows)
+        key = (level, pair)
+        _seen[key] = (max(worst, _seen.get(key, (0.0, 0.0))[0]), rows[0].bar)
+        assert not any(row.over for row in rows), compare.report(rows)
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The table: level, pair, worst difference seen, bar."""
+    if _seen:
+        terminalreporter.section("parity")
+        terminalreporter.write_line(f"{'level':<28}{'pair':<16}{'worst relative':>15}{'bar':>9}")
+        for (level, pair), (worst, bar) in sorted(_seen.items()):
+            terminalreporter.write_line(f"{level:<28}{pair:<16}{worst:>15.1e}{bar:>9.0e}")

@@ -1,0 +1,130 @@
+"""Every level of sameness and its bar: shapes, batches, forward, gradient, step, trajectory, files."""
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+
+from tests.parity.conftest import CONFIGS, RECIPES, gradients, stages, start, trained
+from vit import backends, compare, flow, weights
+from vit.config import VARIANTS, stage_names
+
+BACKENDS = tuple(backends.SCRIPTS)
+PAIRS = tuple(combinations(BACKENDS, 2))
+full = pytest.mark.full
+
+
+def _pair(a, b):
+    return f"{a} - {b}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_parameter_has_its_canonical_name_and_shape(backend, variant):
+    config = VARIANTS[variant].replace(depth=1)  # blocks are all alike; the counts at full depth are in test_config.py
+    script = backends.script(backend)
+    model = script.ViT(config)
+    assert {name: value.shape for name, value in script.to_numpy(model).items()} == weights.shapes(config)
+    trainable = {"torch": lambda: model.parameters(), "tf": lambda: model.trainable_variables,
+                 "ms": lambda: model.trainable_params()}[backend]()
+    count = sum(int(np.prod(parameter.shape)) for parameter in trainable)
+    assert count == sum(int(np.prod(shape)) for shape in weights.shapes(config).values())
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_stage_has_the_oracles_shape(backend, name):
+    ours, oracle = stages(backend, name, "float32"), stages("numpy", name, "float32")
+    assert [stage.shape for stage in ours] == [stage.shape for stage in oracle]
+    assert len(ours) == len(stage_names(CONFIGS[name]))
+
+
+def test_batches_that_reach_the_networks_are_the_same_bytes(tmp_path, monkeypatch):
+    seen = {}
+    whole = flow.Stage.traces
+
+    def with_spy(stage, model):
+        from fastestimator.trace.trace import Trace
+
+        class Spy(Trace):
+
+            def on_batch_end(self, data):
+                x, y = (np.asarray(data[key]) for key in ("x", "y"))
+                x = x if stage.job.backend == "tf" else x.transpose(0, 2, 3, 1)
+                seen.setdefault(stage.job.backend, []).append((np.ascontiguousarray(x), y))
+
+        return [*whole(stage, model), Spy(inputs=["x", "y"])]
+
+    monkeypatch.setattr(flow.Stage, "traces", with_spy)
+    for backend in BACKENDS:
+        job = flow.prepare(backend, data="digits", variant="tiny", batch_size=16, pretrain_epochs=2,
+                           train_steps_per_epoch=3, eval_steps_per_epoch=2, model_dir=str(tmp_path / backend))
+        job.model_dir.mkdir()
+        backends.script(backend).pretrain(job)
+    for backend in BACKENDS[1:]:
+        assert len(seen[backend]) == len(seen["torch"]) == 2 * (3 + 2)
+        for (x, y), (other_x, other_y) in zip(seen["torch"], seen[backend], strict=True):
+            assert x.dtype == other_x.dtype == np.float32
+            assert x.tobytes() == other_x.tobytes()
+            assert y.tobytes() == other_y.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("a", "b"), combinations((*BACKENDS, "numpy"), 2))
+def test_forward(a, b, name, dtype, hold):
+    rows = compare.forward_rows(CONFIGS[name], stages(a, name, dtype), stages(b, name, dtype),
+                                compare.BARS["forward", dtype])
+    hold(f"forward, {dtype}", _pair(a, b), rows)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_gradient(a, b, name, dtype, hold):
+    rows = compare.gradient_rows(gradients(a, name, dtype), gradients(b, name, dtype), compare.BARS["gradient", dtype])
+    hold(f"gradient, {dtype}", _pair(a, b), rows)
+
+
+@pytest.mark.parametrize("recipe", ["sgd", pytest.param("adamw", marks=full)])
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
+    ours, theirs = (trained(party, "one_head_48", recipe, 1, "float64") for party in (a, b))
+    before = start("one_head_48", "float64")
+    rows = [compare.row(name, ours.weights[name] - before[name], theirs.weights[name] - before[name], 1e-10)
+            for name in before]
+    rows += [compare.row(name, ours.moments[name], value, 1e-10) for name, value in theirs.moments.items()]
+    hold(f"step, {recipe}, float64", _pair(a, b), rows)
+
+
+@full
+@pytest.mark.parametrize(("name", "recipe"), [("tiny", recipe) for recipe in RECIPES] + [("post_mean_48", "sgd")])
+@pytest.mark.parametrize(("a", "b"), PAIRS)
+def test_trajectory_of_100_steps(a, b, name, recipe, hold):
+    ours, theirs = (trained(party, name, recipe, 100, "float64") for party in (a, b))
+    assert len(ours.losses) == 100
+    assert np.abs(ours.losses - ours.losses[0]).max() > 0.1, "the curve must move, or agreeing on it says nothing"
+    rows = compare.train_rows(ours, theirs, compare.BARS["train", "float64"])
+    hold(f"100 steps, {recipe}, float64", _pair(a, b), rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("a", "b"), permutations(BACKENDS, 2))
+def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype, tmp_path):
+    config = CONFIGS["post_mean_48"]
+    original = {slot: {name: np.random.default_rng([i, j]).normal(size=shape).astype(dtype)
+                       for j, (name, shape) in enumerate(weights.shapes(config).items())}
+                for i, slot in enumerate(("weights", "moment1", "moment2"))}
+    carried = original
+    for stop, backend in enumerate((a, b, a)):
+        script = backends.script(backend)
+        model = script.from_numpy(script.ViT(config, dtype), carried["weights"])
+        optimizer = script.Optimizer(script.table(model), RECIPES["adamw"])
+        slots = dict(zip(("moment1", "moment2"), script.moments(model, optimizer), strict=True))
+        for key, tensors in slots.items():
+            script.from_numpy(model, carried[key], tensors)
+        left = {"weights": script.to_numpy(model), **{key: script.to_numpy(model, slot) for key, slot in slots.items()}}
+        for key, value in left.items():
+            weights.save(tmp_path / f"{stop}.{key}.safetensors", value, config)
+        carried = {key: weights.load(tmp_path / f"{stop}.{key}.safetensors", like=config)[0] for key in left}
+    for key, value in original.items():
+        assert weights.sha256(carried[key]) == weights.sha256(value), key
