@@ -1,0 +1,156 @@
+"""The checks of test_levels.py must go red: one defect at a time is planted into the torch model, and named."""
+import dataclasses
+
+import numpy as np
+import pytest
+
+import vit_torch
+from tests.parity.conftest import CONFIGS, RECIPES, start
+from vit import compare
+from vit.recipe import Recipe
+
+torch, F = vit_torch.torch, vit_torch.F
+# Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
+CONFIG = CONFIGS["tiny"].replace(depth=2)
+SDPA, GELU = F.scaled_dot_product_attention, F.gelu
+
+
+def _weights():
+    return {name: value for name, value in start("tiny", "float64").items()
+            if not name.startswith(("blocks.2", "blocks.3"))}
+
+
+def _forward(config=CONFIG, weights=None):
+    """What the suite's forward check says of the torch model against the oracle."""
+    images = compare.pictures(CONFIG, 4, "float64")[0]
+    return compare.forward_rows(CONFIG, compare.stages("torch", config, weights or _weights(), images),
+                                compare.stages("numpy", CONFIG, _weights(), images), compare.BARS["forward", "float64"])
+
+
+def _first(rows):
+    return next((row.name for row in rows if row.over), None)
+
+
+def test_without_a_defect_the_forward_check_is_green():
+    assert _first(_forward()) is None
+
+
+def _heads_in_wrong_order(self, x):
+    N, D, H = self.tokens, self.width, self.heads
+    q, k, v = self.qkv(x).reshape(-1, N, 3, D // H, H).permute(2, 0, 4, 1, 3)
+    x = SDPA(q, k, v).permute(0, 2, 1, 3).reshape(-1, N, D)
+    return self.proj(x)
+
+
+FORWARD_DEFECTS = {
+    "position embedding off by one": ("tokens", lambda w, patch: {
+        "weights": {**w, "pos_embed": np.roll(w["pos_embed"], 1, axis=1)}}),
+    "LayerNorm eps": ("blocks.0.attn", lambda w, patch: {"config": CONFIG.replace(block_norm_eps=1e-5)}),
+    "final LayerNorm eps": ("norm", lambda w, patch: {"config": CONFIG.replace(final_norm_eps=1e-5)}),
+    "norm order": ("blocks.0.attn", lambda w, patch: {"config": CONFIG.replace(norm_order="post")}),
+    "q/k/v order": ("blocks.0.attn", lambda w, patch: {
+        "weights": {**w, "blocks.0.attn.qkv.weight": np.roll(w["blocks.0.attn.qkv.weight"], CONFIG.width, axis=0)}}),
+    "head reshape order": ("blocks.0.attn", lambda w, patch: patch(
+        vit_torch.Attention, "forward", _heads_in_wrong_order)),
+    "missing scale": ("blocks.0.attn", lambda w, patch: patch(
+        F, "scaled_dot_product_attention", lambda q, k, v, dropout_p: SDPA(q, k, v, scale=1.0))),
+    "a transposed kernel": ("blocks.1.attn", lambda w, patch: {
+        "weights": {**w, "blocks.1.attn.proj.weight": w["blocks.1.attn.proj.weight"].T.copy()}}),
+    "tanh GELU": ("blocks.0.mlp", lambda w, patch: patch(
+        F, "gelu", lambda x, approximate: GELU(x, approximate="tanh"))),
+    "a dropped bias": ("blocks.1.mlp", lambda w, patch: {
+        "weights": {**w, "blocks.1.mlp.fc2.bias": np.zeros_like(w["blocks.1.mlp.fc2.bias"])}}),
+}
+
+
+@pytest.mark.parametrize("defect", FORWARD_DEFECTS)
+def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
+    place, plant = FORWARD_DEFECTS[defect]
+    rows = _forward(**(plant(_weights(), monkeypatch.setattr) or {}))
+    assert _first(rows) == place
+    assert f"DIFFERENT: first at {next(row for row in rows if row.over).place}" in compare.report(rows)
+
+
+def test_a_summed_loss_turns_the_gradient_check_red(monkeypatch):
+    images, labels = compare.pictures(CONFIG, 4, "float64")
+    whole = compare.gradients("torch", CONFIG, _weights(), images, labels)
+    mean = F.cross_entropy
+    monkeypatch.setattr(F, "cross_entropy", lambda x, y: mean(x, y, reduction="sum"))
+    defective = compare.gradients("torch", CONFIG, _weights(), images, labels)
+    rows = compare.gradient_rows(defective, whole, compare.BARS["gradient", "float64"])
+    assert all(row.over for row in rows)
+    assert _first(rows) == "loss"
+
+
+def _train(recipe, config=CONFIG):
+    return compare.train("torch", config, _weights(), recipe, 12, "float64")
+
+
+def _rate_in_the_velocity(self, w, g, decay, moment1, moment2, t):
+    """Keras' order: the velocity holds the learning rate of the step in which a gradient came."""
+    rate = self.param_groups[0]["lr"]
+    v = self.momentum * moment1 + rate * (g + decay * w)
+    moment1.copy_(v)
+    return v / rate
+
+
+def _epsilon_inside(self, w, g, decay, moment1, moment2, t):
+    """The other AdamW: epsilon under the square root."""
+    m = self.beta1 * moment1 + (1 - self.beta1) * g
+    v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
+    moment1.copy_(m)
+    moment2.copy_(v)
+    return decay * w + m / (1 - self.beta1**t) / torch.sqrt(v / (1 - self.beta2**t) + self.epsilon)
+
+
+def _loss_summed(patch):
+    from fastestimator.op.tensorop.loss import CrossEntropy
+    mean = CrossEntropy.forward
+    patch(CrossEntropy, "forward", lambda self, data, state: mean(self, data, state) * len(data[1]))
+
+
+RATE = Recipe.rate
+COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rate=0.01, warmup_steps=4)
+TRAIN_DEFECTS = {
+    "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
+        Recipe, "decay_of", lambda recipe, name: recipe.weight_decay)),
+    "momentum order": (COSINE_SGD, lambda patch: patch(vit_torch.Optimizer, "change", _rate_in_the_velocity)),
+    "epsilon's place": (RECIPES["adamw"], lambda patch: patch(vit_torch.Optimizer, "change", _epsilon_inside)),
+    "a learning rate one step late": (COSINE_SGD, lambda patch: patch(
+        Recipe, "rate", lambda recipe, step, steps: RATE(recipe, max(step - 1, 1), steps))),
+    "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
+        vit_torch, "clip", lambda gradients, limit, clip=vit_torch.clip: clip(gradients, limit * 0.999))),
+    "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
+    "dropout left on": (RECIPES["sgd"], lambda patch: patch(
+        F, "dropout", lambda x, p, training, inplace: torch.dropout(x, 0.01, training))),
+}
+
+
+@pytest.fixture(scope="module")
+def healthy():
+    """The undisturbed training with each recipe that a defect is planted into."""
+    return {id(recipe): _train(recipe) for recipe, _ in TRAIN_DEFECTS.values()}
+
+
+@pytest.mark.parametrize("defect", TRAIN_DEFECTS)
+def test_a_defect_in_training_turns_the_trajectory_check_red(defect, healthy, monkeypatch):
+    recipe, plant = TRAIN_DEFECTS[defect]
+    plant(monkeypatch.setattr)
+    rows = compare.train_rows(_train(recipe), healthy[id(recipe)], compare.BARS["train", "float64"])
+    assert _first(rows) is not None
+
+
+def test_without_a_defect_the_trajectory_check_is_green(healthy):
+    rows = compare.train_rows(_train(COSINE_SGD), healthy[id(COSINE_SGD)], compare.BARS["train", "float64"])
+    assert _first(rows) is None
+
+
+def test_a_value_that_is_not_a_number_is_over_the_bar():
+    assert compare.row("loss", np.nan, 1.0, 1e-3).over
+    assert compare.row("loss", 1.0, np.nan, 1e-3).over
+
+
+def test_other_shapes_are_refused_not_broadcast():
+    with pytest.raises(ValueError, match="logits"):
+        compare.row("logits", np.zeros((2, 3)), np.zeros((1, 3)), 1e-3)
+
