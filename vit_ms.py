@@ -132,6 +132,7 @@ class ViT(nn.Cell):
     def __init__(self, config: ViTConfig, dtype: str = "float32"):
         super().__init__()
         self.config = config
+        self.picture = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         dtype = getattr(ms, dtype)
         self.patch_embed = PatchEmbed(config, dtype)
@@ -148,6 +149,8 @@ class ViT(nn.Cell):
 
     def stages(self, x: ms.Tensor, keep: bool = True) -> tuple[ms.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        if tuple(x.shape[1:]) != self.picture:
+            raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.repeat_elements(self.cls_token, x.shape[0], axis=0), x], axis=1)  # B, N, D

@@ -120,6 +120,7 @@ class ViT(tf.keras.Model):
     def __init__(self, config: ViTConfig, dtype: str = "float32"):
         super().__init__(dtype=dtype)
         self.config = config
+        self.picture = (config.image_size, config.image_size, config.in_channels)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         self.patch_embed = PatchEmbed(config, dtype)
         if self.has_class_token:
@@ -136,6 +137,8 @@ class ViT(tf.keras.Model):
 
     def stages(self, x: tf.Tensor, keep: bool = True) -> tuple[tf.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        if not x.shape[1:].is_compatible_with(self.picture):
+            raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D

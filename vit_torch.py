@@ -111,6 +111,7 @@ class ViT(nn.Module):
     def __init__(self, config: ViTConfig, dtype: str = "float32"):
         super().__init__()
         self.config = config
+        self.picture = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         dtype = getattr(torch, dtype)
         self.patch_embed = PatchEmbed(config, dtype)
@@ -127,6 +128,8 @@ class ViT(nn.Module):
 
     def stages(self, x: torch.Tensor, keep: bool = True) -> tuple[torch.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        if tuple(x.shape[1:]) != self.picture:
+            raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D

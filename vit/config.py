@@ -5,6 +5,8 @@ Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 
 import dataclasses
 from dataclasses import dataclass
 
+from vit.fields import check_types
+
 
 @dataclass(frozen=True)
 class ViTConfig:
@@ -54,12 +56,7 @@ class ViTConfig:
     class_token: bool = True
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, kind = getattr(self, field.name), field.type
-            if kind is float and type(value) is int:
-                object.__setattr__(self, field.name, float(value))
-            elif type(value) is not kind:
-                raise ValueError(f"{field.name} must be of type {kind.__name__}, not {value!r}")
+        check_types(self)
         for name in ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

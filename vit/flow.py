@@ -11,6 +11,7 @@ from vit import weights as weights_
 from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
+from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
 from vit.weights import Weights
 
@@ -153,6 +154,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     for name, value in (("num_workers", num_workers), ("log_steps", log_steps)):
         if value < 0:
             raise UserError(f"{name} must not be negative, not {value}")
+    if model_dir == "":
+        raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
     return Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
 
@@ -180,6 +183,7 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
     weights = None
     if pretrained is not None:
         weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
+    load_fastestimator()  # what keeps it from loading must show before a folder is made
     results.open_folder(job.model_dir)
     if weights is None:
         weights = pretrain(job)

@@ -3,6 +3,8 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+from vit.fields import check_types
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -66,6 +68,9 @@ class Recipe:
     hole: int = 8
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2**32, not {self.seed}")
         for name in ("batch_size", "pretrain_epochs", "finetune_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

@@ -2,6 +2,7 @@
 import csv
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -28,6 +29,7 @@ def open_folder(folder: Path) -> None:
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
+        (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
     except OSError as error:
         raise UserError(f"{folder}: model_dir cannot be written ({error.strerror}); "
                         "choose another --model_dir") from None
@@ -51,7 +53,7 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         "spec": by_name["finetune"].config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
-        "pretrained_from": pretrained,
+        "pretrained_from": None if pretrained is None else str(pretrained),
         "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
                           "weights_sha256": weights_.sha256(stage.weights)} for name, stage in by_name.items()},
         "images_per_second": by_name["finetune" if pretrained else "pretrain"].history.epochs[-1]["images_per_second"],
@@ -65,9 +67,18 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
             writer.writerows({"stage": stage.name, **epoch} for epoch in stage.history.epochs)
     plot(job.stages, job.model_dir / "curves.png")
     # Last, so that a results.json means a whole run.
-    (job.model_dir / "results.json").write_text(json.dumps(content, indent=2) + "\n")
+    (job.model_dir / "results.json").write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
     print(table(content, job.model_dir), flush=True)
     return content
+
+
+def _plain(value):
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(content: dict, folder: Path) -> str:

@@ -99,6 +99,8 @@ def check(weights: Weights, config: ViTConfig) -> None:
     faults += [f"unexpected {name}" for name in weights if name not in wanted]
     faults += [f"{name} is {list(weights[name].shape)}, not {list(shape)}" for name, shape in wanted.items()
                if name in weights and tuple(weights[name].shape) != shape]
+    faults += [f"{name} is of type {value.dtype}, not a floating-point one" for name, value in weights.items()
+               if value.dtype.kind != "f"]
     if faults:
         more = f", and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise UserError(f"weights do not fit the model: {', '.join(faults[:6])}{more}")
@@ -187,7 +189,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
         raise UserError(f"{path}: has no {FORMAT} manifest, so it was not written by this project")
     try:
         config = ViTConfig.from_dict(json.loads(metadata["spec"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its manifest is not a model spec ({_one_line(error)})") from None
     try:
         check(weights, config)

@@ -21,8 +21,8 @@ def load(name: str, data_dir: str | None = None) -> DataPair:
     """
     if name not in NAMES:
         raise UserError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
-    if data_dir is not None and not Path(data_dir).is_dir():
-        raise UserError(f"{data_dir}: no such data_dir folder")
+    if data_dir is not None and not (data_dir and Path(data_dir).is_dir()):
+        raise UserError(f"{data_dir or repr(data_dir)}: no such data_dir folder")
     if name == "digits":
         from vit.data import digits
         return digits.load()

@@ -3,6 +3,7 @@
 CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. ciFAIR: the same training pictures;
 test pictures that duplicate a training picture are replaced (Barz & Denzler 2020).
 """
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -97,12 +98,12 @@ def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
 
 
 def _opener(archive: _Archive, data_dir: Path | None) -> Callable[[str], tuple[bytes, str]]:
-    """A function that gives a member's bytes, and what to call it in an error."""
+    """A function that gives the bytes of one of a set's files, and what to call it in an error."""
     if data_dir is not None and (data_dir / archive.folder).is_dir():
         return lambda name: _from_folder(data_dir / archive.folder / name)
     local = data_dir / archive.file.name if data_dir is not None else None
     path = local if local is not None and local.is_file() else download.fetch(archive.file)
-    return lambda name: _from_archive(path, f"{archive.folder}/{name}")
+    return _from_archive(path, archive.folder, (archive.meta, *archive.train, *archive.test)).__getitem__
 
 
 def _from_folder(path: Path) -> tuple[bytes, str]:
@@ -112,20 +113,28 @@ def _from_folder(path: Path) -> tuple[bytes, str]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); extract the archive again") from None
 
 
-def _from_archive(path: Path, member: str) -> tuple[bytes, str]:
+def _from_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, tuple[bytes, str]]:
+    """Read some members in one pass, to the archive's end: that is where gzip keeps its checksum."""
+    read = {}
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                return archive.read(member), f"{path}:{member}"
-        with tarfile.open(path) as archive:
-            file = archive.extractfile(member)
-            if file is None:
-                raise KeyError(member)
-            return file.read(), f"{path}:{member}"
-    except KeyError:
-        raise UserError(f"{path}: holds no {member}; get the archive again") from None
-    except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a whole archive ({error}); get it again") from None
+                read = {name: archive.read(f"{folder}/{name}") for name in names}
+        else:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    name = member.name.removeprefix(f"{folder}/")
+                    if name in names and member.isfile():
+                        read[name] = archive.extractfile(member).read()
+                while archive.fileobj.read(1 << 20):
+                    pass
+    except KeyError as error:
+        raise UserError(f"{path}: {error.args[0]}; get the archive again") from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
+        raise UserError(f"{path}: not a whole archive ({' '.join(str(error).split())}); get it again") from None
+    if missing := [name for name in names if name not in read]:
+        raise UserError(f"{path}: holds no {folder}/{missing[0]}; get the archive again")
+    return {name: (data, f"{path}:{folder}/{name}") for name, data in read.items()}
 
 
 def _pictures(archive: _Archive, parts: list[tuple[bytes, str]]) -> Pictures:
@@ -133,7 +142,7 @@ def _pictures(archive: _Archive, parts: list[tuple[bytes, str]]) -> Pictures:
     for data, source in parts:
         content = unpickle.load(data, source)
         rows = content.get("data")
-        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.size == 0 or rows.size % 3072:
+        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (3072,) or not len(rows):
             raise UserError(f"{source}: its 'data' is not uint8 pictures of 3 x 32 x 32")
         images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(_labels(archive, content, len(images[-1]), source))

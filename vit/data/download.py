@@ -58,7 +58,7 @@ def fetch(file: RemoteFile, folder: Path | None = None, timeout: float = 30) -> 
         except ValueError:  # pooch: the checksum differs
             faults.append(f"{url}: wrong checksum")
         except OSError as error:
-            raise UserError(f"{folder}: cannot keep {file.name} there ({error.strerror}); "
+            raise UserError(f"{folder}: cannot keep {file.name} there ({error.strerror or error}); "
                             "set VIT_CACHE to a folder that can be written, or use --data digits") from None
     raise UserError(f"could not download {file.name} ({'; '.join(faults)}); put the file by hand into a folder and "
                     f"pass that as --data_dir, or use --data digits, which needs no network")
@@ -78,6 +78,8 @@ class _Bar:
 
     def reset(self) -> None:
         """pooch calls this at the end, to make up for rounding."""
+        if self._bar is not None:
+            self._bar.reset(self.total)
 
     def close(self) -> None:
         if self._bar is not None:

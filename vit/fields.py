@@ -1,0 +1,19 @@
+"""The types of a spec's fields, checked: a frozen dataclass by itself takes anything."""
+import dataclasses
+import math
+
+
+def check_types(spec) -> None:
+    """Hold each field of a dataclass to its type; a whole number becomes a float where one is meant.
+
+    Raises:
+        ValueError: A field is of another type, or not finite; the message names it and the value.
+    """
+    for field in dataclasses.fields(spec):
+        value, kind = getattr(spec, field.name), field.type
+        if kind is float and type(value) is int:
+            object.__setattr__(spec, field.name, float(value))
+        elif type(value) not in (getattr(kind, "__args__", None) or (kind,)):
+            raise ValueError(f"{field.name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
+        elif kind is float and not math.isfinite(value):
+            raise ValueError(f"{field.name} must be finite, not {value}")
