@@ -1,10 +1,11 @@
 BACKEND ?= torch
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3)
 PY := .venv/bin/python
+PIP := .venv/bin/pip install -q --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parity check clean
+.PHONY: help demo test parity check bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -23,6 +24,9 @@ parity: .venv  ## run all of the parity tests; they end with a table
 check: .venv  ## run the linter
 	.venv/bin/ruff check .
 
+bench: .venv  ## measure the drift between the frameworks (benchmarks/)
+	$(PY) benchmarks/parity.py
+
 clean:  ## remove what was installed and written by runs
 	rm -rf .venv runs rank_0 kernel_meta
 
@@ -32,7 +36,11 @@ clean:  ## remove what was installed and written by runs
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
 		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	.venv/bin/pip install -q --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
-	.venv/bin/pip install -q --disable-pip-version-check --no-deps --force-reinstall -r requirements-headless.txt
-	.venv/bin/pip install -q --disable-pip-version-check --no-deps -r requirements-mindspore.txt
+	@echo "Installing into .venv with $(PYTHON): 7 GB, a few minutes"
+	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
+	@$(PIP) -r requirements.txt -r requirements-dev.txt
+	@echo "  2/3 OpenCV without a display ..."
+	@$(PIP) --no-deps --force-reinstall -r requirements-headless.txt
+	@echo "  3/3 MindSpore ..."
+	@$(PIP) --no-deps -r requirements-mindspore.txt
 	@touch $@

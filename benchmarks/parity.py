@@ -1,0 +1,96 @@
+"""How far the three frameworks drift apart in float32 (and in float64), step by step, through FastEstimator.
+
+    python benchmarks/parity.py [--steps 100]
+
+Trains the `tiny` variant on digits from the same weights with the same batches, dropout off, with SGD and with AdamW
+(no-decay set, clipping, warm-up and cosine). Writes `benchmarks/parity.md` (the table in the README) and
+`benchmarks/parity.png`.
+"""
+import argparse
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from tqdm import tqdm
+
+from vit import backends, compare, weights
+from vit.config import VARIANTS
+from vit.recipe import Recipe
+
+RECIPES = {
+    "SGD": Recipe(data="digits", batch_size=16),
+    "AdamW": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
+                    decay_all=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
+}
+NAMES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
+
+
+def drift(a: compare.Trajectory, b: compare.Trajectory) -> np.ndarray:
+    """The larger relative difference of loss and gradient norm at each step."""
+    return np.maximum(np.abs(a.losses - b.losses) / b.losses, np.abs(a.norms - b.norms) / b.norms)
+
+
+def table(runs: dict, steps: int) -> str:
+    """Markdown: a row for each optimizer, dtype and pair; the worst difference up to some steps, and of the weights."""
+    marks = [step for step in (1, 10, 30, 100) if step <= steps]
+    lines = ["| optimizer | dtype | pair | " + " | ".join(f"to step {mark}" for mark in marks) + " | final weights |",
+             "| --- | --- | --- |" + " --- |" * (len(marks) + 1)]
+    for (name, dtype), by_backend in runs.items():
+        for a, b in combinations(by_backend, 2):
+            curve = drift(by_backend[a], by_backend[b])
+            rows = compare.train_rows(by_backend[a], by_backend[b], np.inf)
+            final = max(row.relative for row in rows if "step" not in row.name)
+            cells = [f"{curve[:mark].max():.0e}" for mark in marks]
+            lines.append(f"| {name} | {dtype} | {NAMES[a]}, {NAMES[b]} | " + " | ".join(cells) + f" | {final:.0e} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(runs: dict, path: Path) -> None:
+    """The drift of each pair over the steps, on a logarithmic scale."""
+    from matplotlib.figure import Figure
+    names = list(dict.fromkeys(name for name, _ in runs))
+    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
+    axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for axis, name in zip(axes, names, strict=True):
+        for dtype, style in (("float32", "-"), ("float64", "--")):
+            by_backend = runs[name, dtype]
+            for (a, b), colour in zip(combinations(by_backend, 2), ("tab:blue", "tab:green", "tab:red"), strict=False):
+                curve = drift(by_backend[a], by_backend[b])
+                axis.semilogy(range(1, len(curve) + 1), np.maximum(curve, 1e-17), style, color=colour, linewidth=1,
+                              label=f"{NAMES[a]}, {NAMES[b]}, {dtype}")
+        axis.axhline(1e-9, color="grey", linestyle=":", linewidth=1)
+        axis.annotate("float64's bar", (1, 1.5e-9), color="grey", fontsize=8)
+        axis.set_title(f"{name}, tiny, digits10, dropout off")
+        axis.set_xlabel("training step")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("relative difference of loss\nor gradient norm, the larger")
+    axes[-1].legend(fontsize=7, loc="center right")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100)
+    steps = parser.parse_args().steps
+    config = VARIANTS["tiny"].replace(num_classes=10)
+    start = weights.initial(config, seed=7)
+    wanted = [(name, dtype, backend) for name in RECIPES for dtype in ("float32", "float64")
+              for backend in backends.SCRIPTS]
+    runs: dict = {}
+    for name, dtype, backend in tqdm(wanted, desc="trainings", disable=None):
+        values = {key: value.astype(dtype) for key, value in start.items()}
+        trained = compare.train(backend, config, values, RECIPES[name], steps, dtype)
+        runs.setdefault((name, dtype), {})[backend] = trained
+    text = table(runs, steps)
+    (HERE / "parity.md").write_text(text)
+    plot(runs, HERE / "parity.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""`python -m vit compare`: its table, its status, its errors."""
+import json
+
+import numpy as np
+import pytest
+
+from vit import compare, weights
+from vit.__main__ import main
+from vit.config import VARIANTS
+
+CONFIG = VARIANTS["tiny"].replace(num_classes=10)
+
+
+def test_two_equal_parties_are_the_same(capsys, tmp_path):
+    path = tmp_path / "rows.json"
+    assert main(["compare", "torch", "numpy", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "the same: worst relative difference" in out
+    assert "blocks.3.mlp" in out
+    content = json.loads(path.read_text())
+    assert content["parties"] == ["torch", "numpy"]
+    assert [row["name"] for row in content["rows"]][:2] == ["tokens", "blocks.0.attn"]
+    assert not any(row["over"] for row in content["rows"])
+
+
+def test_the_first_difference_is_marked_named_and_status_1(capsys, monkeypatch):
+    whole = compare.reference.layer_norm
+    calls = []
+
+    def defective(x, scale, shift, eps):
+        calls.append(1)
+        return whole(x, scale, shift, eps if len(calls) < 4 else 1e-3)  # from the second half of the second block on
+
+    monkeypatch.setattr(compare.reference, "layer_norm", defective)
+    assert main(["compare", "torch", "numpy"]) == 1
+    out = capsys.readouterr().out
+    assert "> blocks.1.mlp" in out
+    assert "DIFFERENT: first at block 1, MLP half" in out
+
+
+def test_a_parameter_is_named_in_words():
+    assert compare.Row("blocks.2.attn.qkv.bias", 1, 1, 1).place == "block 2, attention half, attn.qkv.bias"
+    assert compare.Row("blocks.0.norm2.weight", 1, 1, 1).place == "block 0, MLP half, norm2.weight"
+    assert compare.Row("pos_embed", 1, 1, 1).place == "pos_embed"
+
+
+def test_gradients_of_a_weights_file(capsys, tmp_path):
+    weights.save(tmp_path / "w.safetensors", weights.scrambled(CONFIG, 5), CONFIG)
+    assert main(["compare", "torch", "tf", "--stage", "gradient", "--weights", str(tmp_path / "w.safetensors")]) == 0
+    assert "blocks.3.mlp.fc2.weight" in capsys.readouterr().out
+
+
+def test_training_is_compared_step_by_step(capsys):
+    assert main(["compare", "torch", "tf", "--stage", "train", "--steps", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "gradient norm of step 2" in out
+    assert "loss of step 3" not in out
+    assert "head.weight" in out
+
+
+@pytest.mark.parametrize(("arguments", "fragment"), [
+    (["torch", "jax"], "unknown backend 'jax'"),
+    (["torch", "numpy", "--stage", "gradient"], "numpy is the oracle of the forward stage only"),
+    (["torch", "tf", "--variant", "huge"], "unknown variant 'huge'"),
+    (["torch", "tf", "--steps", "0"], "steps must be at least 1"),
+    (["torch", "tf", "--weights", "/nowhere.safetensors"], "no such weights file"),
+    (["torch", "numpy", "--json", "/nowhere/rows.json"], "cannot be written"),
+])
+def test_bad_input_is_one_line_and_status_2(arguments, fragment, capsys):
+    assert main(["compare", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert fragment in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_framework_is_one_line_and_status_2(capsys, monkeypatch):
+    from vit import backends
+
+    def missing(_):
+        raise backends.MissingBackend("mindspore is not installed: pip install it")
+
+    monkeypatch.setattr(backends.importlib, "import_module", missing)
+    assert main(["compare", "ms", "numpy"]) == 2
+    assert "mindspore is not installed" in capsys.readouterr().err
+
+
+def test_a_wrong_flag_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "torch", "tf", "--dtype", "float8"])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_pictures_are_real_digits_at_the_models_side():
+    images, labels = compare.pictures(CONFIG.replace(image_size=48, patch_size=8, num_classes=3), 6, "float64")
+    assert images.shape == (6, 48, 48, 3)
+    assert images.dtype == np.float64
+    assert labels.max() < 3
+    assert images.std() > 0.3
