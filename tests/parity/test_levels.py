@@ -102,7 +102,7 @@ def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
 def test_trajectory_of_100_steps(a, b, name, recipe, hold):
     ours, theirs = (trained(party, name, recipe, 100, "float64") for party in (a, b))
     assert len(ours.losses) == 100
-    assert np.abs(ours.losses - ours.losses[0]).max() > 0.1, "the curve must move, or agreeing on it says nothing"
+    assert np.abs(ours.losses - ours.losses[0]).max() > 0.05, "the curve must move, or agreeing on it says nothing"
     rows = compare.train_rows(ours, theirs, compare.BARS["train", "float64"])
     hold(f"100 steps, {recipe}, float64", _pair(a, b), rows)
 
