@@ -75,7 +75,8 @@ def ms_ways() -> dict[str, Callable]:
     script = backends.script("ms")
     ms, nn, ops = script.ms, script.nn, script.ops
     x, index = ms.Tensor(np.random.randn(*SHAPE).astype(np.float32)), ms.Tensor(INDEX)
-    key, shift, mask = (ms.Tensor(value, ms.int64) for value in (int(KEY), 2**16, MASK))
+    numbers = (int(KEY), 2**16, MASK, round(RATE * 2**32))
+    key, shift, mask, threshold = (ms.Tensor(value, ms.int64) for value in numbers)
     multipliers = [ms.Tensor(value, ms.int64) for value in MULTIPLIERS]
     drop = nn.Dropout(p=RATE).set_train()
 
@@ -88,7 +89,7 @@ def ms_ways() -> dict[str, Callable]:
         h = ops.bitwise_xor(index, key)
         for multiplier in multipliers:
             h = ops.bitwise_and(ops.bitwise_xor(h, ops.floor_divide(h, shift)) * multiplier, mask)
-        return x * ops.cast(h >= round(RATE * 2**32), ms.float32) / (1 - RATE)
+        return x * ops.cast(h >= threshold, ms.float32) / (1 - RATE)
 
     @ms.jit
     def masked(x, mask):

@@ -21,11 +21,11 @@ from vit.weights import Weights
 
 PARTIES = (*backends.SCRIPTS, "numpy")
 STAGES = ("forward", "gradient", "train")
-# The bars of the house; float32 training is not held to one that it could miss by rounding alone.
+# The bars of the house; that of float32 training is some fifty times the drift measured in benchmarks/parity.md.
 BARS = {
     ("forward", "float64"): 1e-12, ("forward", "float32"): 1e-5,
     ("gradient", "float64"): 1e-10, ("gradient", "float32"): 1e-4,
-    ("train", "float64"): 1e-9, ("train", "float32"): 1e-2,
+    ("train", "float64"): 1e-9, ("train", "float32"): 1e-3,
 }
 
 
