@@ -75,6 +75,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
     """The table: level, pair, worst difference seen, bar."""
     if _seen:
         terminalreporter.section("parity")
-        terminalreporter.write_line(f"{'level':<28}{'pair':<16}{'worst relative':>15}{'bar':>9}")
+        terminalreporter.write_line(f"{'level':<30}{'pair':<16}{'worst relative':>15}{'bar':>9}")
         for (level, pair), (worst, bar) in sorted(_seen.items()):
-            terminalreporter.write_line(f"{level:<28}{pair:<16}{worst:>15.1e}{bar:>9.0e}")
+            terminalreporter.write_line(f"{level:<30}{pair:<16}{worst:>15.1e}{bar:>9.0e}")
