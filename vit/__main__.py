@@ -2,23 +2,17 @@
 import argparse
 import json
 import sys
-from typing import NoReturn
 
 from vit import compare as compare_
 from vit import weights as weights_
+from vit.cli import Parser
 from vit.config import VARIANTS
 from vit.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = _Parser(prog="python -m vit", description=__doc__)
+    parser = Parser(prog="python -m vit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_compare(commands)
     options = parser.parse_args(arguments)

@@ -10,7 +10,8 @@ from vit.errors import UserError
 from vit.recipe import Recipe
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
@@ -18,7 +19,7 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(description: str) -> argparse.ArgumentParser:
     """The parser of a script's flags."""
-    flags = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    flags = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     add = flags.add_argument
     add("--data", default=Recipe.data, metavar="NAME",
         help=f"pair of sets to pretrain and finetune on: {', '.join(NAMES)} (default: %(default)s)")

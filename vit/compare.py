@@ -112,8 +112,8 @@ def train(party: str, config: ViTConfig, weights: Weights, recipe: Recipe, steps
     """Train through FastEstimator's Estimator on digits, with the recipe's optimizer and augmentation."""
     script, pair = backends.script(party), _digits(config)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        recipe = dataclasses.replace(recipe, train_steps_per_epoch=steps, eval_steps_per_epoch=1)
         job = flow.Job(party, recipe, pair, Path(folder), log_steps=0, dtype=dtype)
-        job.recipe = _steps(recipe, steps)
         stage = flow.Stage(job, "compare", pair.finetune, 1, config)
         trained = script.train(stage, weights)
         moments = [script.to_numpy(stage.model, slot)
@@ -133,7 +133,7 @@ def gradient_rows(a: tuple[float, Weights], b: tuple[float, Weights], bar: float
 
 
 def train_rows(a: Trajectory, b: Trajectory, bar: float) -> list[Row]:
-    """Compare two trainings step by step, then their final weights; the moments are held to the same bar."""
+    """Compare two trainings step by step, then their final weights."""
     rows = []
     for step, (ours, theirs) in enumerate(zip(zip(a.losses, a.norms, strict=True),
                                               zip(b.losses, b.norms, strict=True), strict=True), 1):
@@ -194,10 +194,6 @@ def report(rows: list[Row]) -> str:
                  f"DIFFERENT: first at {first.place}, relative difference {first.relative:.1e}, bar {first.bar:.0e}; "
                  f"{sum(line.over for line in rows)} of {len(rows)} over it")
     return "\n".join(lines)
-
-
-def _steps(recipe: Recipe, steps: int) -> Recipe:
-    return dataclasses.replace(recipe, train_steps_per_epoch=steps, eval_steps_per_epoch=1)
 
 
 def _digits(config: ViTConfig) -> DataPair:
