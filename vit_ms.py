@@ -77,17 +77,32 @@ class Attention(nn.Cell):
         return self.drop(self.proj(x))
 
 
+def gelu(x: ms.Tensor) -> ms.Tensor:
+    """The exact GELU."""
+    return ops.gelu(x, approximate="none")
+
+
+def gelu_tanh(x: ms.Tensor) -> ms.Tensor:
+    """The GELU's approximation with tanh."""
+    # Written out: MindSpore's own has a gradient of float32 in float64 too, as a bare fraction would be one.
+    return 0.5 * x * (1 + ops.tanh((x + x * x * x * 44715 / 10**6) * 7978845608028654 / 10**16))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu}
+
+
 class Mlp(nn.Cell):
-    """Two linear layers with an exact GELU between, [B, N, D] to [B, N, D]."""
+    """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
     def __init__(self, config: ViTConfig, dtype: ms.Type):
         super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Dense(config.width, config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Dense(config.mlp_dim, config.width, dtype=dtype)
         self.drop = nn.Dropout(p=config.dropout)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
-        x = self.drop(ops.gelu(self.fc1(x), approximate="none"))  # B, N, mlp_dim
+        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
         return self.drop(self.fc2(x))
 
 

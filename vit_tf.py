@@ -61,21 +61,31 @@ class Attention(nn.Layer):
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
-    """The exact GELU; TensorFlow's own rounds the square root of 2 to float32, in float64 too."""
+    """The exact GELU."""
+    # Written out, as the next: TensorFlow's own round their constants to float32, in float64 too.
     return 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
 
 
+def gelu_tanh(x: tf.Tensor) -> tf.Tensor:
+    """The GELU's approximation with tanh."""
+    return 0.5 * x * (1 + tf.tanh((2 / math.pi)**0.5 * (x + 0.044715 * x * x * x)))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": tf.nn.relu}
+
+
 class Mlp(nn.Layer):
-    """Two linear layers with an exact GELU between, [B, N, D] to [B, N, D]."""
+    """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
     def __init__(self, config: ViTConfig, dtype: str):
         super().__init__(dtype=dtype)
+        self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Dense(config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Dense(config.width, dtype=dtype)
         self.drop = nn.Dropout(config.dropout, dtype=dtype)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        x = self.drop(gelu(self.fc1(x)))  # B, N, mlp_dim
+        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
         return self.drop(self.fc2(x))
 
 

@@ -56,17 +56,31 @@ class Attention(nn.Module):
         return self.drop(self.proj(x))
 
 
+def gelu(x: torch.Tensor) -> torch.Tensor:
+    """The exact GELU."""
+    return F.gelu(x, approximate="none")
+
+
+def gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    """The GELU's approximation with tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
+
+
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between, [B, N, D] to [B, N, D]."""
+    """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
     def __init__(self, config: ViTConfig, dtype: torch.dtype):
         super().__init__()
+        self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Linear(config.width, config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Linear(config.mlp_dim, config.width, dtype=dtype)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.drop(F.gelu(self.fc1(x), approximate="none"))  # B, N, mlp_dim
+        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
         return self.drop(self.fc2(x))
 
 

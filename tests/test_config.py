@@ -12,13 +12,14 @@ INTS = ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "m
 RATES = ("dropout", "attention_dropout", "drop_path")
 EPSILONS = ("block_norm_eps", "final_norm_eps")
 BOOLS = ("patch_bias", "qkv_bias", "class_token")
-CHOICES = ("norm_order", "pool")
+CHOICES = ("activation", "norm_order", "pool")
 
 REFUSED = {
     **dict.fromkeys(INTS, (0, -4, "4", 4.0, True, None)),
     **dict.fromkeys(RATES, (-0.1, 1.0, 1, 1.5, math.nan, math.inf, "0.1", True, None)),
     **dict.fromkeys(EPSILONS, (0.0, 0, 1.0, -1e-6, math.nan, math.inf, "1e-6", True, None)),
     **dict.fromkeys(BOOLS, (0, 1, "yes", None)),
+    "activation": ("GELU", "swish", "", 1, None),
     "norm_order": ("Pre", "none", "", 1, None),
     "pool": ("max", "CLS", "", 0, None),
 }
@@ -97,9 +98,9 @@ def test_token_count(variant, tokens):
 def test_apphub_is_what_its_source_says():
     assert VARIANTS["apphub"].to_dict() == {
         "image_size": 32, "patch_size": 4, "in_channels": 3, "width": 256, "depth": 6, "heads": 8, "mlp_dim": 512,
-        "num_classes": 100, "norm_order": "post", "patch_bias": False, "qkv_bias": True, "block_norm_eps": 1e-5,
-        "final_norm_eps": 1e-6, "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.0, "pool": "cls",
-        "class_token": True}
+        "activation": "gelu", "num_classes": 100, "norm_order": "post", "patch_bias": False, "qkv_bias": True,
+        "block_norm_eps": 1e-5, "final_norm_eps": 1e-6, "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.0,
+        "pool": "cls", "class_token": True}
 
 
 @pytest.mark.parametrize("config", [

@@ -20,6 +20,7 @@ class ViTConfig:
         depth: Number of blocks (L).
         heads: Attention heads of a block (H).
         mlp_dim: Hidden width of a block's MLP.
+        activation: Of the MLP: "gelu" (the exact one, with erf), "gelu_tanh" (its approximation) or "relu".
         num_classes: Rows of the head.
         norm_order: "pre" (`x + f(norm(x))`) or "post" (`norm(x + f(x))`, as in Vaswani et al. 2017).
         patch_bias: Whether the patch projection has a bias.
@@ -43,6 +44,7 @@ class ViTConfig:
     depth: int = 6
     heads: int = 8
     mlp_dim: int = 512
+    activation: str = "gelu"
     num_classes: int = 100
     norm_order: str = "pre"
     patch_bias: bool = True
@@ -64,6 +66,8 @@ class ViTConfig:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.activation not in ("gelu", "gelu_tanh", "relu"):
+            raise ValueError(f'activation must be "gelu", "gelu_tanh" or "relu", not {self.activation!r}')
         if self.norm_order not in ("pre", "post"):
             raise ValueError(f'norm_order must be "pre" or "post", not {self.norm_order!r}')
         if self.pool not in ("cls", "mean"):

@@ -31,7 +31,10 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray,
         for norm, branch in (("norm1", "attn"), ("norm2", "mlp")):
             scale, shift = w[f"{block}.{norm}.weight"], w[f"{block}.{norm}.bias"]
             y = layer_norm(x, scale, shift, config.block_norm_eps) if config.norm_order == "pre" else x
-            y = _attention(config, w, f"{block}.attn", y, attention) if branch == "attn" else _mlp(w, f"{block}.mlp", y)
+            if branch == "attn":
+                y = _attention(config, w, f"{block}.attn", y, attention)
+            else:
+                y = _mlp(config, w, f"{block}.mlp", y)
             x = x + y
             if config.norm_order == "post":
                 x = layer_norm(x, scale, shift, config.block_norm_eps)
@@ -51,6 +54,14 @@ def layer_norm(x: np.ndarray, scale: np.ndarray, shift: np.ndarray, eps: float) 
 def gelu(x: np.ndarray) -> np.ndarray:
     """The exact GELU, `x * Phi(x)` (Hendrycks & Gimpel 2016), not its tanh approximation."""
     return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """The GELU's approximation with tanh (the same paper, section 2)."""
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": lambda x: np.maximum(x, 0)}
 
 
 def _linear(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
@@ -83,5 +94,5 @@ def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attentio
     return _linear(w, f"{name}.proj", (scores @ v).transpose(0, 2, 1, 3).reshape(B, N, D))
 
 
-def _mlp(w: Weights, name: str, x: np.ndarray) -> np.ndarray:
-    return _linear(w, f"{name}.fc2", gelu(_linear(w, f"{name}.fc1", x)))
+def _mlp(config: ViTConfig, w: Weights, name: str, x: np.ndarray) -> np.ndarray:
+    return _linear(w, f"{name}.fc2", ACTIVATIONS[config.activation](_linear(w, f"{name}.fc1", x)))

@@ -13,11 +13,11 @@ CONFIGS = {
     "tiny": VARIANTS["tiny"].replace(num_classes=10),
     "apphub": VARIANTS["apphub"].replace(num_classes=10),
     "post_mean_48": ViTConfig(image_size=48, patch_size=8, width=36, depth=2, heads=3, mlp_dim=52, num_classes=10,
-                              norm_order="post", qkv_bias=False, pool="mean"),
+                              norm_order="post", qkv_bias=False, pool="mean", activation="relu"),
     "pre_no_token": ViTConfig(width=40, patch_size=8, depth=2, heads=5, mlp_dim=72, num_classes=10, patch_bias=False,
                               pool="mean", class_token=False, block_norm_eps=1e-3, final_norm_eps=1e-12),
     "one_head_48": ViTConfig(image_size=48, patch_size=16, width=24, depth=1, heads=1, mlp_dim=24, num_classes=10,
-                             patch_bias=False, qkv_bias=False),
+                             patch_bias=False, qkv_bias=False, activation="gelu_tanh"),
 }
 RECIPES = {
     "sgd": Recipe(data="digits", batch_size=16),
