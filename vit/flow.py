@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vit import results, traces
+from vit import masks, results, traces
 from vit import weights as weights_
 from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
@@ -88,7 +88,12 @@ class Stage:
     def pipeline(self, channels_first: bool):
         """FastEstimator's Pipeline over the stage's data, in the layout that the framework wants."""
         return pipeline.build(self.dataset.train, self.dataset.test, self.job.data, self.recipe, channels_first,
-                              self.job.num_workers, self.dtype)
+                              self.job.num_workers, self.dtype, self.config)
+
+    @property
+    def train_inputs(self) -> str | tuple[str, str]:
+        """Keys of a training batch that go to the model: the pictures and, if it has dropout, the masks."""
+        return ("x", "masks") if masks.sites(self.config) else "x"
 
     def traces(self, model) -> list:
         """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history and the progress bar."""

@@ -9,6 +9,8 @@ import random
 
 import numpy as np
 
+from vit import masks
+from vit.config import ViTConfig
 from vit.data.pictures import DataPair, Pictures
 from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
@@ -36,7 +38,7 @@ def sample_seed(seed: int, epoch: int, round_: int, index: int) -> int:
 
 
 def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, channels_first: bool,
-          num_workers: int = 0, dtype: str = "float32"):
+          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None):
     """The pipeline of one stage: apphub's ops over `train`, and the same without augmentation over `test`.
 
     Args:
@@ -47,9 +49,11 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         dtype: Of the pictures that leave: "float32" or, widened after all else, "float64".
+        config: The model, if its dropout needs masks.
 
     Returns:
-        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`.
+        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`; for a model with dropout, those of
+        the training hold `"masks"` as well, uint8 [B, flags], one row of `vit.masks.draw` per picture.
     """
     load_fastestimator()
     from fastestimator.op.numpyop.meta import Sometimes
@@ -72,7 +76,7 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
         ops.append(ChannelTranspose(inputs="x", outputs="x"))
     if dtype != "float32":
         ops.append(ToArray(inputs="x", outputs="x", dtype=dtype))
-    return Pipeline(train_data=Samples(train, recipe.seed), eval_data=Samples(test, recipe.seed),
+    return Pipeline(train_data=Samples(train, recipe.seed, config), eval_data=Samples(test, recipe.seed),
                     batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
 
 
@@ -93,8 +97,8 @@ def _classes():
     class Samples(Dataset):
         """Pictures in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
 
-        def __init__(self, pictures: Pictures, seed: int) -> None:
-            self.pictures, self.seed = pictures, seed
+        def __init__(self, pictures: Pictures, seed: int, config: ViTConfig | None = None) -> None:
+            self.pictures, self.seed, self.config = pictures, seed, config
             self.begin_epoch(1)
 
         def __len__(self) -> int:
@@ -119,6 +123,9 @@ def _classes():
             seed = sample_seed(self.seed, epoch, round_, index)
             random.seed(seed)
             np.random.seed(seed)
-            return {"x": self.pictures.images[index], "y": self.pictures.labels[index]}
+            sample = {"x": self.pictures.images[index], "y": self.pictures.labels[index]}
+            if self.config and masks.sites(self.config):
+                sample["masks"] = masks.draw(self.config, self.seed, epoch, round_, index)
+            return sample
 
     return SeededPipeline, Samples
