@@ -169,7 +169,8 @@ class ViT(nn.Cell):
             raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
         return self.stages(x, masks, keep=False)[-1]
 
-    def stages(self, x: ms.Tensor, masks: ms.Tensor | None, keep: bool = True) -> tuple[ms.Tensor, ...]:
+    def stages(self, x: ms.Tensor, masks: ms.Tensor | None = None,
+               keep: bool = True) -> tuple[ms.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.picture:
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")

@@ -152,7 +152,8 @@ class ViT(tf.keras.Model):
             raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
         return self.stages(x, masks, keep=False)[-1]
 
-    def stages(self, x: tf.Tensor, masks: tf.Tensor | None, keep: bool = True) -> tuple[tf.Tensor, ...]:
+    def stages(self, x: tf.Tensor, masks: tf.Tensor | None = None,
+               keep: bool = True) -> tuple[tf.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.picture):
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
