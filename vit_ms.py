@@ -246,40 +246,46 @@ def clip(gradients: list[ms.Tensor], limit: ms.Tensor | None) -> tuple[list[ms.T
 
 
 class Optimizer(nn.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, ms.Parameter], recipe: Recipe):
-        super().__init__(recipe.learning_rate, list(names.values()))
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
+        super().__init__(recipe.learning_rate, [w for w in names.values() if w.requires_grad])
         dtype = names["pos_embed"].dtype
         number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
         self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = number(recipe.clip_norm) if recipe.clip_norm else None
         self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
         self.log_beta1, self.log_beta2 = number(math.log(recipe.beta1)), number(math.log(recipe.beta2))
         self.epsilon = number(recipe.epsilon)
         self.decays = [number(recipe.decay_of(name)) for name in names]
-        self.moment1 = self.parameters.clone(prefix="moment1", init="zeros")
-        self.moment2 = self.parameters.clone(prefix="moment2", init="zeros")
+        self.scales = [number(recipe.layer_scale(name, model.config.depth)) for name in names]
+        self.places = tuple(i for i, w in enumerate(names.values()) if w.requires_grad)  # of the gradients
+        self.weights = ms.ParameterTuple(names.values())
+        self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
+        self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
         self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> None:
         gradients, norm = clip(gradients, self.limit)
         ops.assign(self.norm, norm)
         t = ops.cast(self.global_step + 1, norm.dtype)
-        for i in range(len(gradients)):
-            w, g = self.parameters[i], gradients[i]
-            lost = self.learning_rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
+        for k in range(len(gradients)):
+            i, g = self.places[k], gradients[k]
+            w, rate = self.weights[i], self.learning_rate * self.scales[i]
+            lost = rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
             ops.assign(w, w - lost)
         ops.assign(self.global_step, self.global_step + 1)
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             ops.assign(moment1, v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * ops.square(g)
         ops.assign(moment1, m)
@@ -293,6 +299,20 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, ms.Parameter]]:
     return [dict(zip(table(model), slot, strict=True)) for slot in (optimizer.moment1, optimizer.moment2)]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    if new is not None:
+        ops.assign(optimizer.global_step, ms.Tensor([new], ms.int32))
+    return int(optimizer.global_step)
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    for name, w in table(model).items():
+        w.requires_grad = name.startswith("head.")
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -304,7 +324,7 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     ms.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),

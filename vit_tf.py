@@ -135,7 +135,7 @@ class ViT(tf.keras.Model):
         super().__init__(dtype=dtype)
         self.config = config
         self.picture = (config.image_size, config.image_size, config.in_channels)
-        self.has_class_token, self.pooled = config.class_token, config.pooled
+        self.has_class_token, self.pooled, self.frozen = config.class_token, config.pooled, False
         self.patch_embed = PatchEmbed(config, dtype)
         if self.has_class_token:
             self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtype), name="cls_token")
@@ -166,7 +166,7 @@ class ViT(tf.keras.Model):
             half, x = block(x, masks)
             stages += (half, x) if keep else ()
         x = tf.reduce_mean(self.norm(x[:, self.pooled]), axis=1)  # B, D
-        logits = self.head(x)
+        logits = self.head(tf.stop_gradient(x) if self.frozen else x)
         return stages + (x, logits) if keep else (logits,)
 
 
@@ -228,38 +228,43 @@ def clip(gradients: list[tf.Tensor], limit: float | None) -> tuple[list[tf.Tenso
 
 
 class Optimizer(tf.keras.optimizers.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, tf.Variable], recipe: Recipe):
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
         super().__init__(name="Optimizer", jit_compile=False)
         dtype = names["pos_embed"].dtype
         self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in names.items()}
+        self.scales = {self._var_key(w): recipe.layer_scale(name, model.config.depth) for name, w in names.items()}
         self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
 
     def apply_gradients(self, grads_and_vars, name: str | None = None) -> None:
-        gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
+        gradients, weights = zip(*self.aggregate_gradients([(g, w) for g, w in grads_and_vars if g is not None]),
+                                 strict=True)
         gradients, norm = clip(gradients, self.limit)
         self.norm.assign(norm)
         super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
 
     def update_step(self, g: tf.Tensor, w: tf.Variable) -> None:
         key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
-        w.assign_sub(self._learning_rate * self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t))
+        change = self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t)
+        w.assign_sub(self._learning_rate * self.scales[key] * change)
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             moment1.assign(v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * tf.square(g)
         moment1.assign(m)
@@ -274,6 +279,19 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, tf.Variable]]:
     return [{name: slot[key] for name, key in keys.items()} for slot in (optimizer.moment1, optimizer.moment2)]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    if new is not None:
+        optimizer.iterations.assign(new)
+    return int(optimizer.iterations)
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    model.frozen = True
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -283,7 +301,7 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     tf.random.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),

@@ -224,15 +224,17 @@ def clip(gradients: list[torch.Tensor], limit: float | None) -> tuple[list[torch
 
 
 class Optimizer(torch.optim.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, nn.Parameter], recipe: Recipe):
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
         super().__init__(list(names.values()), {"lr": recipe.learning_rate, "steps": 0})
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = [recipe.decay_of(name) for name in names]
+        self.scales = [recipe.layer_scale(name, model.config.depth) for name in names]
         for w in names.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
         self.norm = None  # the gradients' norm in the last step
@@ -240,18 +242,21 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         group = self.param_groups[0]
-        gradients, self.norm = clip([w.grad for w in group["params"]], self.limit)
+        trained = [parts for parts in zip(group["params"], self.decays, self.scales, strict=True)
+                   if parts[0].grad is not None]
+        gradients, self.norm = clip([w.grad for w, _, _ in trained], self.limit)
         group["steps"] += 1
-        for w, g, decay in zip(group["params"], gradients, self.decays, strict=True):
-            w.sub_(group["lr"] * self.change(w, g, decay, **self.state[w], t=group["steps"]))
+        for (w, decay, scale), g in zip(trained, gradients, strict=True):
+            w.sub_(group["lr"] * scale * self.change(w, g, decay, **self.state[w], t=group["steps"]))
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             moment1.copy_(v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
         moment1.copy_(m)
@@ -265,6 +270,20 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, torch.Tensor]]:
     return [{name: optimizer.state[w][key] for name, w in table(model).items()} for key in ("moment1", "moment2")]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    group = optimizer.param_groups[0]
+    group["steps"] = group["steps"] if new is None else new
+    return group["steps"]
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    for name, w in table(model).items():
+        w.requires_grad_(name.startswith("head."))
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -274,7 +293,7 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     torch.manual_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),

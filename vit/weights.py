@@ -7,9 +7,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import safetensors
@@ -17,6 +15,7 @@ import safetensors.numpy
 
 from vit.config import ViTConfig
 from vit.errors import UserError
+from vit.files import write_whole
 
 FORMAT = "vit-canonical-1"
 # Not part of what a weights file must agree on: rates act in training only, and the head is made for the data.
@@ -150,18 +149,9 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         OSError: The file cannot be written.
     """
     check(weights, config)
-    path = Path(path)
     metadata = {"format": FORMAT, "spec": json.dumps(config.to_dict())}
-    data = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in weights.items()}, metadata)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    data = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    write_whole(path, safetensors.numpy.save(data, metadata))
 
 
 def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:

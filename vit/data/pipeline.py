@@ -89,10 +89,20 @@ def _classes():
     class SeededPipeline(fastestimator.Pipeline):
         """FastEstimator's Pipeline, which tells its dataset the epoch."""
 
+        _skipped = (0, 0)
+
+        def skip(self, epoch: int, batches: int) -> None:
+            """Leave the first batches of one training epoch out, without preparing them: they were trained on."""
+            self._skipped = (epoch, batches)
+
         def __enter__(self):
+            epoch, batches = self._skipped
+            skipped = batches * self.ctx_batch_size if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
             if isinstance(self.ctx_dataset, Samples):
-                self.ctx_dataset.begin_epoch(self.ctx_epoch)
-            return super().__enter__()
+                self.ctx_dataset.begin_epoch(self.ctx_epoch, skipped)
+            loader = super().__enter__()
+            loader.fe_samples_to_yield -= skipped
+            return loader
 
     class Samples(Dataset):
         """Pictures in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
@@ -104,19 +114,24 @@ def _classes():
         def __len__(self) -> int:
             return len(self.pictures)
 
-        def begin_epoch(self, epoch: int) -> None:
-            self.epoch, self.round, self.order, self.position = epoch, 0, None, 0
+        def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
+            self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
 
         def fe_reset_ds(self, shuffle: bool) -> None:
-            # Called when a pass begins: a pass that was only peeked into begins again, a finished one is the next.
-            if self.order is not None and self.position == len(self):
-                self.round += 1
-            self.order, self.position = sample_order(self.seed, self.epoch, self.round, len(self), shuffle), 0
+            # FastEstimator says that a pass begins: the epoch's first, which may have been peeked into before, or the
+            # next one, after as many samples as there are.
+            self.shuffle = shuffle
+            drawn = self.position - self.skipped
+            if drawn % len(self):
+                self.position = self.skipped
+            self.order = None
 
         def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
-            index = int(self.order[self.position])
+            round_, place = divmod(self.position, len(self))
+            if self.order is None or place == 0:
+                self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
             self.position += 1
-            return self.epoch, self.round, index
+            return self.epoch, round_, int(self.order[place])
 
         def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
             epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
