@@ -4,6 +4,7 @@ import json
 import sys
 
 from vit import compare as compare_
+from vit import recipe_file
 from vit import weights as weights_
 from vit.cli import Parser
 from vit.config import VARIANTS
@@ -15,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m vit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_compare(commands)
+    _add_recipe(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
@@ -61,6 +63,20 @@ def _compare(options: argparse.Namespace) -> int:
         except OSError as error:
             raise UserError(f"{options.json}: cannot be written ({error.strerror})") from None
     return int(any(row.over for row in rows))
+
+
+def _add_recipe(commands) -> None:
+    parser = commands.add_parser("recipe", help="look at the recipe of a training run")
+    parts = parser.add_subparsers(required=True, metavar="COMMAND", dest="part")
+    check = parts.add_parser("check", help="print every field of a recipe file, or what is wrong with it", description=(
+        "Print the recipe that a YAML file describes, with every field; or say in one line what is wrong with it."))
+    check.add_argument("file", metavar="FILE", help="a YAML file, such as recipes/small_data.yaml")
+    check.set_defaults(run=_check_recipe)
+
+
+def _check_recipe(options: argparse.Namespace) -> int:
+    print(recipe_file.dump(recipe_file.build(options.file)), end="")
+    return 0
 
 
 if __name__ == "__main__":
