@@ -1,4 +1,5 @@
 """The run, written once: pretrain, copy the encoder, finetune, write the results. A script supplies only `train`."""
+import json
 import math
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Job:
         model_dir: Where the files go.
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
+        tensorboard: Folder for TensorBoard's event files, one folder a stage; None for none.
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
         stages: What was trained so far.
     """
@@ -36,6 +38,7 @@ class Job:
     num_workers: int = 0
     log_steps: int = 100
     dtype: str = "float32"
+    tensorboard: Path | None = None
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -44,9 +47,8 @@ class Job:
         Raises:
             UserError: The set's pictures do not fit the variant's patches.
         """
-        side = self.recipe.image_size or dataset.train.images.shape[1]
         try:
-            return self.recipe.model(len(dataset.classes), side)
+            return self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -113,13 +115,17 @@ class Stage:
         from fastestimator.trace.metric import Accuracy
         self.model = model
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
-        rate = LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs, steps))
+
+        def rate(step: int) -> float:
+            return self.recipe.rate(step, steps * self.epochs, steps)
+
         return [
-            *([rate] if self.recipe.scheduled else []),
+            *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name),
+            *traces.build(self.history, model, steps, self.epochs, self.name,
+                          rate, self.job.tensorboard and self.job.tensorboard / self.name),
         ]
 
 
@@ -152,16 +158,19 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
-            log_steps: int = 100, recipe: str | None = None, **fields) -> Job:
+            log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
+            tensorboard: str | None = None, **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
         backend: "torch", "tf" or "ms".
-        data_dir: Folder with CIFAR's archives or folders.
+        data_dir: Folder with CIFAR's archives or folders, or with pictures.
         model_dir: Where the files will go; None is `runs/<time>-<backend>`.
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
         recipe: A YAML file of a recipe; None for the defaults.
+        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
+        tensorboard: Folder for TensorBoard's event files; None for none.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -174,7 +183,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
-    job = Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
+    data = load(checked.data, data_dir, skip_bad_pictures)
+    job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard))
     job.config(job.data.finetune)
     return job
 
@@ -182,6 +192,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
         pretrained: str | None = None, compare_scratch: bool = False, **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
+
+    Where the data has no set to pretrain on, the finetune is all, from a file or from scratch.
 
     Args:
         backend: "torch", "tf" or "ms".
@@ -201,14 +213,17 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
     job = prepare(backend, **options)
     weights = None
     if pretrained is not None:
-        weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
+        weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain or job.data.finetune))
+    elif job.data.pretrain is None and job.recipe.freeze_encoder:
+        raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")
     load_fastestimator()  # what keeps it from loading must show before a folder is made
     results.open_folder(job.model_dir)
     (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
-    if weights is None:
+    (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
+    if weights is None and job.data.pretrain is not None:
         weights = pretrain(job)
     finetune(job, weights)
-    if compare_scratch:
+    if compare_scratch and weights is not None:
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
 
