@@ -18,6 +18,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit import cli, flow
+from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator, quiet_stderr
@@ -321,8 +322,8 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
 
     import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
 
-    ms.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
@@ -330,12 +331,12 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce"),
+        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
     ])
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model),
+                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)

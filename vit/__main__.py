@@ -3,8 +3,8 @@ import argparse
 import json
 import sys
 
+from vit import checkpoints, recipe_file
 from vit import compare as compare_
-from vit import recipe_file
 from vit import weights as weights_
 from vit.cli import Parser
 from vit.config import VARIANTS
@@ -17,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_compare(commands)
     _add_recipe(commands)
+    listing = commands.add_parser("checkpoints", help="what is in a run's checkpoints, and whether they are whole")
+    listing.add_argument("folder", metavar="DIR", help="a run's --model_dir, or its folder of checkpoints")
+    listing.set_defaults(run=_checkpoints)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
@@ -40,6 +43,11 @@ def _add_compare(commands) -> None:
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
     parser.set_defaults(run=_compare)
+
+
+def _checkpoints(options: argparse.Namespace) -> int:
+    print(checkpoints.describe(options.folder))
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -1,17 +1,20 @@
 """The run, written once: pretrain, copy the encoder, finetune, write the results. A script supplies only `train`."""
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vit import masks, recipe_file, results, traces
 from vit import weights as weights_
+from vit.average import average
+from vit.checkpoints import Access, Checkpoint, check_saving, saver
 from vit.config import ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
+from vit.resume import Resume, find
 from vit.weights import Weights
 
 
@@ -27,6 +30,11 @@ class Job:
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
+        checkpoint_every: Steps between checkpoints, "epoch", or None for no checkpoints.
+        keep: How many of a stage's newest checkpoints stay.
+        on_save_error: "stop" or "continue" where a checkpoint cannot be written.
+        options: What a checkpoint says of how the run was started, beside the recipe.
+        points: Each stage's checkpoint to go on from, where there is one.
         stages: What was trained so far.
     """
     backend: str
@@ -36,6 +44,11 @@ class Job:
     num_workers: int = 0
     log_steps: int = 100
     dtype: str = "float32"
+    checkpoint_every: int | str | None = None
+    keep: int = 3
+    on_save_error: str = "continue"
+    options: dict = field(default_factory=dict)
+    points: dict[str, Checkpoint] = field(default_factory=dict)
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -106,20 +119,37 @@ class Stage:
         """Keys of a training batch that go to the model: the pictures and, if it has dropout, the masks."""
         return ("x", "masks") if masks.sites(self.config) else "x"
 
-    def traces(self, model) -> list:
-        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history and the progress bar."""
+    def run(self, train: "Train", weights: Weights) -> Weights:
+        """Train from `weights`, or from the stage's checkpoint; one that was finished is not trained again."""
+        point = self.job.points.get(self.name)
+        if point is None or point.phase != "finished":
+            self.weights = train(self, weights)
+        else:
+            point.refill(self.history)
+            self.weights = point.average or point.weights
+        return self.weights
+
+    def traces(self, model, access: Access) -> list:
+        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history, the progress bar and checkpoints."""
         from fastestimator.trace.adapt import LRScheduler
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
         self.model = model
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
         rate = LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs, steps))
+        averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay,
+                            self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
+        savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
+                        self.job.keep, self.job.on_save_error, self.name, history=self.history,
+                        average=averages[0] if averages else None, resume=self.job.points.get(self.name),
+                        recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
+                  ] if self.job.checkpoint_every else []
         return [
             *([rate] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name),
+            *traces.build(self.history, model, steps, self.epochs, self.name), *averages, *savers,
         ]
 
 
@@ -129,7 +159,7 @@ Train = Callable[[Stage, Weights], Weights]
 def pretrain(job: Job, train: Train) -> Weights:
     """Train on the many-class set from the seed's initial weights; writes `pretrained.safetensors`."""
     stage = job.stage("pretrain", job.data.pretrain, job.recipe.pretrain_epochs)
-    stage.weights = train(stage, weights_.initial(stage.config, job.recipe.seed))
+    stage.run(train, weights_.initial(stage.config, job.recipe.seed))
     weights_.save(job.model_dir / "pretrained.safetensors", stage.weights, stage.config)
     return stage.weights
 
@@ -145,14 +175,15 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
     if pretrained is not None:
         weights, report = weights_.copy_encoder(pretrained, weights)
         print(report, flush=True)
-    stage.weights = train(stage, weights)
+    stage.run(train, weights)
     file = "scratch.safetensors" if pretrained is None else "finetuned.safetensors"
     weights_.save(job.model_dir / file, stage.weights, stage.config)
     return stage.weights
 
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
-            log_steps: int = 100, recipe: str | None = None, **fields) -> Job:
+            log_steps: int = 100, recipe: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
+            on_save_error: str = "continue", **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
@@ -162,6 +193,9 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
         recipe: A YAML file of a recipe; None for the defaults.
+        checkpoint_every: Steps between checkpoints, or "epoch".
+        keep: How many of a stage's newest checkpoints stay, beside the best.
+        on_save_error: "stop" or "continue" where a checkpoint cannot be written.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -174,13 +208,16 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
-    job = Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
+    check_saving(checkpoint_every, keep, on_save_error)
+    job = Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps,
+              checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error)
     job.config(job.data.finetune)
     return job
 
 
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
-        pretrained: str | None = None, compare_scratch: bool = False, **options) -> dict:
+        pretrained: str | None = None, compare_scratch: bool = False, resume: str | None = None,
+        resume_override: Sequence[str] = (), **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
 
     Args:
@@ -189,6 +226,8 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         finetune: The script's function of that name.
         pretrained: A weights file to start the finetune from instead of pretraining.
         compare_scratch: Whether to finetune from scratch as well.
+        resume: "auto", or the checkpoint to go on from.
+        resume_override: "FIELD=VALUE" for each field of the recipe that may differ from the checkpoint's.
         options: What `prepare` takes.
 
     Returns:
@@ -198,7 +237,16 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         UserError: Bad input; nothing was written.
     """
     started = time.perf_counter()
+    points = {}
+    if resume is not None:
+        found = _resume(resume, resume_override, options)
+        points, options = found.points, {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
+        options["data_dir"] = options.get("data_dir") or found.options["data_dir"]
+        pretrained = found.options["pretrained"]
+        compare_scratch = compare_scratch or found.options["compare_scratch"]
     job = prepare(backend, **options)
+    job.points = points
+    job.options = {"data_dir": options.get("data_dir"), "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
     if pretrained is not None:
         weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
@@ -212,3 +260,9 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
 
+
+def _resume(resume: str, overrides: Sequence[str], options: dict) -> Resume:
+    asked = {name: value for name, value in options.items() if name in recipe_file.FIELDS}
+    if options.get("recipe"):
+        asked = recipe_file.build(options["recipe"], **asked).to_dict()
+    return find(resume, options.get("model_dir"), asked, list(overrides))
