@@ -3,17 +3,19 @@
 Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*`. Weights cross
 frameworks as `{canonical name: ndarray}`.
 """
+import contextlib
 import hashlib
 import json
 import math
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from vit.config import ViTConfig
 from vit.errors import UserError
@@ -63,7 +65,12 @@ def initial(config: ViTConfig, seed: int) -> Weights:
     Returns:
         `{canonical name: float32 array}`.
     """
-    return {name: _initial_value(name, shape, seed).astype(np.float32) for name, shape in shapes(config).items()}
+    return {name: initial_value(name, shape, seed) for name, shape in shapes(config).items()}
+
+
+def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """One of the initial values, float32."""
+    return _initial_value(name, shape, seed).astype(np.float32)
 
 
 def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -150,18 +157,47 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         OSError: The file cannot be written.
     """
     check(weights, config)
+    with whole_file(path) as file:
+        write_safetensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write that takes its place only once it is whole; until then an old one stays.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     path = Path(path)
-    metadata = {"format": FORMAT, "spec": json.dumps(config.to_dict())}
-    data = safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in weights.items()}, metadata)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]) -> None:
+    """Write safetensors tensor by tensor: the library's own writer would hold the file in memory a second time.
+
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    header, at = {"__metadata__": metadata}, 0
+    for name in sorted(weights, key=lambda name: (-weights[name].itemsize, name)):  # wide types first: all are aligned
+        value = weights[name]
+        end = at + value.nbytes
+        header[name] = {"dtype": f"F{8 * value.itemsize}", "shape": value.shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in header:
+        if name != "__metadata__":
+            little = weights[name].astype(weights[name].dtype.newbyteorder("<"), order="C", copy=False)
+            file.write(little.reshape(-1).view(np.uint8))
 
 
 def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
