@@ -57,6 +57,9 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     if depth > len(names):
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
     config, cells = _spec(source, layout, names, depth, heads, grid, report)
+    if cells[0] != cells[1] and image_size is None:
+        raise UserError(f"{source.path}: its positions are a grid of {cells[0]} x {cells[1]}, and pictures are square "
+                        "here; give the side to resize them for with --image_size")
     config = _with(source, config, image_size, num_classes)
     theirs = _check(source, layout, names, config, cells, report)
     weights = _load(source, layout, theirs, config, cells, report, seed)
@@ -234,8 +237,6 @@ def _check(source: Source, layout: Layout, names: dict[str, str], config: ViTCon
     rows, columns, _ = cells
     wanted = layout.their_shapes(config)
     wanted[layout.theirs("pos_embed")[0]] = (1, rows * columns + cells[2], config.width)
-    if rows != columns and config.image_size == rows * config.patch_size:
-        report.notes.append(f"the grid of {rows} x {columns} becomes {rows} x {rows}")
     head = [name for canonical in ("head.weight", "head.bias") for name in layout.theirs(canonical)]
     present = [name in names for name in head]
     if any(present):  # its own number of classes; a wanted other one makes a new head
