@@ -22,8 +22,8 @@ def weights(names, size, width, depth, heads, patch, classes, token=True, positi
         return (0.4 * rng.normal(size=shape)).astype(dtype)
 
     count = (size // patch)**2
-    result = {"embedding/kernel": kernel(patch, patch, 3, width, fan=patch * patch * 3), "embedding/bias": vector(width),
-              names["posembed"]: vector(1, positions or count, width),
+    result = {"embedding/kernel": kernel(patch, patch, 3, width, fan=patch * patch * 3),
+              "embedding/bias": vector(width), names["posembed"]: vector(1, positions or count, width),
               "Transformer/encoder_norm/scale": 1 + vector(width), "Transformer/encoder_norm/bias": vector(width),
               "head/kernel": kernel(width, classes), "head/bias": vector(classes)}
     if token:

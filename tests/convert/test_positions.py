@@ -11,7 +11,8 @@ from vit.convert import positions
 @pytest.mark.parametrize(("count", "token", "grid", "expected"), [
     (197, True, None, (14, 14, True)), (196, True, None, (14, 14, False)), (196, False, None, (14, 14, False)),
     (65, True, None, (8, 8, True)), (64, True, None, (8, 8, False)), (2, True, None, (1, 1, True)),
-    (193, True, (12, 16), (12, 16, True)), (192, True, (12, 16), (12, 16, False)), (192, False, (16, 12), (16, 12, False)),
+    (193, True, (12, 16), (12, 16, True)), (192, True, (12, 16), (12, 16, False)),
+    (192, False, (16, 12), (16, 12, False)),
 ])
 def test_what_positions_are(count, token, grid, expected):
     assert positions.grid_of(count, token, grid) == expected
