@@ -3,13 +3,14 @@ import json
 import os
 import pickletools
 import struct
+import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import safetensors
 
-from vit.convert import protobuf
+from vit.convert import keras, protobuf
 from vit.convert.source import MOST_HEADER, MOST_NAMES, Source, Tensor, reading, shown
 from vit.errors import UserError
 
@@ -247,9 +248,11 @@ def _mindspore(path: Path) -> Source:
 
 
 def _hdf5(path: Path) -> Source:
-    from vit.convert import keras
-    with reading(path, "HDF5 file"):
-        return keras.read(path)
+    what = "HDF5 file of Keras"
+    with reading(path, what), tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tensors.safetensors"
+        keras.to_safetensors(path, copy)
+        return Source(path, what, _safetensors(copy).tensors)  # the copy stays readable while it is open
 
 
 _KINDS = (

@@ -1,13 +1,21 @@
 """Keras's weights in HDF5: of Hugging Face's TensorFlow models, and of the TensorFlow ViT in FastEstimator's apphub."""
+import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from vit import weights
 from vit.convert.layouts import APPHUB_KERAS
-from vit.convert.source import MOST_NAMES, Source, Tensor, reading, shown
+from vit.convert.source import MOST_NAMES, most_bytes, one_line, shown
+from vit.errors import UserError
 
-_WHAT = "HDF5 file of Keras"
+# A damaged file can make the HDF5 library crash, loop, or ask for gigabytes, so it runs in a process of its own.
+_SECONDS, _BYTES_A_SECOND = 20, 20 << 20
+_MEMORY = 2 << 30
 # The apphub's ViT leaves its layers' names to Keras, which counts them (dense_17), so there the order says what is
 # what. It is that in which the layers are made.
 _APPHUB_FIRST = ("patch_embed.proj.weight", "cls_token", "pos_embed")
@@ -15,8 +23,40 @@ _APPHUB_BLOCK = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2"
 _APPHUB_LAST = ("norm.weight", "norm.bias", "head.weight", "head.bias")
 
 
-def read(path: Path) -> Source:
-    """Open a file that `save_weights` or `save` wrote; nothing but its tensors is looked at."""
+def to_safetensors(path: Path, target: Path) -> None:
+    """Copy the tensors of a file that `save_weights` or `save` wrote, under names that a layout knows.
+
+    Raises:
+        ValueError: The file is damaged, or Keras did not write it.
+    """
+    size = path.stat().st_size
+    limits = [str(_SECONDS + size // _BYTES_A_SECOND), str(_MEMORY + 3 * size)]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    program = "import sys; from vit.convert import keras; sys.exit(keras.main(*sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", program, path.absolute(), target, *limits], capture_output=True, text=True, env=environment)
+    if done.returncode == 2:
+        raise ValueError(done.stderr.strip())
+    if done.returncode:
+        raise ValueError("the HDF5 library gave up on it")
+
+
+def main(path: str, target: str, seconds: str, memory: str) -> int:
+    """What the process of its own does."""
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        tensors = _tensors(Path(path))
+        with open(target, "wb") as file:
+            weights.write_safetensors(file, tensors, {})
+    except Exception as error:  # the HDF5 library's own are of a dozen types
+        print(one_line(error), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
     file = h5py.File(path, "r")
     top = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
     found: list[tuple[str, h5py.Dataset]] = []
@@ -26,21 +66,18 @@ def read(path: Path) -> Source:
             dataset = group[name]
             if not isinstance(dataset, h5py.Dataset) or dataset.file.filename != file.filename or dataset.external or \
                     dataset.is_virtual:
-                raise ValueError(f"{shown([name])} is not a tensor of this file")
+                raise UserError(f"{shown([name])} is not a tensor of this file")
+            if dataset.dtype.kind != "f":
+                raise UserError(f"{shown([name])} is of type {dataset.dtype}, not a floating-point one")
             found.append((name, dataset))
             if len(found) > MOST_NAMES:
                 raise ValueError("too many names")
+    if sum(dataset.nbytes for _, dataset in found) > most_bytes(path):
+        raise ValueError("its tensors claim more bytes than it can hold")
     names = _apphub_names([name for name, _ in found])
     if len(set(names)) < len(names):
         raise ValueError(f"twice: {shown(sorted({name for name in names if names.count(name) > 1}))}")
-
-    def load(dataset: h5py.Dataset) -> np.ndarray:
-        with reading(path, _WHAT):
-            return dataset[()]
-
-    tensors = {name: Tensor(str(dataset.dtype.newbyteorder("=")), dataset.shape, lambda d=dataset: load(d))
-               for name, (_, dataset) in zip(names, found, strict=True)}
-    return Source(path, _WHAT, tensors)
+    return {name: dataset[()] for name, (_, dataset) in zip(names, found, strict=True)}
 
 
 def _texts(group: h5py.Group, name: str) -> list[str]:

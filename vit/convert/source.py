@@ -56,9 +56,15 @@ class Source:
     def __post_init__(self) -> None:
         if len(self.tensors) > MOST_NAMES:
             raise UserError(f"{self.path}: holds {len(self.tensors):,} names, which no ViT has")
-        size, claimed = os.path.getsize(self.path), sum(tensor.nbytes for tensor in self.tensors.values())
-        if claimed > _MOST_TIMES * size + _ALLOWANCE:
-            raise UserError(f"{self.path}: {size:,} bytes that claim to hold tensors of {claimed:,} bytes")
+        claimed = sum(tensor.nbytes for tensor in self.tensors.values())
+        if claimed > most_bytes(self.path):
+            raise UserError(f"{self.path}: {os.path.getsize(self.path):,} bytes that claim to hold tensors of "
+                            f"{claimed:,} bytes")
+
+
+def most_bytes(path: Path) -> int:
+    """What the tensors of a file may take at most; archives can be compressed, but random numbers hardly are."""
+    return _MOST_TIMES * os.path.getsize(path) + _ALLOWANCE
 
 
 def shown(names, most: int = 6) -> str:
