@@ -183,21 +183,50 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]) -> None:
     """Write safetensors tensor by tensor: the library's own writer would hold the file in memory a second time.
 
+    The metadata gets a checksum as well, over everything else, for `verify`.
     Source: https://github.com/huggingface/safetensors#format
     """
-    header, at = {"__metadata__": metadata}, 0
-    for name in sorted(weights, key=lambda name: (-weights[name].itemsize, name)):  # wide types first: all are aligned
-        value = weights[name]
-        end = at + value.nbytes
-        header[name] = {"dtype": f"F{8 * value.itemsize}", "shape": value.shape, "data_offsets": [at, end]}
+    names = sorted(weights, key=lambda name: (-weights[name].itemsize, name))  # wide types first: all are aligned
+    header, at = {"__metadata__": dict(metadata)}, 0
+    for name in names:
+        value, end = weights[name], at + weights[name].nbytes
+        header[name] = {"dtype": f"F{8 * value.itemsize}", "shape": list(value.shape), "data_offsets": [at, end]}
         at = end
-    text = json.dumps(header, separators=(",", ":")).encode()
+    digest = hashlib.sha256(_json(header))
+    for name in names:
+        digest.update(_bytes(weights[name]))
+    header["__metadata__"]["sha256"] = digest.hexdigest()
+    text = _json(header)
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
-    for name in header:
-        if name != "__metadata__":
-            little = weights[name].astype(weights[name].dtype.newbyteorder("<"), order="C", copy=False)
-            file.write(little.reshape(-1).view(np.uint8))
+    for name in names:
+        file.write(_bytes(weights[name]))
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Hold a safetensors file to its checksum, if it has one.
+
+    Raises:
+        UserError: The checksum is another.
+    """
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        claimed = (header.get("__metadata__") or {}).pop("sha256", None)
+        if claimed is None:
+            return
+        digest = hashlib.sha256(_json(header))
+        while data := file.read(1 << 24):
+            digest.update(data)
+    if digest.hexdigest() != claimed:
+        raise UserError(f"{path}: damaged: its checksum is wrong")
+
+
+def _json(header: dict) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _bytes(value: np.ndarray) -> np.ndarray:
+    return value.astype(value.dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).view(np.uint8)
 
 
 def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
@@ -211,7 +240,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
         The weights and their model's spec.
 
     Raises:
-        UserError: The file is missing, cut off, not safetensors, without a manifest, or of another model.
+        UserError: The file is missing, cut off or damaged, not safetensors, without a manifest, or of another model.
     """
     try:
         with safetensors.safe_open(path, framework="np") as file:
@@ -237,6 +266,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
                  if name not in _FREE_FIELDS and theirs[name] != ours[name]]
         if other:
             raise UserError(f"{path}: holds another model: {', '.join(other)}; choose the --variant it was made with")
+    verify(path)
     return weights, config
 
 

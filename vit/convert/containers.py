@@ -4,6 +4,7 @@ import os
 import pickletools
 import struct
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import safetensors
 from vit.convert import keras, protobuf
 from vit.convert.source import MOST_HEADER, MOST_NAMES, Source, Tensor, reading, shown
 from vit.errors import UserError
+from vit.weights import verify
 
 _SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
                       "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
@@ -82,6 +84,7 @@ def _safetensors(path: Path) -> Source:
             if length > min(MOST_HEADER, path.stat().st_size):
                 raise ValueError(f"its header claims {length:,} bytes")
             header = json.loads(file.read(length), object_pairs_hook=_distinct)
+        verify(path)
         metadata = header.pop("__metadata__", None) or {}
         odd = [name for name, entry in header.items() if entry["dtype"] not in _SAFETENSORS_TYPES]
         if odd:
@@ -197,7 +200,9 @@ def _torch(path: Path, mmap: bool) -> Source:
     from vit.backends import require
     require("torch", __name__)
     import torch
-    content, notes = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickles of other versions
+        content, notes = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), []
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a state dict")
     if not any(isinstance(value, torch.Tensor) for value in content.values()):

@@ -34,7 +34,8 @@ def to_safetensors(path: Path, target: Path) -> None:
     root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     program = "import sys; from vit.convert import keras; sys.exit(keras.main(*sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", program, path.absolute(), target, *limits], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", program, path.absolute(), target, *limits], capture_output=True,
+                          text=True, errors="replace", env=environment)
     if done.returncode == 2:
         raise ValueError(done.stderr.strip())
     if done.returncode:
