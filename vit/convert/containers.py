@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from vit.convert import keras, protobuf
-from vit.convert.source import MOST_HEADER, MOST_NAMES, Source, Tensor, reading, shown
+from vit.convert.source import MOST_HEADER, MOST_NAMES, Source, Tensor, reading, shown, twice
 from vit.errors import UserError
 from vit.weights import verify
 
@@ -105,8 +105,7 @@ def _distinct(pairs: list) -> dict:
     """A JSON object whose names must differ: of two tensors with one name, a parser would drop one silently."""
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"twice: {shown(sorted({name for name in names if names.count(name) > 1}))}")
+        raise ValueError(f"twice: {shown(twice(name for name, _ in pairs))}")
     return result
 
 
@@ -166,14 +165,14 @@ def _torch_zip(path: Path, archive: zipfile.ZipFile, pickle: str) -> Source:
     if archive.getinfo(pickle).file_size > MOST_HEADER:
         raise ValueError("its pickle is too long")
     for info in archive.infolist():
-        if info.compress_type != zipfile.ZIP_STORED:  # torch maps the file; it never compresses
+        if info.compress_type != zipfile.ZIP_STORED:  # torch never compresses, so that it can map the file
             raise ValueError(f"{shown([info.filename])} is compressed")
     with archive.open(pickle) as member:
         _check_pickle(path, member)
     damaged = archive.testzip()
     if damaged:
         raise ValueError(f"{shown([damaged])} has a wrong checksum")
-    return _torch(path, mmap=True)
+    return _torch(path)
 
 
 def _legacy_torch(path: Path) -> Source:
@@ -181,7 +180,7 @@ def _legacy_torch(path: Path) -> Source:
         with open(path, "rb") as file:
             for _ in range(5):  # magic number, version, the writer's word sizes, the object, the names of storages
                 _check_pickle(path, file)
-        return _torch(path, mmap=False)
+        return _torch(path)
 
 
 def _check_pickle(path: Path, file) -> None:
@@ -196,13 +195,13 @@ def _check_pickle(path: Path, file) -> None:
                             "which is not run; save the model's state_dict() alone")
 
 
-def _torch(path: Path, mmap: bool) -> Source:
+def _torch(path: Path) -> Source:
     from vit.backends import require
     require("torch", __name__)
     import torch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pickles of other versions
-        content, notes = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap), []
+        content, notes = torch.load(path, map_location="cpu", weights_only=True), []
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a state dict")
     if not any(isinstance(value, torch.Tensor) for value in content.values()):
@@ -234,7 +233,7 @@ def _torch(path: Path, mmap: bool) -> Source:
 def _numpy(value) -> np.ndarray:
     import torch
     value = value.to(torch.float32) if value.dtype is torch.bfloat16 else value
-    return value.numpy().copy()  # what torch gives is a view of the mapped file
+    return value.numpy().copy()  # its own, so that torch's can be freed
 
 
 def _mindspore(path: Path) -> Source:

@@ -5,12 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from vit import weights
 from vit.convert.layouts import APPHUB_KERAS
-from vit.convert.source import MOST_NAMES, most_bytes, one_line, shown
+from vit.convert.source import MOST_NAMES, most_bytes, one_line, shown, twice
 from vit.errors import UserError
 
 # A damaged file can make the HDF5 library crash, loop, or ask for gigabytes, so it runs in a process of its own.
@@ -58,9 +57,10 @@ def main(path: str, target: str, seconds: str, memory: str) -> int:
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
+    import h5py
     file = h5py.File(path, "r")
     top = file["model_weights"] if "model_weights" in file and "layer_names" not in file.attrs else file
-    found: list[tuple[str, h5py.Dataset]] = []
+    found = []
     for layer in _texts(top, "layer_names"):
         group = top[layer]
         for name in _texts(group, "weight_names"):
@@ -76,13 +76,13 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
     if sum(dataset.nbytes for _, dataset in found) > most_bytes(path):
         raise ValueError("its tensors claim more bytes than it can hold")
     names = _apphub_names([name for name, _ in found])
-    if len(set(names)) < len(names):
-        raise ValueError(f"twice: {shown(sorted({name for name in names if names.count(name) > 1}))}")
+    if twice(names):
+        raise ValueError(f"twice: {shown(twice(names))}")
     return {name: dataset[()] for name, (_, dataset) in zip(names, found, strict=True)}
 
 
-def _texts(group: h5py.Group, name: str) -> list[str]:
-    if not isinstance(group, h5py.Group) or name not in group.attrs:
+def _texts(group, name: str) -> list[str]:
+    if name not in group.attrs:
         raise ValueError(f"it has no {name}, so Keras did not write it")
     if group.attrs.get_id(name).shape[0] > MOST_NAMES:
         raise ValueError("too many names")

@@ -74,7 +74,7 @@ class Layout:
         begin, end = self.modules["blocks.{i}.norm1"].split("{i}")
         if name.startswith(begin):
             digits, found, _ = name[len(begin):].partition(end[:1])
-            if found and digits.isascii() and digits.isdigit() and len(digits) < 6:
+            if found and digits.isascii() and digits.isdigit() and len(digits) < 4:
                 return int(digits)
         return None
 

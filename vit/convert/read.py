@@ -10,7 +10,7 @@ from vit.convert import positions
 from vit.convert.containers import open_source, settings_beside
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, REFUSED, TIMM, Layout
 from vit.convert.report import Report
-from vit.convert.source import FLOATS, Source, Tensor, one_line, reading, shown
+from vit.convert.source import FLOATS, Source, Tensor, one_line, reading, shown, twice
 from vit.errors import UserError
 from vit.weights import Weights
 
@@ -79,7 +79,7 @@ def _recognise(source: Source) -> tuple[Layout, dict[str, str]]:
         score = len(known.intersection(short))
         if score > most:
             best, most, names = layout, score, dict(zip(short, source.tensors, strict=True))
-            doubled = sorted({name for name in short if short.count(name) > 1}) if len(names) < len(short) else []
+            doubled = twice(short)
     if most < 8:
         raise UserError(f"{source.path}: a {source.container}, but its names are of no known ViT: "
                         f"{shown(source.tensors) or 'there are none'}")

@@ -2,6 +2,7 @@
 import contextlib
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,11 @@ def shown(names, most: int = 6) -> str:
     names = [name if name.isprintable() else ascii(name) for name in map(str, names)]
     names = [f"{name[:77]}..." if len(name) > 80 else name for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def twice(names) -> list[str]:
+    """The names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def one_line(error: BaseException) -> str:
