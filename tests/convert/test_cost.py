@@ -1,9 +1,12 @@
 """What converting ViT-B/16 takes: under 10 s, and under three times the file's size in memory."""
 import os
+import struct
 import subprocess
 import sys
 import time
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +65,21 @@ def test_the_measure_sees_what_a_process_takes(repo):
     program = MEASURE.replace('"-m", "vit", "convert"', """"-c", "b = b'x' * (1 << 29)" """)
     done = subprocess.run([sys.executable, "-c", program], cwd=repo, text=True, capture_output=True)
     assert int(done.stdout.split()[-1]) * 1024 > 1 << 29
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors", "torch"])
+def test_a_file_that_claims_gigabytes_gets_none(repo, tmp_path, kind):
+    path = tmp_path / "m"
+    if kind == "npz":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, \
+                archive.open("cls.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": (1 << 29, )})
+            member.write(bytes(1 << 26))
+    elif kind == "safetensors":
+        path.write_bytes(struct.pack("<Q", 1 << 33) + b'{"a":' + b" " * 1000)
+    else:
+        torch.save({"cls_token": torch.zeros(1).expand(1 << 15, 1 << 15)}, path)
+    done = subprocess.run([sys.executable, "-c", MEASURE, path, tmp_path / "result"], cwd=repo, text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": str(repo)}, timeout=20)
+    assert done.returncode == 2
+    assert int(done.stdout.split()[-1]) < 600 << 10  # KiB; torch by itself is 300 MB
