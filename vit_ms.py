@@ -21,6 +21,7 @@ from vit import cli, flow
 from vit.config import ViTConfig
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator, quiet_stderr
+from vit.masks import sites
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
@@ -54,27 +55,42 @@ class LayerNorm(nn.LayerNorm):
         return x * ops.rsqrt(ops.square(x).mean(axis=-1, keep_dims=True) + self.eps) * self.gamma + self.beta
 
 
+class Dropout(nn.Cell):
+    """One dropout site: a sample's flags say which values are kept, and scaled up; without them, all are kept."""
+
+    def __init__(self, config: ViTConfig, name: str):
+        super().__init__()
+        self.site = sites(config).get(name)
+
+    def construct(self, x: ms.Tensor, masks: ms.Tensor | None) -> ms.Tensor:
+        if masks is None or self.site is None:
+            return x
+        start, stop, shape, kept = self.site
+        mask = masks[:, start:stop].reshape(-1, *shape)
+        return x * (ops.cast(mask, x.dtype) / kept)
+
+
 class Attention(nn.Cell):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
         super().__init__()
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
         self.qkv = nn.Dense(config.width, 3 * config.width, has_bias=config.qkv_bias, dtype=dtype)
         self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtype)  # a bare number would be a float32
         self.q_dot_k = ops.BatchMatMul(transpose_b=True)
-        self.drop_weights = nn.Dropout(p=config.attention_dropout)
+        self.drop_weights = Dropout(config, f"{name}.weights")
         self.proj = nn.Dense(config.width, config.width, dtype=dtype)
-        self.drop = nn.Dropout(p=config.dropout)
+        self.drop = Dropout(config, f"{name}.proj")
 
-    def construct(self, x: ms.Tensor) -> ms.Tensor:
+    def construct(self, x: ms.Tensor, masks: ms.Tensor | None) -> ms.Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
         x = ops.softmax(self.q_dot_k(q * self.scale, k))  # B, H, N, N
-        x = ops.matmul(self.drop_weights(x), v)
+        x = ops.matmul(self.drop_weights(x, masks), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
-        return self.drop(self.proj(x))
+        return self.drop(self.proj(x), masks)
 
 
 def gelu(x: ms.Tensor) -> ms.Tensor:
@@ -94,51 +110,39 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu}
 class Mlp(nn.Cell):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Dense(config.width, config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Dense(config.mlp_dim, config.width, dtype=dtype)
-        self.drop = nn.Dropout(p=config.dropout)
+        self.drop1 = Dropout(config, f"{name}.fc1")
+        self.drop2 = Dropout(config, f"{name}.fc2")
 
-    def construct(self, x: ms.Tensor) -> ms.Tensor:
-        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
-        return self.drop(self.fc2(x))
-
-
-class DropPath(nn.Cell):
-    """Stochastic depth: the whole branch of a sample is dropped, and kept ones are scaled up (Huang et al. 2016)."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-        self.drop = nn.Dropout(p=rate)
-
-    def construct(self, x: ms.Tensor) -> ms.Tensor:
-        if self.rate == 0:
-            return x
-        return x * self.drop(ops.ones_like(x[:, :1, :1]))  # B, 1, 1
+    def construct(self, x: ms.Tensor, masks: ms.Tensor | None) -> ms.Tensor:
+        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
+        return self.drop2(self.fc2(x), masks)
 
 
 class Block(nn.Cell):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, drop_path: float, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
         super().__init__()
         self.pre = config.norm_order == "pre"
         self.norm1 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, dtype)
+        self.attn = Attention(config, f"{name}.attn", dtype)
         self.norm2 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, dtype)
-        self.drop_path = DropPath(drop_path)
+        self.mlp = Mlp(config, f"{name}.mlp", dtype)
+        self.drop_path1 = Dropout(config, f"{name}.attn.path")
+        self.drop_path2 = Dropout(config, f"{name}.mlp.path")
 
-    def construct(self, x: ms.Tensor) -> tuple[ms.Tensor, ms.Tensor]:
+    def construct(self, x: ms.Tensor, masks: ms.Tensor | None) -> tuple[ms.Tensor, ms.Tensor]:
         """Both halves' outputs; the second is the block's."""
         if self.pre:
-            half = x + self.drop_path(self.attn(self.norm1(x)))
-            return half, half + self.drop_path(self.mlp(self.norm2(half)))
-        half = self.norm1(x + self.drop_path(self.attn(x)))
-        return half, self.norm2(half + self.drop_path(self.mlp(half)))
+            half = x + self.drop_path1(self.attn(self.norm1(x), masks), masks)
+            return half, half + self.drop_path2(self.mlp(self.norm2(half), masks), masks)
+        half = self.norm1(x + self.drop_path1(self.attn(x, masks), masks))
+        return half, self.norm2(half + self.drop_path2(self.mlp(half, masks), masks))
 
 
 class ViT(nn.Cell):
@@ -154,25 +158,29 @@ class ViT(nn.Cell):
         if self.has_class_token:
             self.cls_token = ms.Parameter(ops.zeros((1, 1, config.width), dtype), name="cls_token")
         self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, config.width), dtype), name="pos_embed")
-        self.drop = nn.Dropout(p=config.dropout)
-        self.blocks = nn.CellList([Block(config, config.drop_path_rate(i), dtype) for i in range(config.depth)])
+        self.drop, self.drops = Dropout(config, "tokens"), bool(sites(config))
+        self.blocks = nn.CellList([Block(config, f"blocks.{i}", dtype) for i in range(config.depth)])
         self.norm = LayerNorm(config.width, epsilon=config.final_norm_eps, dtype=dtype)
         self.head = nn.Dense(config.width, config.num_classes, dtype=dtype)
 
-    def construct(self, x: ms.Tensor) -> ms.Tensor:
-        return self.stages(x, keep=False)[-1]
+    def construct(self, x: ms.Tensor, masks: ms.Tensor | None = None) -> ms.Tensor:
+        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        if self.training and self.drops and masks is None:
+            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+        return self.stages(x, masks, keep=False)[-1]
 
-    def stages(self, x: ms.Tensor, keep: bool = True) -> tuple[ms.Tensor, ...]:
+    def stages(self, x: ms.Tensor, masks: ms.Tensor | None = None,
+               keep: bool = True) -> tuple[ms.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.picture:
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.repeat_elements(self.cls_token, x.shape[0], axis=0), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed)
+        x = self.drop(x + self.pos_embed, masks)
         stages = (x,) if keep else ()
         for block in self.blocks:
-            half, x = block(x)
+            half, x = block(x, masks)
             stages += (half, x) if keep else ()
         x = self.norm(x[:, self.pooled]).mean(axis=1)  # B, D
         logits = self.head(x)
@@ -210,10 +218,10 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | 
     return model
 
 
-def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
-    model.set_train(False)
-    return [stage.asnumpy() for stage in model.stages(ms.Tensor(images).permute(0, 3, 1, 2))]
+def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    images, masks = ms.Tensor(images).permute(0, 3, 1, 2), None if masks is None else ms.Tensor(masks)
+    return [stage.asnumpy() for stage in model.set_train(False).stages(images, masks)]
 
 
 def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
@@ -238,40 +246,46 @@ def clip(gradients: list[ms.Tensor], limit: ms.Tensor | None) -> tuple[list[ms.T
 
 
 class Optimizer(nn.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, ms.Parameter], recipe: Recipe):
-        super().__init__(recipe.learning_rate, list(names.values()))
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
+        super().__init__(recipe.learning_rate, [w for w in names.values() if w.requires_grad])
         dtype = names["pos_embed"].dtype
         number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
         self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = number(recipe.clip_norm) if recipe.clip_norm else None
         self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
         self.log_beta1, self.log_beta2 = number(math.log(recipe.beta1)), number(math.log(recipe.beta2))
         self.epsilon = number(recipe.epsilon)
         self.decays = [number(recipe.decay_of(name)) for name in names]
-        self.moment1 = self.parameters.clone(prefix="moment1", init="zeros")
-        self.moment2 = self.parameters.clone(prefix="moment2", init="zeros")
+        self.scales = [number(recipe.layer_scale(name, model.config.depth)) for name in names]
+        self.places = tuple(i for i, w in enumerate(names.values()) if w.requires_grad)  # of the gradients
+        self.weights = ms.ParameterTuple(names.values())
+        self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
+        self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
         self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> None:
         gradients, norm = clip(gradients, self.limit)
         ops.assign(self.norm, norm)
         t = ops.cast(self.global_step + 1, norm.dtype)
-        for i in range(len(gradients)):
-            w, g = self.parameters[i], gradients[i]
-            lost = self.learning_rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
+        for k in range(len(gradients)):
+            i, g = self.places[k], gradients[k]
+            w, rate = self.weights[i], self.learning_rate * self.scales[i]
+            lost = rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
             ops.assign(w, w - lost)
         ops.assign(self.global_step, self.global_step + 1)
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             ops.assign(moment1, v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * ops.square(g)
         ops.assign(moment1, m)
@@ -285,6 +299,20 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, ms.Parameter]]:
     return [dict(zip(table(model), slot, strict=True)) for slot in (optimizer.moment1, optimizer.moment2)]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    if new is not None:
+        ops.assign(optimizer.global_step, ms.Tensor([new], ms.int32))
+    return int(optimizer.global_step)
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    for name, w in table(model).items():
+        w.requires_grad = name.startswith("head.")
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -296,10 +324,11 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     ms.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
-        ModelOp(model=model, inputs="x", outputs="y_pred"),
+        ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
+        ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
         UpdateOp(model=model, loss_name="ce"),
     ])

@@ -20,6 +20,7 @@ from tensorflow.keras import layers as nn
 
 from vit import cli, flow
 from vit.config import ViTConfig
+from vit.masks import sites
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
@@ -39,25 +40,40 @@ class PatchEmbed(nn.Layer):
         return self.proj(tf.reshape(x, (-1, G * G, C * P * P)))
 
 
+class Dropout(nn.Layer):
+    """One dropout site: a sample's flags say which values are kept, and scaled up; without them, all are kept."""
+
+    def __init__(self, config: ViTConfig, name: str, dtype: str):
+        super().__init__(dtype=dtype)
+        self.site = sites(config).get(name)
+
+    def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
+        if masks is None or self.site is None:
+            return x
+        start, stop, shape, kept = self.site
+        mask = tf.reshape(masks[:, start:stop], (-1, *shape))
+        return x * (tf.cast(mask, x.dtype) / kept)
+
+
 class Attention(nn.Layer):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, dtype: str):
+    def __init__(self, config: ViTConfig, name: str, dtype: str):
         super().__init__(dtype=dtype)
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
         self.qkv = nn.Dense(3 * config.width, use_bias=config.qkv_bias, dtype=dtype)
-        self.drop_weights = nn.Dropout(config.attention_dropout, dtype=dtype)
+        self.drop_weights = Dropout(config, f"{name}.weights", dtype)
         self.proj = nn.Dense(config.width, dtype=dtype)
-        self.drop = nn.Dropout(config.dropout, dtype=dtype)
+        self.drop = Dropout(config, f"{name}.proj", dtype)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = tf.reshape(self.qkv(x), (-1, N, 3, H, D // H))
         q, k, v = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
         x = tf.nn.softmax(tf.matmul(q * (D // H)**-0.5, k, transpose_b=True))  # B, H, N, N
-        x = tf.matmul(self.drop_weights(x), v)
+        x = tf.matmul(self.drop_weights(x, masks), v)
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, N, D))
-        return self.drop(self.proj(x))
+        return self.drop(self.proj(x), masks)
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
@@ -77,51 +93,39 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": tf.nn.relu}
 class Mlp(nn.Layer):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, dtype: str):
+    def __init__(self, config: ViTConfig, name: str, dtype: str):
         super().__init__(dtype=dtype)
         self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Dense(config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Dense(config.width, dtype=dtype)
-        self.drop = nn.Dropout(config.dropout, dtype=dtype)
+        self.drop1 = Dropout(config, f"{name}.fc1", dtype)
+        self.drop2 = Dropout(config, f"{name}.fc2", dtype)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
-        return self.drop(self.fc2(x))
-
-
-class DropPath(nn.Layer):
-    """Stochastic depth: the whole branch of a sample is dropped, and kept ones are scaled up (Huang et al. 2016)."""
-
-    def __init__(self, rate: float, dtype: str):
-        super().__init__(dtype=dtype)
-        self.rate = rate
-        self.drop = nn.Dropout(rate, dtype=dtype)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        if self.rate == 0:
-            return x
-        return x * self.drop(tf.ones_like(x[:, :1, :1]))  # B, 1, 1
+    def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
+        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
+        return self.drop2(self.fc2(x), masks)
 
 
 class Block(nn.Layer):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, drop_path: float, dtype: str):
+    def __init__(self, config: ViTConfig, name: str, dtype: str):
         super().__init__(dtype=dtype)
         self.pre = config.norm_order == "pre"
         self.norm1 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, dtype)
+        self.attn = Attention(config, f"{name}.attn", dtype)
         self.norm2 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, dtype)
-        self.drop_path = DropPath(drop_path, dtype)
+        self.mlp = Mlp(config, f"{name}.mlp", dtype)
+        self.drop_path1 = Dropout(config, f"{name}.attn.path", dtype)
+        self.drop_path2 = Dropout(config, f"{name}.mlp.path", dtype)
 
-    def call(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Both halves' outputs; the second is the block's."""
         if self.pre:
-            half = x + self.drop_path(self.attn(self.norm1(x)))
-            return half, half + self.drop_path(self.mlp(self.norm2(half)))
-        half = self.norm1(x + self.drop_path(self.attn(x)))
-        return half, self.norm2(half + self.drop_path(self.mlp(half)))
+            half = x + self.drop_path1(self.attn(self.norm1(x), masks), masks)
+            return half, half + self.drop_path2(self.mlp(self.norm2(half), masks), masks)
+        half = self.norm1(x + self.drop_path1(self.attn(x, masks), masks))
+        return half, self.norm2(half + self.drop_path2(self.mlp(half, masks), masks))
 
 
 class ViT(tf.keras.Model):
@@ -131,34 +135,38 @@ class ViT(tf.keras.Model):
         super().__init__(dtype=dtype)
         self.config = config
         self.picture = (config.image_size, config.image_size, config.in_channels)
-        self.has_class_token, self.pooled = config.class_token, config.pooled
+        self.has_class_token, self.pooled, self.frozen = config.class_token, config.pooled, False
         self.patch_embed = PatchEmbed(config, dtype)
         if self.has_class_token:
             self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtype), name="cls_token")
         self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtype), name="pos_embed")
-        self.drop = nn.Dropout(config.dropout, dtype=dtype)
-        self.blocks = [Block(config, config.drop_path_rate(i), dtype) for i in range(config.depth)]
+        self.drop, self.drops = Dropout(config, "tokens", dtype), bool(sites(config))
+        self.blocks = [Block(config, f"blocks.{i}", dtype) for i in range(config.depth)]
         self.norm = nn.LayerNormalization(epsilon=config.final_norm_eps, dtype=dtype)
         self.head = nn.Dense(config.num_classes, dtype=dtype)
         self(tf.zeros((1, config.image_size, config.image_size, config.in_channels), dtype))  # makes the weights
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        return self.stages(x, keep=False)[-1]
+    def call(self, x: tf.Tensor, masks: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        if training and self.drops and masks is None:
+            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+        return self.stages(x, masks, keep=False)[-1]
 
-    def stages(self, x: tf.Tensor, keep: bool = True) -> tuple[tf.Tensor, ...]:
+    def stages(self, x: tf.Tensor, masks: tf.Tensor | None = None,
+               keep: bool = True) -> tuple[tf.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.picture):
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed)
+        x = self.drop(x + self.pos_embed, masks)
         stages = (x,) if keep else ()
         for block in self.blocks:
-            half, x = block(x)
+            half, x = block(x, masks)
             stages += (half, x) if keep else ()
         x = tf.reduce_mean(self.norm(x[:, self.pooled]), axis=1)  # B, D
-        logits = self.head(x)
+        logits = self.head(tf.stop_gradient(x) if self.frozen else x)
         return stages + (x, logits) if keep else (logits,)
 
 
@@ -195,9 +203,10 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | N
     return model
 
 
-def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
-    return [stage.numpy() for stage in model.stages(tf.constant(images))]
+def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    images, masks = tf.constant(images), None if masks is None else tf.constant(masks)
+    return [stage.numpy() for stage in model.stages(images, masks)]
 
 
 def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
@@ -219,38 +228,43 @@ def clip(gradients: list[tf.Tensor], limit: float | None) -> tuple[list[tf.Tenso
 
 
 class Optimizer(tf.keras.optimizers.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, tf.Variable], recipe: Recipe):
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
         super().__init__(name="Optimizer", jit_compile=False)
         dtype = names["pos_embed"].dtype
         self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in names.items()}
+        self.scales = {self._var_key(w): recipe.layer_scale(name, model.config.depth) for name, w in names.items()}
         self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
 
     def apply_gradients(self, grads_and_vars, name: str | None = None) -> None:
-        gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
+        gradients, weights = zip(*self.aggregate_gradients([(g, w) for g, w in grads_and_vars if g is not None]),
+                                 strict=True)
         gradients, norm = clip(gradients, self.limit)
         self.norm.assign(norm)
         super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
 
     def update_step(self, g: tf.Tensor, w: tf.Variable) -> None:
         key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
-        w.assign_sub(self._learning_rate * self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t))
+        change = self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t)
+        w.assign_sub(self._learning_rate * self.scales[key] * change)
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             moment1.assign(v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * tf.square(g)
         moment1.assign(m)
@@ -265,6 +279,19 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, tf.Variable]]:
     return [{name: slot[key] for name, key in keys.items()} for slot in (optimizer.moment1, optimizer.moment2)]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    if new is not None:
+        optimizer.iterations.assign(new)
+    return int(optimizer.iterations)
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    model.frozen = True
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -274,10 +301,11 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     tf.random.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
-        ModelOp(model=model, inputs="x", outputs="y_pred"),
+        ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
+        ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
         UpdateOp(model=model, loss_name="ce"),
     ])

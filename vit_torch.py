@@ -17,6 +17,7 @@ from torch import nn
 from vit import cli, flow
 from vit.config import ViTConfig
 from vit.fe_compat import load_fastestimator
+from vit.masks import sites
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
 
@@ -36,24 +37,43 @@ class PatchEmbed(nn.Module):
         return self.proj(x.reshape(-1, G * G, C * P * P))
 
 
+class Dropout(nn.Module):
+    """One dropout site: a sample's flags say which values are kept, and scaled up; without them, all are kept."""
+
+    def __init__(self, config: ViTConfig, name: str):
+        super().__init__()
+        self.site = sites(config).get(name)
+
+    def forward(self, x: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
+        if masks is None or self.site is None:
+            return x
+        start, stop, shape, kept = self.site
+        mask = masks[:, start:stop].reshape(-1, *shape)
+        return x * (mask.to(x.dtype) / kept)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
         super().__init__()
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias, dtype=dtype)
-        self.drop_weights = config.attention_dropout
+        self.drop_weights = Dropout(config, f"{name}.weights")
         self.proj = nn.Linear(config.width, config.width, dtype=dtype)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop = Dropout(config, f"{name}.proj")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.drop_weights if self.training else 0.0)
+        if masks is None or self.drop_weights.site is None:
+            x = F.scaled_dot_product_attention(q, k, v)
+        else:
+            x = torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1)  # B, H, N, N
+            x = self.drop_weights(x, masks) @ v
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
-        return self.drop(self.proj(x))
+        return self.drop(self.proj(x), masks)
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -72,51 +92,39 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
 class Mlp(nn.Module):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
         self.fc1 = nn.Linear(config.width, config.mlp_dim, dtype=dtype)
         self.fc2 = nn.Linear(config.mlp_dim, config.width, dtype=dtype)
-        self.drop = nn.Dropout(config.dropout)
+        self.drop1 = Dropout(config, f"{name}.fc1")
+        self.drop2 = Dropout(config, f"{name}.fc2")
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.drop(self.activation(self.fc1(x)))  # B, N, mlp_dim
-        return self.drop(self.fc2(x))
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: the whole branch of a sample is dropped, and kept ones are scaled up (Huang et al. 2016)."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-        self.drop = nn.Dropout(rate)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.rate == 0:
-            return x
-        return x * self.drop(torch.ones_like(x[:, :1, :1]))  # B, 1, 1
+    def forward(self, x: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
+        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
+        return self.drop2(self.fc2(x), masks)
 
 
 class Block(nn.Module):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, drop_path: float, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
         super().__init__()
         self.pre = config.norm_order == "pre"
         self.norm1 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, dtype)
+        self.attn = Attention(config, f"{name}.attn", dtype)
         self.norm2 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, dtype)
-        self.drop_path = DropPath(drop_path)
+        self.mlp = Mlp(config, f"{name}.mlp", dtype)
+        self.drop_path1 = Dropout(config, f"{name}.attn.path")
+        self.drop_path2 = Dropout(config, f"{name}.mlp.path")
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, x: torch.Tensor, masks: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Both halves' outputs; the second is the block's."""
         if self.pre:
-            half = x + self.drop_path(self.attn(self.norm1(x)))
-            return half, half + self.drop_path(self.mlp(self.norm2(half)))
-        half = self.norm1(x + self.drop_path(self.attn(x)))
-        return half, self.norm2(half + self.drop_path(self.mlp(half)))
+            half = x + self.drop_path1(self.attn(self.norm1(x), masks), masks)
+            return half, half + self.drop_path2(self.mlp(self.norm2(half), masks), masks)
+        half = self.norm1(x + self.drop_path1(self.attn(x, masks), masks))
+        return half, self.norm2(half + self.drop_path2(self.mlp(half, masks), masks))
 
 
 class ViT(nn.Module):
@@ -132,25 +140,29 @@ class ViT(nn.Module):
         if self.has_class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtype))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtype))
-        self.drop = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList([Block(config, config.drop_path_rate(i), dtype) for i in range(config.depth)])
+        self.drop, self.drops = Dropout(config, "tokens"), bool(sites(config))
+        self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtype) for i in range(config.depth)])
         self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps, dtype=dtype)
         self.head = nn.Linear(config.width, config.num_classes, dtype=dtype)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.stages(x, keep=False)[-1]
+    def forward(self, x: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
+        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        if self.training and self.drops and masks is None:
+            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+        return self.stages(x, masks, keep=False)[-1]
 
-    def stages(self, x: torch.Tensor, keep: bool = True) -> tuple[torch.Tensor, ...]:
+    def stages(self, x: torch.Tensor, masks: torch.Tensor | None = None,
+               keep: bool = True) -> tuple[torch.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.picture:
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
-        x = self.drop(x + self.pos_embed)
+        x = self.drop(x + self.pos_embed, masks)
         stages = (x,) if keep else ()
         for block in self.blocks:
-            half, x = block(x)
+            half, x = block(x, masks)
             stages += (half, x) if keep else ()
         x = self.norm(x[:, self.pooled]).mean(dim=1)  # B, D
         logits = self.head(x)
@@ -187,10 +199,11 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, torch.Tensor] | 
     return model
 
 
-def run_stages(model: ViT, images: np.ndarray) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C], dropout off; `vit.config.stage_names` names them."""
+def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    images, masks = torch.tensor(images).permute(0, 3, 1, 2), None if masks is None else torch.tensor(masks)
     with torch.no_grad():
-        return [stage.numpy() for stage in model.eval().stages(torch.tensor(images).permute(0, 3, 1, 2))]
+        return [stage.numpy() for stage in model.eval().stages(images, masks)]
 
 
 def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
@@ -211,15 +224,17 @@ def clip(gradients: list[torch.Tensor], limit: float | None) -> tuple[list[torch
 
 
 class Optimizer(torch.optim.Optimizer):
-    """SGD or AdamW over `table(model)`, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
 
-    def __init__(self, names: dict[str, nn.Parameter], recipe: Recipe):
+    def __init__(self, model: ViT, recipe: Recipe):
+        names = table(model)
         super().__init__(list(names.values()), {"lr": recipe.learning_rate, "steps": 0})
-        self.adamw, self.nesterov = recipe.optimizer == "adamw", recipe.nesterov
+        self.rule, self.nesterov = recipe.optimizer, recipe.nesterov
         self.limit = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = [recipe.decay_of(name) for name in names]
+        self.scales = [recipe.layer_scale(name, model.config.depth) for name in names]
         for w in names.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
         self.norm = None  # the gradients' norm in the last step
@@ -227,18 +242,21 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self) -> None:
         group = self.param_groups[0]
-        gradients, self.norm = clip([w.grad for w in group["params"]], self.limit)
+        trained = [parts for parts in zip(group["params"], self.decays, self.scales, strict=True)
+                   if parts[0].grad is not None]
+        gradients, self.norm = clip([w.grad for w, _, _ in trained], self.limit)
         group["steps"] += 1
-        for w, g, decay in zip(group["params"], gradients, self.decays, strict=True):
-            w.sub_(group["lr"] * self.change(w, g, decay, **self.state[w], t=group["steps"]))
+        for (w, decay, scale), g in zip(trained, gradients, strict=True):
+            w.sub_(group["lr"] * scale * self.change(w, g, decay, **self.state[w], t=group["steps"]))
 
     def change(self, w, g, decay, moment1, moment2, t):
         """What a weight w loses in step t, over the learning rate; updates its moments."""
-        if not self.adamw:
-            d = g + decay * w
-            v = self.momentum * moment1 + d
+        if self.rule != "adamw":
+            g, decay = g + decay * w, 0
+        if self.rule == "sgd":
+            v = self.momentum * moment1 + g
             moment1.copy_(v)
-            return d + self.momentum * v if self.nesterov else v
+            return g + self.momentum * v if self.nesterov else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
         moment1.copy_(m)
@@ -252,6 +270,20 @@ def moments(model: ViT, optimizer: Optimizer) -> list[dict[str, torch.Tensor]]:
     return [{name: optimizer.state[w][key] for name, w in table(model).items()} for key in ("moment1", "moment2")]
 
 
+def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
+    """How many updates the optimizer has made, after setting it to a new number if there is one."""
+    group = optimizer.param_groups[0]
+    group["steps"] = group["steps"] if new is None else new
+    return group["steps"]
+
+
+def freeze_encoder(model: ViT) -> ViT:
+    """Leave everything but the head untrained from now on."""
+    for name, w in table(model).items():
+        w.requires_grad_(name.startswith("head."))
+    return model
+
+
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
@@ -261,10 +293,11 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     torch.manual_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
     model = fe.build(model_fn=lambda: model,
-                     optimizer_fn=lambda parameters: Optimizer(table(model), stage.recipe),
+                     optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
     network = fe.Network(ops=[
-        ModelOp(model=model, inputs="x", outputs="y_pred"),
+        ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
+        ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
         UpdateOp(model=model, loss_name="ce"),
     ])

@@ -1,11 +1,11 @@
-"""What it would cost to make dropout's masks a function of (seed, step, layer, index), the same in all frameworks.
+"""What it costs to draw dropout's masks outside of the models, so that they are the same in all frameworks.
 
     python benchmarks/dropout.py
 
-Times, for the attention weights of `apphub` at batch 128 (4.3 M values), each framework's own dropout against two ways
-to a mask that every framework can compute: a 32-bit hash of the index in the framework's own integer ops (inside the
-graph), and numpy's counter-based generator (outside, one byte a value, copied in). Ratios are within one process; the
-median of some repeats.
+Times, for the attention weights of one `apphub` block at batch 128 (4.3 M values), each framework's own dropout against
+two ways to a mask that every framework can compute: a 32-bit hash of the index in the framework's own integer ops
+(inside the graph), and what the models do: `vit.masks.draw` for each sample (outside), copied in. Ratios are within one
+process; the median of some repeats.
 """
 import argparse
 import statistics
@@ -19,18 +19,19 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vit import backends
+from vit import backends, masks
+from vit.config import VARIANTS
 
+CONFIG = VARIANTS["apphub"].replace(depth=1, dropout=0.0)
 SHAPE, RATE, SEED, STEP, LAYER = (128, 8, 65, 65), 0.1, 7, 3, 2
 KEY = np.random.SeedSequence([SEED, STEP, LAYER]).generate_state(1)[0]
 INDEX = np.arange(np.prod(SHAPE), dtype=np.int64).reshape(SHAPE)
 MULTIPLIERS, MASK = (0x7FEB352D, 0x68BC21EB), 0xFFFFFFFF
 
 
-def numpy_mask() -> np.ndarray:
-    """One byte a value; the rate is rounded to 1/256."""
-    bits = np.random.Philox(key=int(KEY)).random_raw(int(np.prod(SHAPE)) // 8 + 1).view(np.uint8)
-    return (bits[:np.prod(SHAPE)] >= round(RATE * 256)).reshape(SHAPE)
+def drawn_mask() -> np.ndarray:
+    """Rows of a model whose only site is of that size."""
+    return np.stack([masks.draw(CONFIG, SEED, STEP, LAYER, sample) for sample in range(SHAPE[0])]).reshape(SHAPE)
 
 
 def torch_ways() -> dict[str, Callable]:
@@ -44,7 +45,7 @@ def torch_ways() -> dict[str, Callable]:
         return x * (h >= round(RATE * 2**32)) / (1 - RATE)
 
     return {"own": lambda: torch.nn.functional.dropout(x, RATE, training=True), "hash in the graph": hashed,
-            "numpy, copied in": lambda: x * torch.from_numpy(numpy_mask()) / (1 - RATE)}
+            "drawn outside": lambda: x * torch.from_numpy(drawn_mask()) / (1 - RATE)}
 
 
 def tf_ways() -> dict[str, Callable]:
@@ -68,7 +69,7 @@ def tf_ways() -> dict[str, Callable]:
         return x * tf.cast(mask, x.dtype) / (1 - RATE)
 
     return {"own": own, "hash in the graph": hashed,
-            "numpy, copied in": lambda: masked(tf.constant(numpy_mask()))}
+            "drawn outside": lambda: masked(tf.constant(drawn_mask()))}
 
 
 def ms_ways() -> dict[str, Callable]:
@@ -96,7 +97,7 @@ def ms_ways() -> dict[str, Callable]:
         return x * ops.cast(mask, ms.float32) / (1 - RATE)
 
     return {"own": lambda: own(x).asnumpy(), "hash in the graph": lambda: hashed(x, index).asnumpy(),
-            "numpy, copied in": lambda: masked(x, ms.Tensor(numpy_mask())).asnumpy()}
+            "drawn outside": lambda: masked(x, ms.Tensor(drawn_mask())).asnumpy()}
 
 
 def median_ms(run: Callable, repeats: int) -> float:
@@ -113,11 +114,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
-    print("| framework | own dropout, ms | hash in the graph | numpy, copied in |\n| --- | --- | --- | --- |")
+    print("| framework | own dropout, ms | hash in the graph | drawn outside |\n| --- | --- | --- | --- |")
     for backend, ways in {"torch": torch_ways, "tf": tf_ways, "ms": ms_ways}.items():
         times = {name: median_ms(run, repeats) for name, run in ways().items()}
         print(f"| {backend} | {times['own']:.0f} | {times['hash in the graph'] / times['own']:.1f} times that | "
-              f"{times['numpy, copied in'] / times['own']:.1f} times that |", flush=True)
+              f"{times['drawn outside'] / times['own']:.1f} times that |", flush=True)
 
 
 if __name__ == "__main__":

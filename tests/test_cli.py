@@ -1,5 +1,4 @@
 """The flags, and bad input: one line on stderr, exit status 2, nothing written."""
-import dataclasses
 import importlib.util
 import os
 import pickle
@@ -14,8 +13,12 @@ from vit.errors import UserError
 from vit.recipe import Recipe
 
 GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--train_steps_per_epoch", "1")
-FLAGS = {"data", "data_dir", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
-         "eval_steps_per_epoch", "seed", "model_dir", "num_workers", "log_steps", "compare_scratch", "pretrained"}
+# Flags of the recipe, which override a file only where they are given; and flags of the run, with their defaults.
+FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
+          "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed"}
+RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
+       "compare_scratch": False, "pretrained": None}
+FLAGS = FIELDS | set(RUN) | {"set"}
 
 
 @pytest.fixture
@@ -55,21 +58,17 @@ def refuses(command, tmp_path):
 
 # The flags.
 
-def test_flags_and_defaults_are_the_recipes():
-    options = vars(cli.parser("").parse_args([]))
-    assert set(options) == FLAGS
-    recipe = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    assert {name: value for name, value in options.items() if name in recipe} == {
-        name: recipe[name] for name in options if name in recipe}
-    assert {name: options[name] for name in FLAGS - set(recipe)} == {
-        "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100, "compare_scratch": False,
-        "pretrained": None}
+def test_recipe_flags_are_absent_unless_given():
+    assert vars(cli.parser("").parse_args([])) == RUN | {"settings": []}
 
 
-def test_help_describes_every_flag():
-    actions = [action for action in cli.parser("")._actions if action.dest != "help"]
-    assert {action.dest for action in actions} == FLAGS
-    assert all(action.help and len(action.help) > 10 for action in actions)
+def test_help_describes_every_flag_and_its_default():
+    actions = {action.option_strings[0][2:]: action for action in cli.parser("")._actions if action.dest != "help"}
+    assert set(actions) == FLAGS
+    assert all(action.help and len(action.help) > 10 for action in actions.values())
+    recipe = Recipe()
+    assert [name for name in FIELDS if getattr(recipe, name) is not None
+            and f"(default: {getattr(recipe, name)})" not in actions[name].help] == []
 
 
 def test_help_shows_defaults_and_names(capsys):
@@ -82,16 +81,28 @@ def test_help_shows_defaults_and_names(capsys):
     assert all(name in text for name in (*VARIANTS, "digits", "cifar", "cifair", "128", "100"))
 
 
-def test_flags_reach_the_run():
+def _given(*arguments):
     given = {}
-    cli.main("", lambda **options: given.update(options),
-             ["--data", "digits", "--data_dir", "d", "--variant", "tiny", "--pretrain_epochs", "3",
-              "--finetune_epochs", "4", "--batch_size", "5", "--train_steps_per_epoch", "6", "--eval_steps_per_epoch",
-              "7", "--seed", "8", "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch",
-              "--pretrained", "w"])
-    assert given == {"data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
-                     "batch_size": 5, "train_steps_per_epoch": 6, "eval_steps_per_epoch": 7, "seed": 8,
-                     "model_dir": "m", "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w"}
+    cli.main("", lambda **options: given.update(options), list(arguments))
+    return given
+
+
+def test_flags_reach_the_run():
+    assert _given(
+        "--data", "digits", "--data_dir", "d", "--variant", "tiny", "--pretrain_epochs", "3", "--finetune_epochs", "4",
+        "--batch_size", "5", "--train_steps_per_epoch", "6", "--eval_steps_per_epoch", "7", "--seed", "8",
+        "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch", "--pretrained", "w",
+        "--recipe", "r", "--image_size", "64", "--learning_rate", "1e-3", "--precision", "bf16") == {
+        "data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
+        "batch_size": 5, "train_steps_per_epoch": 6, "eval_steps_per_epoch": 7, "seed": 8, "model_dir": "m",
+        "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w", "recipe": "r", "image_size": 64,
+        "learning_rate": 1e-3, "precision": "bf16"}
+
+
+def test_any_field_can_be_set():
+    assert _given("--set", "mixup=0.8", "--set", "decay_all=false", "--set", "optimizer=adamw", "--set", "epsilon=1e-6",
+                  "--set", "drop_path=null") == RUN | {
+        "mixup": 0.8, "decay_all": False, "optimizer": "adamw", "epsilon": 1e-6, "drop_path": None}
 
 
 def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
@@ -119,6 +130,15 @@ def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
     (("--num_workers", "-1"), ("num_workers", "-1")),
     (("--log_steps", "-1"), ("log_steps", "-1")),
     (("--colour", "red"), ("--colour",)),
+    (("--set", "mixup"), ("FIELD=VALUE", "mixup")),
+    (("--set", "mixupp=1"), ("mixupp", "did you mean 'mixup'")),
+    (("--set", "model_dir=x"), ("model_dir", "a recipe has")),
+    (("--set", "mixup=-1"), ("mixup", "-1")),
+    (("--set", "mixup=[1"), ("--set mixup=[1", )),
+    (("--set", "batch_size=3", "--batch_size", "4"), ("batch_size", "--set")),
+    (("--precision", "fp8"), ("precision", "fp8", "bf16")),
+    (("--image_size", "30"), ("image_size", "30", "patch_size 8")),
+    (("--recipe", "none.yaml"), ("none.yaml", "recipe")),
     (("stray", ), ("stray", )),
     (("--seed", "seven"), ("--seed", "seven")),
     (("--batch_size", "1.5"), ("--batch_size", "1.5")),

@@ -22,7 +22,18 @@ except TypeError as error:
     first = str(error)
 Sampler.__init__ = lambda self, data_source=None: None
 batches = BatchSampler(InfiniteSampler(range(6), shuffle=False), 2, drop_last=False)
-print(json.dumps([first, list(itertools.islice(batches, 3))]))
+
+import tensorflow as tf
+from fastestimator.op.tensorop.model import ModelOp
+
+class Model(tf.keras.Model):
+    def call(self, x, other=None):
+        return x
+
+model = fastestimator.build(model_fn=Model, optimizer_fn=None)
+op = ModelOp(model=model, inputs="x", outputs="y")
+op.build("tf")
+print(json.dumps([first, list(itertools.islice(batches, 3)), op.multi_inputs]))
 """
 
 
@@ -30,9 +41,10 @@ def test_fastestimator_still_needs_the_bridge(run_python):
     """Should this fail, FastEstimator or torch has changed: take the part that is named out of `vit/fe_compat.py`."""
     done = run_python("-c", UNPATCHED, TF_CPP_MIN_LOG_LEVEL="3")
     assert done.returncode == 0, done.stderr
-    sampler, batches = json.loads(done.stdout.splitlines()[-1])
+    sampler, batches, spread = json.loads(done.stdout.splitlines()[-1])
     assert "__init__() takes exactly one argument" in sampler, "Sampler.__init__ takes data_source again"
     assert batches == [[0, 1]] * 3, "BatchSampler no longer begins FastEstimator's sampler anew at each batch"
+    assert spread is True, "ModelOp no longer spreads a lone input over a Keras model with an optional second one"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -50,13 +62,28 @@ def test_with_the_bridge_a_pipeline_visits_every_sample_once(mode, workers):
     assert mode == "train" or seen == list(range(11))
 
 
+@pytest.mark.parametrize(("inputs", "spread"), [("x", False), (("x", "masks"), True)])
+def test_with_the_bridge_a_lone_input_of_a_keras_model_stays_whole(inputs, spread):
+    load_fastestimator()
+    from fastestimator.op.tensorop.model import ModelOp
+
+    import vit_tf
+    from vit.config import VARIANTS
+    model = vit_tf.ViT(VARIANTS["tiny"])
+    model.fe_compiled = True
+    op = ModelOp(model=model, inputs=inputs, outputs="y")
+    op.build("tf")
+    assert op.multi_inputs is spread
+
+
 def test_loading_twice_bridges_once():
     from torch.utils.data import Sampler
     fe = load_fastestimator()
     from fastestimator.dataset.dataloader import InfiniteSampler
-    before = Sampler.__init__, InfiniteSampler.__iter__
+    from fastestimator.op.tensorop.model import ModelOp
+    before = Sampler.__init__, InfiniteSampler.__iter__, vars(ModelOp)["build"]
     assert load_fastestimator() is fe
-    assert (Sampler.__init__, InfiniteSampler.__iter__) == before
+    assert (Sampler.__init__, InfiniteSampler.__iter__, vars(ModelOp)["build"]) == before
 
 
 def test_no_database_of_fits_is_kept_in_the_users_home():

@@ -42,8 +42,8 @@ def test_run_leaves_exactly_these_files(whole):
     folder, *_ = whole
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "best/finetune_best_accuracy.pt", "best/pretrain_best_accuracy.pt", "best/scratch_best_accuracy.pt",
-        "curves.png", "finetuned.safetensors", "history.csv", "pretrained.safetensors", "results.json",
-        "scratch.safetensors"]
+        "curves.png", "finetuned.safetensors", "history.csv", "pretrained.safetensors", "recipe.yaml",
+        "results.json", "scratch.safetensors"]
 
 
 def test_results_hold_every_documented_key(whole):
@@ -259,7 +259,7 @@ def test_pretrained_file_may_be_a_path(tmp_path):
 def test_results_are_there_only_after_a_whole_run(tmp_path):
     with pytest.raises(RuntimeError, match="the power went"):
         Stub(fail_at="finetune").run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pretrained.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pretrained.safetensors", "recipe.yaml"]
 
 
 def test_results_of_an_earlier_run_do_not_outlive_a_broken_one(tmp_path):

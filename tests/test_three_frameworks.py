@@ -12,7 +12,6 @@ import pytest
 
 from vit import flow, weights
 from vit.config import VARIANTS
-from vit.data import digits
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
@@ -70,29 +69,6 @@ def test_a_run_from_a_pretrained_file_writes_every_result(first_steps, backend, 
     assert list(results["stages"]) == ["finetune"]
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"results.json", "history.csv", "curves.png", "finetuned.safetensors", "best"}
-
-
-@pytest.mark.parametrize("backend", SCRIPTS)
-def test_dropout_and_drop_path_act_in_training_only(backend):
-    config = VARIANTS["tiny"].replace(dropout=0.2, attention_dropout=0.2, drop_path=0.5, num_classes=10)
-    script = importlib.import_module(SCRIPTS[backend])
-    model = script.from_numpy(script.ViT(config), weights.initial(config, 0))
-    images = digits.load().finetune.test.images[:4].astype(np.float32) / 255
-    evaluated = [_logits(backend, script, model, images, training=False) for _ in range(2)]
-    trained = [_logits(backend, script, model, images, training=True) for _ in range(2)]
-    np.testing.assert_array_equal(*evaluated)
-    assert np.abs(trained[0] - trained[1]).max() > 1e-3
-    assert np.abs(trained[0] - evaluated[0]).max() > 1e-3
-
-
-def _logits(backend, script, model, images, training):
-    if backend == "tf":
-        return model(images, training=training).numpy()
-    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    if backend == "torch":
-        return model.train(training)(script.torch.tensor(images)).detach().numpy()
-    model.set_train(training)
-    return model(script.ms.Tensor(images)).asnumpy()
 
 
 # The words in which siblings may differ anywhere, docstrings included.

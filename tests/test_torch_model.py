@@ -7,7 +7,7 @@ import torch
 import vit_torch
 from vit.config import VARIANTS, ViTConfig, stage_names
 from vit.reference import forward
-from vit.weights import initial, shapes
+from vit.weights import shapes
 
 BASE = ViTConfig(patch_size=8, width=48, depth=3, heads=3, mlp_dim=40, num_classes=11)
 CASES = {
@@ -156,55 +156,6 @@ def test_weights_of_another_model_change_nothing(change, fault, random_weights, 
         vit_torch.from_numpy(model, weights)
     after = vit_torch.to_numpy(model)
     assert all((after[name] == before[name]).all() for name in before)
-
-
-# Dropout.
-
-@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "drop_path"])
-def test_each_rate_acts_in_training_and_only_there(rate, pictures):
-    config = BASE.replace(**{rate: 0.5})
-    model, images = _model(config, initial(config, 0)), _tensor(pictures(32))
-    quiet = _model(BASE, initial(BASE, 0))(images)
-    assert torch.equal(model(images), quiet)
-    model.train()
-    torch.manual_seed(1)
-    first, second = model(images), model(images)
-    torch.manual_seed(1)
-    again = model(images)
-    assert torch.equal(first, again)
-    assert not torch.allclose(first, second, atol=1e-6)
-    assert not torch.allclose(first, quiet, atol=1e-6)
-
-
-def test_dropout_acts_at_each_of_its_sites(pictures):
-    config = BASE.replace(dropout=0.5)
-    model = _model(config, initial(config, 0)).train()
-    calls = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.register_forward_hook(lambda _, inputs, output, name=name: calls.append(
-                (name, tuple(output.shape[1:]), (output == 0).double().mean().item())))
-    model(_tensor(pictures(32)))
-    block = [("attn", (17, 48)), ("mlp", (17, 40)), ("mlp", (17, 48))]
-    expected = [("drop", (17, 48))] + [(f"blocks.{i}.{part}.drop", shape) for i in range(3) for part, shape in block]
-    assert [(name, shape) for name, shape, _ in calls] == expected
-    assert all(0.3 < zeros < 0.7 for _, _, zeros in calls)
-
-
-def test_drop_path_drops_whole_samples_and_keeps_the_mean():
-    torch.manual_seed(0)
-    drop = vit_torch.DropPath(0.25).train()
-    y = drop(torch.ones(4000, 3, 2))
-    per_sample = y.reshape(4000, -1)
-    assert (per_sample == per_sample[:, :1]).all()
-    assert sorted(per_sample.unique().tolist()) == pytest.approx([0, 4 / 3])
-    assert y.mean().item() == pytest.approx(1, abs=0.03)
-    assert torch.equal(drop.eval()(y), y)
-
-
-def test_drop_path_grows_with_depth():
-    model = vit_torch.ViT(BASE.replace(drop_path=0.5))
-    assert [block.drop_path.rate for block in model.blocks] == pytest.approx([0, 0.25, 0.5])
 
 
 # Imports.

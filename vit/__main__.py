@@ -5,6 +5,7 @@ import sys
 
 from vit import compare as compare_
 from vit import convert as convert_
+from vit import recipe_file
 from vit import weights as weights_
 from vit import zoo
 from vit.cli import Parser
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_compare(commands)
     _add_convert(commands)
     _add_list(commands)
+    _add_recipe(commands)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
@@ -113,6 +115,20 @@ def _add_list(commands) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     print(zoo.table())
+    return 0
+
+
+def _add_recipe(commands) -> None:
+    parser = commands.add_parser("recipe", help="look at the recipe of a training run")
+    parts = parser.add_subparsers(required=True, metavar="COMMAND", dest="part")
+    check = parts.add_parser("check", help="print every field of a recipe file, or what is wrong with it", description=(
+        "Print the recipe that a YAML file describes, with every field; or say in one line what is wrong with it."))
+    check.add_argument("file", metavar="FILE", help="a YAML file, such as recipes/small_data.yaml")
+    check.set_defaults(run=_check_recipe)
+
+
+def _check_recipe(options: argparse.Namespace) -> int:
+    print(recipe_file.dump(recipe_file.build(options.file)), end="")
     return 0
 
 

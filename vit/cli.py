@@ -4,10 +4,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from vit import recipe_file
 from vit.config import VARIANTS
 from vit.data import NAMES
 from vit.errors import UserError
-from vit.recipe import Recipe
+from vit.recipe import CHOICES, Recipe
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,25 +19,33 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The parser of a script's flags."""
+    """The parser of a script's flags. Those of the recipe are in its result only if given: others override a file."""
     flags = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     add = flags.add_argument
-    add("--data", default=Recipe.data, metavar="NAME",
-        help=f"pair of sets to pretrain and finetune on: {', '.join(NAMES)} (default: %(default)s)")
+
+    def field(name: str, kind: type, metavar: str, text: str) -> None:
+        """A flag for a field of the recipe."""
+        default = getattr(Recipe, name)
+        shown = "" if default is None else f" (default: {default})"
+        add(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=metavar, help=text + shown)
+
+    add("--recipe", metavar="FILE", help="YAML file of a recipe, such as recipes/small_data.yaml; the flags below and "
+        "--set override it (default: FastEstimator's apphub job)")
+    add("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE",
+        help=f"any field of the recipe, several times: {', '.join(recipe_file.FIELDS)}")
+    field("data", str, "NAME", f"pair of sets to pretrain and finetune on: {', '.join(NAMES)}")
     add("--data_dir", metavar="DIR", help="folder with CIFAR's archives or the folders extracted from them "
         "(default: a per-user cache, downloaded into once)")
-    add("--variant", default=Recipe.variant, metavar="NAME",
-        help=f"model: {', '.join(VARIANTS)} (default: %(default)s)")
-    add("--pretrain_epochs", type=int, default=Recipe.pretrain_epochs, metavar="N",
-        help="passes over the many-class set (default: %(default)s)")
-    add("--finetune_epochs", type=int, default=Recipe.finetune_epochs, metavar="N",
-        help="passes over the few-class set (default: %(default)s)")
-    add("--batch_size", type=int, default=Recipe.batch_size, metavar="N",
-        help="pictures of a step (default: %(default)s)")
-    add("--train_steps_per_epoch", type=int, metavar="N", help="end a training epoch after N steps (default: all)")
-    add("--eval_steps_per_epoch", type=int, metavar="N", help="end an evaluation after N steps (default: all)")
-    add("--seed", type=int, default=Recipe.seed, metavar="N",
-        help="of initial weights, sample order, augmentation and dropout (default: %(default)s)")
+    field("variant", str, "NAME", f"model: {', '.join(VARIANTS)}")
+    field("pretrain_epochs", int, "N", "passes over the many-class set")
+    field("finetune_epochs", int, "N", "passes over the few-class set")
+    field("batch_size", int, "N", "pictures of a step")
+    field("train_steps_per_epoch", int, "N", "end a training epoch after N steps (default: all)")
+    field("eval_steps_per_epoch", int, "N", "end an evaluation after N steps (default: all)")
+    field("image_size", int, "N", "side of the pictures that the model sees (default: that of the data's pictures)")
+    field("learning_rate", float, "R", "highest learning rate")
+    field("precision", str, "NAME", f"of the matrix products: {', '.join(CHOICES['precision'])}")
+    field("seed", int, "N", "of initial weights, sample order, augmentation and dropout")
     add("--model_dir", metavar="DIR", help="where the run's files go (default: runs/<time>-<backend>)")
     add("--num_workers", type=int, default=0, metavar="N",
         help="processes that prepare batches; 0 prepares them in this one (default: %(default)s)")
@@ -60,9 +69,12 @@ def main(description: str, run: Callable[..., dict], arguments: list[str] | None
     flags = parser(description)
     if device_targets:
         flags.add_argument("--device_target", choices=device_targets, help="where to run (default: what is there)")
-    options = flags.parse_args(arguments)
     try:
-        run(**vars(options))
+        options = vars(flags.parse_args(arguments))
+        settings = dict(recipe_file.setting(text) for text in options.pop("settings"))
+        if twice := sorted(set(settings) & set(options)):
+            raise UserError(f"{twice[0]} is given both by --set and by another flag: leave one out")
+        run(**options, **settings)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

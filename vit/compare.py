@@ -93,12 +93,13 @@ def pictures(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray, np.
     return images.astype(dtype), pair.finetune.test.labels[:count]
 
 
-def stages(party: str, config: ViTConfig, weights: Weights, images: np.ndarray) -> list[np.ndarray]:
-    """Every stage of one party's forward pass, dropout off, in the dtype of the pictures."""
+def stages(party: str, config: ViTConfig, weights: Weights, images: np.ndarray,
+           masks: np.ndarray | None = None) -> list[np.ndarray]:
+    """Every stage of one party's forward pass, with masks or without dropout, in the dtype of the pictures."""
     if party == "numpy":
-        return list(reference.forward(config, weights, images).values())
+        return list(reference.forward(config, weights, images, masks=masks).values())
     script = backends.script(party)
-    return script.run_stages(script.from_numpy(script.ViT(config, str(images.dtype)), weights), images)
+    return script.run_stages(script.from_numpy(script.ViT(config, str(images.dtype)), weights), images, masks)
 
 
 def gradients(party: str, config: ViTConfig, weights: Weights, images: np.ndarray,
@@ -177,7 +178,6 @@ def compare(a: str, b: str, config: ViTConfig, weights: Weights, stage: str = "f
     if stage == "gradient":
         return gradient_rows(*(gradients(party, config, weights, images, labels) for party in (a, b)), bar)
     recipe = recipe or Recipe(data="digits", batch_size=16)
-    config = config.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
     return train_rows(*(train(party, config, weights, recipe, steps, dtype) for party in (a, b)), bar)
 
 

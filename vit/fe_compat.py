@@ -5,11 +5,13 @@ Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15
 * Its sampler calls `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
 * Its sampler is its own iterator, and torch's BatchSampler now calls `iter()` on it before each batch: every batch
   would begin the pass anew, so that an evaluation would see its first batch again and again.
+* Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
 
-`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs one of the first two.
+`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs one of the first three.
 """
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
@@ -59,11 +61,13 @@ def load_fastestimator():
     # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
     fastestimator.estimator._verify_dependency_versions = _known_newer_versions
     from fastestimator.dataset.dataloader import InfiniteSampler
+    from fastestimator.op.tensorop.model import ModelOp
     from torch.utils.data import Sampler
     if Sampler.__init__ is not _init_without_data_source:
         Sampler.__init__ = _init_without_data_source
         begin_pass = InfiniteSampler.__iter__
         InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
+        ModelOp.build = functools.partialmethod(_build_model_op, ModelOp.build)
     return fastestimator
 
 
@@ -75,6 +79,12 @@ def _endless(sampler):
     """An iterator apart from the sampler, so that `iter()` on it does not begin the pass anew."""
     while True:
         yield next(sampler)
+
+
+def _build_model_op(op, build, framework: str, device=None) -> None:
+    """`ModelOp.build`, and for TensorFlow the condition that it has for torch: several inputs."""
+    build(op, framework, device)
+    op.multi_inputs = op.multi_inputs and len(op.inputs) > 1
 
 
 def _known_newer_versions() -> None:

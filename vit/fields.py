@@ -11,9 +11,10 @@ def check_types(spec) -> None:
     """
     for field in dataclasses.fields(spec):
         value, kind = getattr(spec, field.name), field.type
-        if kind is float and type(value) is int:
+        kinds = getattr(kind, "__args__", None) or (kind,)  # of `float | None`, the two
+        if float in kinds and type(value) is int:
             object.__setattr__(spec, field.name, float(value))
-        elif type(value) not in (getattr(kind, "__args__", None) or (kind,)):
+        elif type(value) not in kinds:
             raise ValueError(f"{field.name} must be of type {getattr(kind, '__name__', kind)}, not {value!r}")
-        elif kind is float and not math.isfinite(value):
+        elif type(value) is float and not math.isfinite(value):
             raise ValueError(f"{field.name} must be finite, not {value}")

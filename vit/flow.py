@@ -1,14 +1,13 @@
 """The run, written once: pretrain, copy the encoder, finetune, write the results. A script supplies only `train`."""
-import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vit import results, traces
+from vit import masks, recipe_file, results, traces
 from vit import weights as weights_
-from vit.config import VARIANTS, ViTConfig
+from vit.config import ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
@@ -40,9 +39,16 @@ class Job:
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
-        """The variant, with a head and an input side for a set."""
-        return VARIANTS[self.recipe.variant].replace(num_classes=len(dataset.classes),
-                                                     image_size=dataset.train.images.shape[1])
+        """The variant, with a head and an input side for a set.
+
+        Raises:
+            UserError: The set's pictures do not fit the variant's patches.
+        """
+        side = self.recipe.image_size or dataset.train.images.shape[1]
+        try:
+            return self.recipe.model(len(dataset.classes), side)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
         """Begin a stage."""
@@ -78,6 +84,11 @@ class Stage:
         return self.job.recipe
 
     @property
+    def freeze_encoder(self) -> bool:
+        """Whether the head alone is trained: only under a pretrained encoder."""
+        return self.recipe.freeze_encoder and self.name == "finetune"
+
+    @property
     def log_steps(self) -> int:
         return self.job.log_steps
 
@@ -88,7 +99,12 @@ class Stage:
     def pipeline(self, channels_first: bool):
         """FastEstimator's Pipeline over the stage's data, in the layout that the framework wants."""
         return pipeline.build(self.dataset.train, self.dataset.test, self.job.data, self.recipe, channels_first,
-                              self.job.num_workers, self.dtype)
+                              self.job.num_workers, self.dtype, self.config)
+
+    @property
+    def train_inputs(self) -> str | tuple[str, str]:
+        """Keys of a training batch that go to the model: the pictures and, if it has dropout, the masks."""
+        return ("x", "masks") if masks.sites(self.config) else "x"
 
     def traces(self, model) -> list:
         """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history and the progress bar."""
@@ -97,9 +113,9 @@ class Stage:
         from fastestimator.trace.metric import Accuracy
         self.model = model
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
-        scheduled = self.recipe.schedule != "constant" or self.recipe.warmup_steps
+        rate = LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs, steps))
         return [
-            *([LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs))] if scheduled else []),
+            *([rate] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
@@ -136,7 +152,7 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
-            log_steps: int = 100, **recipe) -> Job:
+            log_steps: int = 100, recipe: str | None = None, **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
@@ -145,19 +161,22 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         model_dir: Where the files will go; None is `runs/<time>-<backend>`.
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
-        recipe: Fields of `Recipe`.
+        recipe: A YAML file of a recipe; None for the defaults.
+        fields: Fields of `Recipe`; they override the file's.
 
     Raises:
         UserError: Bad input.
     """
-    checked = _recipe(recipe)
+    checked = recipe_file.build(recipe, **fields)
     for name, value in (("num_workers", num_workers), ("log_steps", log_steps)):
         if value < 0:
             raise UserError(f"{name} must not be negative, not {value}")
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
-    return Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
+    job = Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps)
+    job.config(job.data.finetune)
+    return job
 
 
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
@@ -185,6 +204,7 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
     load_fastestimator()  # what keeps it from loading must show before a folder is made
     results.open_folder(job.model_dir)
+    (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
     if weights is None:
         weights = pretrain(job)
     finetune(job, weights)
@@ -192,15 +212,3 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
 
-
-def _recipe(fields: dict) -> Recipe:
-    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(Recipe)})
-    if unknown:
-        raise UserError(f"unknown option {unknown[0]!r}")
-    try:
-        recipe = Recipe(**fields)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if recipe.variant not in VARIANTS:
-        raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
-    return recipe

@@ -3,28 +3,41 @@
 Written for reading, from the paper's equations 1-4 (Dosovitskiy et al. 2021), not for speed.
 Legend: B batch, N tokens, D width, H heads, P patch side, C channels, S image side.
 """
+from collections.abc import Callable
+
 import numpy as np
 from scipy.special import erf
 
 from vit.config import ViTConfig, stage_names
+from vit.masks import sites
 from vit.weights import Weights
 
+Drop = Callable[[str, np.ndarray], np.ndarray]
 
-def forward(config: ViTConfig, weights: Weights, images: np.ndarray,
-            attention: list[np.ndarray] | None = None) -> dict[str, np.ndarray]:
-    """Run the model in evaluation (no dropout) in float64.
+
+def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: list[np.ndarray] | None = None,
+            masks: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Run the model in float64.
 
     Args:
         config: The model's spec.
         weights: Canonical weights.
         images: Normalized pictures [B, S, S, C].
-        attention: If given, each block's attention weights [B, H, N, N] are appended to it.
+        attention: If given, each block's attention weights [B, H, N, N], before dropout, are appended to it.
+        masks: Rows of `vit.masks.draw` [B, flags], or None for no dropout.
 
     Returns:
         `{stage name: array}`: `tokens` and the block halves [B, N, D], `norm` [B, D] (pooled), `logits` [B, classes].
     """
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
-    x = _tokens(config, w, np.asarray(images, np.float64))
+
+    def drop(name: str, x: np.ndarray) -> np.ndarray:
+        if masks is None or name not in sites(config):
+            return x
+        site = sites(config)[name]
+        return x * masks[:, site.start:site.stop].reshape(-1, *site.shape) / site.kept
+
+    x = drop("tokens", _tokens(config, w, np.asarray(images, np.float64)))
     stages = [x]
     for i in range(config.depth):
         block = f"blocks.{i}"
@@ -32,10 +45,10 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray,
             scale, shift = w[f"{block}.{norm}.weight"], w[f"{block}.{norm}.bias"]
             y = layer_norm(x, scale, shift, config.block_norm_eps) if config.norm_order == "pre" else x
             if branch == "attn":
-                y = _attention(config, w, f"{block}.attn", y, attention)
+                y = _attention(config, w, f"{block}.attn", y, attention, drop)
             else:
-                y = _mlp(config, w, f"{block}.mlp", y)
-            x = x + y
+                y = _mlp(config, w, f"{block}.mlp", y, drop)
+            x = x + drop(f"{block}.{branch}.path", y)
             if config.norm_order == "post":
                 x = layer_norm(x, scale, shift, config.block_norm_eps)
             stages.append(x)
@@ -81,7 +94,8 @@ def _tokens(config: ViTConfig, w: Weights, images: np.ndarray) -> np.ndarray:
     return x + w["pos_embed"]
 
 
-def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attention: list | None) -> np.ndarray:
+def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attention: list | None,
+               drop: Drop) -> np.ndarray:
     B, N, D = x.shape
     H = config.heads
     qkv = _linear(w, f"{name}.qkv", x).reshape(B, N, 3, H, D // H)
@@ -91,8 +105,10 @@ def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attentio
     scores = scores / scores.sum(axis=-1, keepdims=True)  # B, H, N, N
     if attention is not None:
         attention.append(scores)
-    return _linear(w, f"{name}.proj", (scores @ v).transpose(0, 2, 1, 3).reshape(B, N, D))
+    x = (drop(f"{name}.weights", scores) @ v).transpose(0, 2, 1, 3).reshape(B, N, D)
+    return drop(f"{name}.proj", _linear(w, f"{name}.proj", x))
 
 
-def _mlp(config: ViTConfig, w: Weights, name: str, x: np.ndarray) -> np.ndarray:
-    return _linear(w, f"{name}.fc2", ACTIVATIONS[config.activation](_linear(w, f"{name}.fc1", x)))
+def _mlp(config: ViTConfig, w: Weights, name: str, x: np.ndarray, drop: Drop) -> np.ndarray:
+    x = drop(f"{name}.fc1", ACTIVATIONS[config.activation](_linear(w, f"{name}.fc1", x)))
+    return drop(f"{name}.fc2", _linear(w, f"{name}.fc2", x))

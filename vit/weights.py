@@ -3,15 +3,11 @@
 Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*`. Weights cross
 frameworks as `{canonical name: ndarray}`.
 """
-import contextlib
 import hashlib
 import json
 import math
 import os
-import tempfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +15,7 @@ import safetensors
 
 from vit.config import ViTConfig
 from vit.errors import UserError
+from vit.files import whole_file
 
 FORMAT = "vit-canonical-1"
 # Not part of what a weights file must agree on: rates act in training only, and the head is made for the data.
@@ -161,25 +158,6 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         write_safetensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
 
 
-@contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write that takes its place only once it is whole; until then an old one stays.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]) -> None:
     """Write safetensors tensor by tensor: the library's own writer would hold the file in memory a second time.
 
@@ -195,7 +173,7 @@ def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]
     digest = hashlib.sha256(_json(header))
     for name in names:
         digest.update(_bytes(weights[name]))
-    header["__metadata__"]["sha256"] = digest.hexdigest()
+    header["__metadata__"]["checksum"] = digest.hexdigest()
     text = _json(header)
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
@@ -211,7 +189,7 @@ def verify(path: str | os.PathLike) -> None:
     """
     with open(path, "rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        claimed = (header.get("__metadata__") or {}).pop("sha256", None)
+        claimed = (header.get("__metadata__") or {}).pop("checksum", None)
         if claimed is None:
             return
         digest = hashlib.sha256(_json(header))

@@ -4,7 +4,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pytest
 
-from tests.parity.conftest import CONFIGS, RECIPES, gradients, stages, start, trained
+from tests.parity.conftest import CONFIGS, RECIPES, WITH_DROPOUT, gradients, masked_stages, stages, start, trained
 from vit import backends, compare, flow, weights
 from vit.config import VARIANTS, stage_names
 
@@ -78,6 +78,16 @@ def test_forward(a, b, name, dtype, hold):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+@pytest.mark.parametrize(("a", "b"), combinations((*BACKENDS, "numpy"), 2))
+def test_forward_with_dropout_on(a, b, name, dtype, hold):
+    rows = compare.forward_rows(CONFIGS[name], masked_stages(a, name, dtype), masked_stages(b, name, dtype),
+                                compare.BARS["forward", dtype])
+    hold(f"forward with dropout, {dtype}", _pair(a, b), rows)
+    assert np.abs(masked_stages(a, name, dtype)[-1] - stages(a, name, dtype)[-1]).max() > 1e-3, "masks must act"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_gradient(a, b, name, dtype, hold):
@@ -97,14 +107,16 @@ def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
 
 
 @full
-@pytest.mark.parametrize(("name", "recipe"), [("tiny", recipe) for recipe in RECIPES] + [("post_mean_48", "sgd")])
+@pytest.mark.parametrize(("name", "recipe"), [*(("tiny", recipe) for recipe in RECIPES), ("post_mean_48", "sgd"),
+                                              ("tiny_dropout", "sgd"), ("tiny_dropout", "adamw")])
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_trajectory_of_100_steps(a, b, name, recipe, hold):
     ours, theirs = (trained(party, name, recipe, 100, "float64") for party in (a, b))
     assert len(ours.losses) == 100
     assert np.abs(ours.losses - ours.losses[0]).max() > 0.05, "the curve must move, or agreeing on it says nothing"
     rows = compare.train_rows(ours, theirs, compare.BARS["train", "float64"])
-    hold(f"100 steps, {recipe}, float64", _pair(a, b), rows)
+    dropout = ", dropout" if name in WITH_DROPOUT else ""
+    hold(f"100 steps, {recipe}{dropout}, float64", _pair(a, b), rows)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -118,7 +130,7 @@ def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype
     for stop, backend in enumerate((a, b, a)):
         script = backends.script(backend)
         model = script.from_numpy(script.ViT(config, dtype), carried["weights"])
-        optimizer = script.Optimizer(script.table(model), RECIPES["adamw"])
+        optimizer = script.Optimizer(model, RECIPES["adamw"])
         slots = dict(zip(("moment1", "moment2"), script.moments(model, optimizer), strict=True))
         for key, tensors in slots.items():
             script.from_numpy(model, carried[key], tensors)

@@ -6,13 +6,14 @@ import pytest
 
 import vit_torch
 from tests.parity.conftest import CONFIGS, RECIPES, start
-from vit import compare
+from vit import compare, masks
 from vit.recipe import Recipe
 
 torch, F = vit_torch.torch, vit_torch.F
 # Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
-CONFIG = CONFIGS["tiny"].replace(depth=2)
-SDPA, GELU = F.scaled_dot_product_attention, F.gelu
+CONFIG = CONFIGS["tiny_dropout"].replace(depth=2)
+MASKS = np.stack([masks.draw(CONFIG, 3, index) for index in range(4)])
+GELU, SOFTMAX = F.gelu, torch.softmax
 
 
 def _weights():
@@ -20,11 +21,12 @@ def _weights():
             if not name.startswith(("blocks.2", "blocks.3"))}
 
 
-def _forward(config=CONFIG, weights=None):
-    """What the suite's forward check says of the torch model against the oracle."""
+def _forward(config=CONFIG, weights=None, ours=MASKS):
+    """What the suite's forward check, dropout on, says of the torch model against the oracle."""
     images = compare.pictures(CONFIG, 4, "float64")[0]
-    return compare.forward_rows(CONFIG, compare.stages("torch", config, weights or _weights(), images),
-                                compare.stages("numpy", CONFIG, _weights(), images), compare.BARS["forward", "float64"])
+    return compare.forward_rows(CONFIG, compare.stages("torch", config, weights or _weights(), images, ours),
+                                compare.stages("numpy", CONFIG, _weights(), images, MASKS),
+                                compare.BARS["forward", "float64"])
 
 
 def _first(rows):
@@ -35,11 +37,18 @@ def test_without_a_defect_the_forward_check_is_green():
     assert _first(_forward()) is None
 
 
-def _heads_in_wrong_order(self, x):
+def _heads_in_wrong_order(self, x, masks):
     N, D, H = self.tokens, self.width, self.heads
     q, k, v = self.qkv(x).reshape(-1, N, 3, D // H, H).permute(2, 0, 4, 1, 3)
-    x = SDPA(q, k, v).permute(0, 2, 1, 3).reshape(-1, N, D)
-    return self.proj(x)
+    x = self.drop_weights(torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1), masks) @ v
+    return self.drop(self.proj(x.permute(0, 2, 1, 3).reshape(-1, N, D)), masks)
+
+
+def _unscaled(self, x, masks):
+    if masks is None or self.site is None:
+        return x
+    start, stop, shape, _ = self.site
+    return x * masks[:, start:stop].reshape(-1, *shape)
 
 
 FORWARD_DEFECTS = {
@@ -53,11 +62,16 @@ FORWARD_DEFECTS = {
     "head reshape order": ("blocks.0.attn", lambda w, patch: patch(
         vit_torch.Attention, "forward", _heads_in_wrong_order)),
     "missing scale": ("blocks.0.attn", lambda w, patch: patch(
-        F, "scaled_dot_product_attention", lambda q, k, v, dropout_p: SDPA(q, k, v, scale=1.0))),
+        torch, "softmax", lambda x, dim: SOFTMAX(x * (CONFIG.width // CONFIG.heads)**0.5, dim=dim))),
     "a transposed kernel": ("blocks.1.attn", lambda w, patch: {
         "weights": {**w, "blocks.1.attn.proj.weight": w["blocks.1.attn.proj.weight"].T.copy()}}),
     "tanh GELU": ("blocks.0.mlp", lambda w, patch: patch(
         F, "gelu", lambda x, approximate: GELU(x, approximate="tanh"))),
+    "an unscaled dropout": ("tokens", lambda w, patch: patch(vit_torch.Dropout, "forward", _unscaled)),
+    "stochastic depth that scales by another rate": ("blocks.1.attn", lambda w, patch: {
+        "config": CONFIG.replace(drop_path=0.1)}),
+    "another sample's masks": ("tokens", lambda w, patch: {"ours": np.roll(MASKS, 1, axis=0)}),
+    "no dropout": ("tokens", lambda w, patch: {"ours": None}),
     "a dropped bias": ("blocks.1.mlp", lambda w, patch: {
         "weights": {**w, "blocks.1.mlp.fc2.bias": np.zeros_like(w["blocks.1.mlp.fc2.bias"])}}),
 }
@@ -109,7 +123,7 @@ def _loss_summed(patch):
     patch(CrossEntropy, "forward", lambda self, data, state: mean(self, data, state) * len(data[1]))
 
 
-RATE = Recipe.rate
+RATE, DRAW = Recipe.rate, masks.draw
 COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rate=0.01, warmup_steps=4)
 TRAIN_DEFECTS = {
     "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
@@ -121,8 +135,9 @@ TRAIN_DEFECTS = {
     "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
         vit_torch, "clip", lambda gradients, limit, clip=vit_torch.clip: clip(gradients, limit * 0.999))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
-    "dropout left on": (RECIPES["sgd"], lambda patch: patch(
-        F, "dropout", lambda x, p, training, inplace: torch.dropout(x, 0.01, training))),
+    "masks of another epoch": (RECIPES["sgd"], lambda patch: patch(
+        masks, "draw", lambda config, seed, epoch, *key: DRAW(config, seed, epoch + 1, *key))),
+    "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(vit_torch.Dropout, "forward", _unscaled)),
 }
 
 

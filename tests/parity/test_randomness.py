@@ -1,122 +1,108 @@
-"""Dropout and stochastic depth, in each framework: rate, scale, independence; off in evaluation.
+"""Dropout and stochastic depth, in each framework: given masks are applied and scaled at each site, as the oracle does.
 
-Every test here is at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds: it is deterministic, and a correct
-sampler of another seed would fail once in a million.
+That the masks themselves are random is tests/test_masks.py's business; what arrives at a layer's output is counted here
+once more, at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
 """
 import math
 
 import numpy as np
 import pytest
 
-from vit import backends
+from vit import backends, compare, masks, weights
 from vit.config import ViTConfig
 
 Z = 4.9
 RATE = 0.3
 CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=2, heads=1, mlp_dim=32, num_classes=10, dropout=RATE,
                    attention_dropout=RATE, drop_path=RATE, pool="mean", class_token=False)
+SITES = {
+    "tokens": lambda model: model.drop,
+    "blocks.1.attn.proj": lambda model: model.blocks[1].attn.drop,
+    "blocks.1.mlp.fc2": lambda model: model.blocks[1].mlp.drop2,
+    "blocks.1.attn.path": lambda model: model.blocks[1].drop_path1,
+    "blocks.1.mlp.path": lambda model: model.blocks[1].drop_path2,
+}
 
 
 @pytest.fixture(scope="module", params=backends.SCRIPTS)
 def framework(request):
-    """(backend, script, model in training mode)."""
-    backend = request.param
-    script = backends.script(backend)
-    {"torch": lambda: script.torch.manual_seed(11), "tf": lambda: script.tf.random.set_seed(11),
-     "ms": lambda: script.ms.set_seed(11)}[backend]()
-    return backend, script, script.ViT(CONFIG)
+    """(backend, script, model)."""
+    script = backends.script(request.param)
+    return request.param, script, script.from_numpy(script.ViT(CONFIG), weights.scrambled(CONFIG, 3))
 
 
-def _run(framework, layer, x, training=True):
-    backend, script, model = framework
-    if backend == "tf":
-        # Keras hands `training` down from the layer that is called.
-        holder = script.tf.keras.Sequential([layer])
-        return holder(script.tf.constant(x), training=training).numpy()
-    if backend == "torch":
-        model.train(training)
-        with script.torch.no_grad():
-            return layer(script.torch.tensor(x)).numpy()
-    model.set_train(training)
-    return layer(script.ms.Tensor(x)).asnumpy()
+@pytest.fixture(scope="module")
+def rows():
+    """Masks of 1024 samples."""
+    return np.stack([masks.draw(CONFIG, 11, index) for index in range(1024)])
 
 
-SITES = {
-    "tokens": lambda model: model.drop,
-    "attention output": lambda model: model.blocks[1].attn.drop,
-    "mlp": lambda model: model.blocks[1].mlp.drop,
-}
+def _run(framework, layer, *arrays):
+    backend, script, _ = framework
+    make = {"torch": lambda: script.torch.tensor, "tf": lambda: script.tf.constant, "ms": lambda: script.ms.Tensor}
+    out = layer(*[None if array is None else make[backend]()(array) for array in arrays])
+    return (out.detach() if backend == "torch" else out).numpy() if backend != "ms" else out.asnumpy()
 
 
 def _z(hits, trials, rate):
     return (hits - trials * rate) / math.sqrt(trials * rate * (1 - rate))
 
 
-def _lag_z(kept):
-    """z of the correlation between neighbours along the first axis, where independent values have none."""
-    centred = (kept - kept.mean()) / kept.std()
-    products = (centred[1:] * centred[:-1]).ravel()
-    return products.mean() * math.sqrt(products.size)
+@pytest.mark.parametrize("name", SITES)
+def test_a_site_drops_what_its_flags_say_and_scales_the_rest(framework, rows, name):
+    site = masks.sites(CONFIG)[name]
+    ones = np.ones((len(rows), CONFIG.tokens, CONFIG.width), np.float32)
+    out = _run(framework, SITES[name](framework[2]), ones, rows)
+    flags = np.broadcast_to(rows[:, site.start:site.stop].reshape(-1, *site.shape), out.shape)
+    np.testing.assert_array_equal(out, flags * np.float32(1 / np.float32(site.kept)))
+    independent = out if math.prod(site.shape) > 1 else out[:, 0, 0]
+    assert abs(_z((independent != 0).sum(), independent.size, 1 - RATE)) < Z
+    assert abs(out.mean() - 1) < 0.1, "the mean stays"
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_dropout_keeps_scales_and_is_independent(framework, site):
-    ones = np.ones((256, 16, 16), np.float32)
-    out = _run(framework, SITES[site](framework[2]), ones)
-    kept = out != 0
-    np.testing.assert_allclose(out[kept], 1 / (1 - RATE), rtol=1e-6)
-    assert abs(_z(kept.sum(), kept.size, 1 - RATE)) < Z
-    for axis in range(3):
-        assert abs(_lag_z(np.moveaxis(kept, axis, 0).astype(float))) < Z, f"axis {axis}"
-    again = _run(framework, SITES[site](framework[2]), ones) != 0
-    agreement = (1 - RATE)**2 + RATE**2
-    assert abs(_z((kept == again).sum(), kept.size, agreement)) < Z, "two steps draw two masks"
+def test_stochastic_depth_of_the_first_block_is_off(framework, rows):
+    ones = np.ones((len(rows), 2, 2), np.float32)
+    np.testing.assert_array_equal(_run(framework, framework[2].blocks[0].drop_path1, ones, rows), ones)
 
 
-def test_stochastic_depth_drops_whole_samples_independently(framework):
-    out = _run(framework, framework[2].blocks[1].drop_path, np.ones((8192, 3, 2), np.float32))
-    per_sample = out.reshape(len(out), -1)
-    assert (per_sample == per_sample[:, :1]).all(), "a branch is dropped whole"
-    kept = per_sample[:, 0] != 0
-    np.testing.assert_allclose(per_sample[kept], 1 / (1 - RATE), rtol=1e-6)
-    assert abs(_z(kept.sum(), kept.size, 1 - RATE)) < Z
-    assert abs(_lag_z(kept.astype(float))) < Z
-
-
-def test_stochastic_depth_of_the_first_block_is_off(framework):
-    ones = np.ones((4096, 2, 2), np.float32)
-    np.testing.assert_array_equal(_run(framework, framework[2].blocks[0].drop_path, ones), ones)
-
-
-def test_attention_weights_are_dropped_and_scaled(framework):
+def test_attention_weights_are_dropped_and_scaled(framework, rows):
     """q = k = 0 makes every weight 1/N, and v = the identity shows them."""
     backend, script, _ = framework
     N = D = CONFIG.width
     assert CONFIG.tokens == N
     config = CONFIG.replace(dropout=0.0, drop_path=0.0)
     model = script.ViT(config)
-    weights = {name: np.zeros_like(value) for name, value in script.to_numpy(model).items()}
-    weights["blocks.0.attn.qkv.weight"][2 * D:] = np.eye(D)
-    weights["blocks.0.attn.proj.weight"] = np.eye(D, dtype=np.float32)
-    script.from_numpy(model, weights)
-    out = _run((backend, script, model), model.blocks[0].attn, np.tile(np.eye(N, dtype=np.float32), (512, 1, 1)))
-    kept = out != 0
-    np.testing.assert_allclose(out[kept], 1 / N / (1 - RATE), rtol=1e-5)
-    assert abs(_z(kept.sum(), kept.size, 1 - RATE)) < Z
-    assert abs(_lag_z(kept.astype(float))) < Z
+    values = {name: np.zeros_like(value) for name, value in script.to_numpy(model).items()}
+    values["blocks.0.attn.qkv.weight"][2 * D:] = np.eye(D)
+    values["blocks.0.attn.proj.weight"] = np.eye(D, dtype=np.float32)
+    script.from_numpy(model, values)
+    flags = np.stack([masks.draw(config, 11, index) for index in range(256)])
+    site = masks.sites(config)["blocks.0.attn.weights"]
+    out = _run((backend, script, model), model.blocks[0].attn, np.tile(np.eye(N, dtype=np.float32), (256, 1, 1)), flags)
+    kept = flags[:, site.start:site.stop].reshape(-1, N, N)
+    np.testing.assert_allclose(out, kept / N / site.kept, rtol=1e-5)
+    assert abs(_z((out != 0).sum(), out.size, 1 - RATE)) < Z
 
 
-@pytest.mark.parametrize("site", SITES)
-def test_all_of_it_is_off_in_evaluation(framework, site):
+def test_without_masks_all_is_kept(framework):
     ones = np.ones((64, 16, 16), np.float32)
-    np.testing.assert_array_equal(_run(framework, SITES[site](framework[2]), ones, training=False), ones)
-    np.testing.assert_array_equal(_run(framework, framework[2].blocks[1].drop_path, ones, training=False), ones)
+    for layer in SITES.values():
+        np.testing.assert_array_equal(_run(framework, layer(framework[2]), ones, None), ones)
+    images = compare.pictures(CONFIG, 2, "float32")[0]
+    quiet = CONFIG.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
+    ours = framework[1].run_stages(framework[2], images)
+    oracle = compare.stages("numpy", quiet, weights.scrambled(CONFIG, 3), images)
+    rows = compare.forward_rows(CONFIG, ours, oracle, 1e-5)
+    assert not any(row.over for row in rows), compare.report(rows)
 
 
-def test_the_checks_see_an_unscaled_a_wrong_and_a_repeated_mask():
-    kept = np.random.default_rng(0).random((256, 16, 16)) > RATE + 0.02
-    assert abs(_z(kept.sum(), kept.size, 1 - RATE)) > Z, "a rate that is off by 0.02"
-    repeated = np.repeat(np.random.default_rng(0).random((128, 16, 16)) > RATE, 2, axis=0)
-    assert abs(_lag_z(repeated.astype(float))) > Z, "neighbours that share a mask"
-    with pytest.raises(AssertionError):
-        np.testing.assert_allclose(np.ones(3), 1 / (1 - RATE), rtol=1e-6)
+def test_training_without_masks_is_refused(framework):
+    backend, script, model = framework
+    images = compare.pictures(CONFIG, 2, "float32")[0]
+    if backend == "tf":
+        train = lambda: model(images, training=True)  # noqa: E731
+    else:
+        x = (script.torch.tensor if backend == "torch" else script.ms.Tensor)(images.transpose(0, 3, 1, 2).copy())
+        train = lambda: (model.train() if backend == "torch" else model.set_train())(x)  # noqa: E731
+    with pytest.raises(ValueError, match="training needs masks"):
+        train()

@@ -14,6 +14,7 @@ from vit.convert import protobuf
 from vit.convert.layouts import GOOGLE, HF, MINDCV, TIMM, Layout
 from vit.convert.report import Report
 from vit.errors import UserError
+from vit.files import whole_file
 from vit.weights import Weights
 
 _HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
@@ -85,8 +86,8 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name if name.startswith("classifier") else f"vit.{name}": value
                for name, value in _theirs(HF, weights, config).items()}
-    with (weights_.whole_file(path / "config.json") as settings_file,
-          weights_.whole_file(path / "model.safetensors") as file):
+    with (whole_file(path / "config.json") as settings_file,
+          whole_file(path / "model.safetensors") as file):
         weights_.write_safetensors(file, tensors, {"format": "pt"})
         settings_file.write(json.dumps(settings, indent=2).encode() + b"\n")
 
@@ -101,16 +102,16 @@ def _timm(path: Path, weights: Weights, config: ViTConfig, report: Report) -> No
         from vit.backends import require
         require("torch", __name__)
         import torch
-        with weights_.whole_file(path) as file:
+        with whole_file(path) as file:
             torch.save({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}, file)
     else:
-        with weights_.whole_file(path) as file:
+        with whole_file(path) as file:
             weights_.write_safetensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
 
 
 def _mindspore(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
     weights, config = _prepare("mindspore", MINDCV, weights, config, report)
-    with weights_.whole_file(path) as file:
+    with whole_file(path) as file:
         protobuf.write(file, _theirs(MINDCV, weights, config), {protobuf.SPEC: json.dumps(config.to_dict())})
 
 
@@ -121,7 +122,7 @@ def _npz(path: Path, weights: Weights, config: ViTConfig, report: Report) -> Non
                              for i in range(config.depth)}
         config = config.replace(qkv_bias=True)
         report.notes.append("the biases of q, k and v are written as zeros, which this model does without")
-    with weights_.whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
+    with whole_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, value in _theirs(GOOGLE, weights, config).items():
             begin = io.BytesIO()
             value = np.ascontiguousarray(value)

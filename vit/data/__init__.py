@@ -6,7 +6,7 @@ from vit.errors import UserError
 
 __all__ = ["NAMES", "DataPair", "Dataset", "Pictures", "load"]
 
-NAMES = ("digits", "cifar", "cifair")
+NAMES = ("digits", "cifar", "cifair", "folder")
 
 
 def load(name: str, data_dir: str | None = None) -> DataPair:
@@ -26,5 +26,7 @@ def load(name: str, data_dir: str | None = None) -> DataPair:
     if name == "digits":
         from vit.data import digits
         return digits.load()
+    if name == "folder":
+        raise UserError("data 'folder' is not there yet: choose another")
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

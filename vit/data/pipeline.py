@@ -9,6 +9,8 @@ import random
 
 import numpy as np
 
+from vit import masks
+from vit.config import ViTConfig
 from vit.data.pictures import DataPair, Pictures
 from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
@@ -36,7 +38,7 @@ def sample_seed(seed: int, epoch: int, round_: int, index: int) -> int:
 
 
 def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, channels_first: bool,
-          num_workers: int = 0, dtype: str = "float32"):
+          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None):
     """The pipeline of one stage: apphub's ops over `train`, and the same without augmentation over `test`.
 
     Args:
@@ -47,9 +49,11 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         dtype: Of the pictures that leave: "float32" or, widened after all else, "float64".
+        config: The model, if its dropout needs masks.
 
     Returns:
-        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`.
+        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`; for a model with dropout, those of
+        the training hold `"masks"` as well, uint8 [B, flags], one row of `vit.masks.draw` per picture.
     """
     load_fastestimator()
     from fastestimator.op.numpyop.meta import Sometimes
@@ -72,7 +76,7 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
         ops.append(ChannelTranspose(inputs="x", outputs="x"))
     if dtype != "float32":
         ops.append(ToArray(inputs="x", outputs="x", dtype=dtype))
-    return Pipeline(train_data=Samples(train, recipe.seed), eval_data=Samples(test, recipe.seed),
+    return Pipeline(train_data=Samples(train, recipe.seed, config), eval_data=Samples(test, recipe.seed),
                     batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
 
 
@@ -85,40 +89,58 @@ def _classes():
     class SeededPipeline(fastestimator.Pipeline):
         """FastEstimator's Pipeline, which tells its dataset the epoch."""
 
+        _skipped = (0, 0)
+
+        def skip(self, epoch: int, batches: int) -> None:
+            """Leave the first batches of one training epoch out, without preparing them: they were trained on."""
+            self._skipped = (epoch, batches)
+
         def __enter__(self):
+            epoch, batches = self._skipped
+            skipped = batches * self.ctx_batch_size if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
             if isinstance(self.ctx_dataset, Samples):
-                self.ctx_dataset.begin_epoch(self.ctx_epoch)
-            return super().__enter__()
+                self.ctx_dataset.begin_epoch(self.ctx_epoch, skipped)
+            loader = super().__enter__()
+            loader.fe_samples_to_yield -= skipped
+            return loader
 
     class Samples(Dataset):
         """Pictures in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
 
-        def __init__(self, pictures: Pictures, seed: int) -> None:
-            self.pictures, self.seed = pictures, seed
+        def __init__(self, pictures: Pictures, seed: int, config: ViTConfig | None = None) -> None:
+            self.pictures, self.seed, self.config = pictures, seed, config
             self.begin_epoch(1)
 
         def __len__(self) -> int:
             return len(self.pictures)
 
-        def begin_epoch(self, epoch: int) -> None:
-            self.epoch, self.round, self.order, self.position = epoch, 0, None, 0
+        def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
+            self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
 
         def fe_reset_ds(self, shuffle: bool) -> None:
-            # Called when a pass begins: a pass that was only peeked into begins again, a finished one is the next.
-            if self.order is not None and self.position == len(self):
-                self.round += 1
-            self.order, self.position = sample_order(self.seed, self.epoch, self.round, len(self), shuffle), 0
+            # FastEstimator says that a pass begins: the epoch's first, which may have been peeked into before, or the
+            # next one, after as many samples as there are.
+            self.shuffle = shuffle
+            drawn = self.position - self.skipped
+            if drawn % len(self):
+                self.position = self.skipped
+            self.order = None
 
         def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
-            index = int(self.order[self.position])
+            round_, place = divmod(self.position, len(self))
+            if self.order is None or place == 0:
+                self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
             self.position += 1
-            return self.epoch, self.round, index
+            return self.epoch, round_, int(self.order[place])
 
         def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
             epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
             seed = sample_seed(self.seed, epoch, round_, index)
             random.seed(seed)
             np.random.seed(seed)
-            return {"x": self.pictures.images[index], "y": self.pictures.labels[index]}
+            sample = {"x": self.pictures.images[index], "y": self.pictures.labels[index]}
+            if self.config and masks.sites(self.config):
+                sample["masks"] = masks.draw(self.config, self.seed, epoch, round_, index)
+            return sample
 
     return SeededPipeline, Samples

@@ -1,0 +1,90 @@
+"""A folder of checkpoints: their names, which is the newest that is whole, and a table of them."""
+from collections.abc import Callable
+from pathlib import Path
+
+from vit.checkpoints.file import Checkpoint, load
+from vit.errors import UserError
+
+STAGES = ("pretrain", "finetune", "scratch")
+SUFFIX = ".safetensors"
+
+
+def name(stage: str, step: int) -> str:
+    """The name of the file of a stage after some steps."""
+    return f"{stage}-{step:08d}{SUFFIX}"
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints of a folder, oldest first: by stage, then by step; what is not named like one is left out."""
+    found = []
+    for path in Path(folder).glob(f"*{SUFFIX}"):
+        stage, _, step = path.name.removesuffix(SUFFIX).rpartition("-")
+        if stage and step.isdigit() and path.is_file() and not path.name.startswith("."):
+            order = STAGES.index(stage) if stage in STAGES else len(STAGES)
+            found.append(((order, stage, int(step)), path))
+    return [path for _, path in sorted(found)]
+
+
+def newest(folder: str | Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint]:
+    """The newest checkpoint of a folder that is whole.
+
+    Args:
+        folder: Where they are.
+        say: Is told of each newer one that is damaged, in one line.
+
+    Raises:
+        UserError: There is none.
+    """
+    paths = checkpoints(folder)
+    for path in reversed(paths):
+        try:
+            return path, load(path)
+        except UserError as error:
+            say(f"{error}; taking the one before it")
+    if paths:
+        raise UserError(f"{folder}: none of its {len(paths)} checkpoints is whole")
+    raise UserError(f"{folder}: holds no checkpoints, so there is nothing to resume")
+
+
+def prune(folder: str | Path, stage: str, keep: int, best: str | None) -> None:
+    """Delete a stage's checkpoints but for the newest ones and the best.
+
+    Args:
+        folder: Where they are.
+        stage: Whose.
+        keep: How many of the newest stay.
+        best: Name of a file that stays as well, or None.
+    """
+    own = [path for path in checkpoints(folder) if path.name.rpartition("-")[0] == stage]
+    for path in own[:-keep]:
+        if path.name != best:
+            path.unlink(missing_ok=True)
+
+
+def describe(folder: str | Path) -> str:
+    """A table of a folder's checkpoints: stage, step, epoch, metric, size, and whether they are whole.
+
+    Raises:
+        UserError: There is no such folder, or it holds none.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder")
+    # A run's folder keeps them in one of its own.
+    folder = Path(folder) / "checkpoints" if (Path(folder) / "checkpoints").is_dir() else Path(folder)
+    paths = checkpoints(folder)
+    if not paths:
+        raise UserError(f"{folder}: holds no checkpoints")
+    rows = [("file", "stage", "step", "epoch", "top-1", "MB", "written by", "state")]
+    for path in paths:
+        size = f"{path.stat().st_size / 1e6:.1f}"
+        try:
+            point = load(path)
+        except UserError as error:
+            rows.append((path.name, "", "", "", "", size, "", f"NOT VALID: {str(error).removeprefix(f'{path}: ')}"))
+            continue
+        metric = "" if point.metric is None else f"{point.metric:.1%}"
+        rows.append((path.name, point.stage, str(point.step), str(point.epoch), metric, size, point.backend,
+                     f"valid, {point.phase}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+                     for row in rows)

@@ -1,0 +1,117 @@
+"""Recipes as YAML: a file names the fields that differ from the defaults, and what is wrong with it is one line."""
+import difflib
+import os
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from vit.config import VARIANTS
+from vit.data import NAMES
+from vit.errors import UserError
+from vit.recipe import Recipe
+
+FIELDS = tuple(field.name for field in fields(Recipe))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which takes no key twice and knows `1e-3` for a number (YAML 1.1 asks for `1.0e-3`)."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = getattr(key, "value", None)
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} comes twice", key.start_mark)
+            seen.add(name if isinstance(name, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+                              list("-+.0123456789"))
+
+
+def build(path: str | os.PathLike | None = None, **changes) -> Recipe:
+    """A recipe from a file, from named fields, or from both: then the fields come first.
+
+    Args:
+        path: A YAML file; None for the defaults.
+        changes: Fields of `Recipe` that override the file's.
+
+    Raises:
+        UserError: The file cannot be read or is no recipe, or a field is unknown or impossible.
+    """
+    given = {}
+    if path is not None:
+        given = _read(Path(path))
+        try:
+            _checked(given)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+    try:
+        return _checked({**given, **changes})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def setting(text: str) -> tuple[str, object]:
+    """The field and the value of a `--set FIELD=VALUE`; the value is read as YAML.
+
+    Raises:
+        UserError: It is something else.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set takes FIELD=VALUE, not {text!r}")
+    _check_name(name)
+    return name, _parse(value, f"--set {text}")
+
+
+def dump(recipe: Recipe) -> str:
+    """Every field of a recipe as YAML, one a line, in the order in which `Recipe` declares them."""
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=False)
+
+
+def _check_name(key) -> None:
+    if key not in FIELDS:
+        near = difflib.get_close_matches(str(key), FIELDS, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"unknown key {key!r}{hint}; a recipe has {', '.join(FIELDS)}")
+
+
+def _checked(given: dict) -> Recipe:
+    for key in given:
+        _check_name(key)
+    recipe = Recipe(**given)
+    if recipe.variant not in VARIANTS:
+        raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
+    if recipe.data not in NAMES:
+        raise UserError(f"unknown data {recipe.data!r}: choose one of {', '.join(NAMES)}")
+    if recipe.image_size is not None:
+        recipe.model(VARIANTS[recipe.variant].num_classes, recipe.image_size)
+    return recipe
+
+
+def _read(path: Path) -> dict:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: recipe cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: recipe is not a text file (UTF-8)") from None
+    given = _parse(text, str(path))
+    if not isinstance(given, dict):
+        raise UserError(f"{path}: a recipe is lines of `field: value`, not {type(given).__name__}; "
+                        f"it has {', '.join(FIELDS)}")
+    return given
+
+
+def _parse(text: str, source: str):
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: {line}{' '.join(str(error.problem or error.context).split())}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{source}: not YAML ({' '.join(str(error).split())[:200]})") from None
