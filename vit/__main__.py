@@ -5,9 +5,8 @@ import sys
 
 from vit import compare as compare_
 from vit import convert as convert_
-from vit import recipe_file
+from vit import recipe_file, zoo
 from vit import weights as weights_
-from vit import zoo
 from vit.cli import Parser
 from vit.config import VARIANTS
 from vit.errors import UserError
