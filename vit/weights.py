@@ -8,14 +8,14 @@ import json
 import math
 import os
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from vit.config import ViTConfig
 from vit.errors import UserError
-from vit.files import write_whole
+from vit.files import whole_file
 
 FORMAT = "vit-canonical-1"
 # Not part of what a weights file must agree on: rates act in training only, and the head is made for the data.
@@ -62,7 +62,12 @@ def initial(config: ViTConfig, seed: int) -> Weights:
     Returns:
         `{canonical name: float32 array}`.
     """
-    return {name: _initial_value(name, shape, seed).astype(np.float32) for name, shape in shapes(config).items()}
+    return {name: initial_value(name, shape, seed) for name, shape in shapes(config).items()}
+
+
+def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """One of the initial values, float32."""
+    return _initial_value(name, shape, seed).astype(np.float32)
 
 
 def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -149,9 +154,57 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         OSError: The file cannot be written.
     """
     check(weights, config)
-    metadata = {"format": FORMAT, "spec": json.dumps(config.to_dict())}
-    data = {name: np.ascontiguousarray(value) for name, value in weights.items()}
-    write_whole(path, safetensors.numpy.save(data, metadata))
+    with whole_file(path) as file:
+        write_safetensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+
+
+def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]) -> None:
+    """Write safetensors tensor by tensor: the library's own writer would hold the file in memory a second time.
+
+    The metadata gets a checksum as well, over everything else, for `verify`.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    names = sorted(weights, key=lambda name: (-weights[name].itemsize, name))  # wide types first: all are aligned
+    header, at = {"__metadata__": dict(metadata)}, 0
+    for name in names:
+        value, end = weights[name], at + weights[name].nbytes
+        header[name] = {"dtype": f"F{8 * value.itemsize}", "shape": list(value.shape), "data_offsets": [at, end]}
+        at = end
+    digest = hashlib.sha256(_json(header))
+    for name in names:
+        digest.update(_bytes(weights[name]))
+    header["__metadata__"]["checksum"] = digest.hexdigest()
+    text = _json(header)
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        file.write(_bytes(weights[name]))
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Hold a safetensors file to its checksum, if it has one.
+
+    Raises:
+        UserError: The checksum is another.
+    """
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        claimed = (header.get("__metadata__") or {}).pop("checksum", None)
+        if claimed is None:
+            return
+        digest = hashlib.sha256(_json(header))
+        while data := file.read(1 << 24):
+            digest.update(data)
+    if digest.hexdigest() != claimed:
+        raise UserError(f"{path}: damaged: its checksum is wrong")
+
+
+def _json(header: dict) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _bytes(value: np.ndarray) -> np.ndarray:
+    return value.astype(value.dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).view(np.uint8)
 
 
 def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
@@ -165,7 +218,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
         The weights and their model's spec.
 
     Raises:
-        UserError: The file is missing, cut off, not safetensors, without a manifest, or of another model.
+        UserError: The file is missing, cut off or damaged, not safetensors, without a manifest, or of another model.
     """
     try:
         with safetensors.safe_open(path, framework="np") as file:
@@ -191,6 +244,7 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
                  if name not in _FREE_FIELDS and theirs[name] != ours[name]]
         if other:
             raise UserError(f"{path}: holds another model: {', '.join(other)}; choose the --variant it was made with")
+    verify(path)
     return weights, config
 
 
