@@ -17,7 +17,7 @@ require("mindspore", __name__)
 import mindspore as ms
 from mindspore import nn, ops
 
-from vit import cli, flow
+from vit import cli, convert, flow
 from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.errors import UserError
@@ -213,10 +213,18 @@ def to_numpy(model: ViT, tensors: dict[str, ms.Tensor] | None = None) -> Weights
 
 def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | None = None) -> ViT:
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
-    check(weights, model.config)
+    weights = check(weights, model.config)
     for name, value in (tensors or table(model)).items():
         ops.assign(value, ms.Tensor(weights[name].reshape(value.shape), value.dtype))
     return model
+
+
+def load_pretrained(path: str, image_size: int | None = None, num_classes: int | None = None,
+                    dtype: str = "float32") -> ViT:
+    """A model with the weights of a file of any format that `vit.convert.read` knows; a new head for new classes."""
+    weights, config, report = convert.read(path, image_size, num_classes)
+    print(report.summary())
+    return from_numpy(ViT(config, dtype), weights)
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from vit.fe_compat import legacy_tensorflow, load_fastestimator
 tf = legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
-from vit import cli, flow
+from vit import cli, convert, flow
 from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.masks import sites
@@ -197,11 +197,19 @@ def to_numpy(model: ViT, tensors: dict[str, tf.Tensor] | None = None) -> Weights
 
 def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | None = None) -> ViT:
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
-    check(weights, model.config)
+    weights = check(weights, model.config)
     for name, value in (tensors or table(model)).items():
         new = weights[name]
         value.assign(new.reshape(len(new), -1).T if len(value.shape) == 2 else new)
     return model
+
+
+def load_pretrained(path: str, image_size: int | None = None, num_classes: int | None = None,
+                    dtype: str = "float32") -> ViT:
+    """A model with the weights of a file of any format that `vit.convert.read` knows; a new head for new classes."""
+    weights, config, report = convert.read(path, image_size, num_classes)
+    print(report.summary())
+    return from_numpy(ViT(config, dtype), weights)
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
@@ -290,8 +298,8 @@ def freeze_encoder(model: ViT) -> ViT:
     """Leave everything but the head untrained from now on."""
     for layer in model.layers:
         layer.trainable = layer is model.head
-    model._non_trainable_weights += model._trainable_weights  # class token and positions
-    model._trainable_weights = []
+    model._non_trainable_weights.extend(model._trainable_weights)  # class token and positions
+    model._trainable_weights.clear()
     return model
 
 

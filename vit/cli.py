@@ -62,7 +62,10 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
         help="a field of the recipe that may differ from the stopped run's")
     add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
-    add("--pretrained", metavar="FILE", help="start the finetune from this weights file instead of pretraining")
+    add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
+        "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")
+    add("--freeze_encoder", action="store_true", default=argparse.SUPPRESS,
+        help="train the head alone in the finetune (a linear probe)")
     return flags
 
 

@@ -9,10 +9,11 @@ from vit import masks, recipe_file, results, traces
 from vit import weights as weights_
 from vit.average import average
 from vit.checkpoints import Access, Checkpoint, check_saving, saver
-from vit.config import ViTConfig
+from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
+from vit.pretrained import read as read_pretrained
 from vit.recipe import Recipe
 from vit.resume import Resume, find
 from vit.weights import Weights
@@ -34,6 +35,7 @@ class Job:
         keep: How many of a stage's newest checkpoints stay.
         on_save_error: "stop" or "continue" where a checkpoint cannot be written.
         options: What a checkpoint says of how the run was started, beside the recipe.
+        base: The model of the file that the run starts from, in place of the recipe's variant; or None.
         points: Each stage's checkpoint to go on from, where there is one.
         stages: What was trained so far.
     """
@@ -48,6 +50,7 @@ class Job:
     keep: int = 3
     on_save_error: str = "continue"
     options: dict = field(default_factory=dict)
+    base: ViTConfig | None = None
     points: dict[str, Checkpoint] = field(default_factory=dict)
     stages: list["Stage"] = field(default_factory=list)
 
@@ -59,7 +62,7 @@ class Job:
         """
         side = self.recipe.image_size or dataset.train.images.shape[1]
         try:
-            return self.recipe.model(len(dataset.classes), side)
+            return self.recipe.model(len(dataset.classes), side, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -249,7 +252,8 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
     job.options = {"data_dir": options.get("data_dir"), "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
     if pretrained is not None:
-        weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain))
+        like = VARIANTS[job.recipe.variant] if options.get("recipe") or "variant" in options else None
+        weights, job.base = read_pretrained(pretrained, job.config(job.data.finetune).image_size, like)
     load_fastestimator()  # what keeps it from loading must show before a folder is made
     results.open_folder(job.model_dir)
     (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))

@@ -196,15 +196,15 @@ class Recipe:
         """Whether training labels are shares of every class ([B, classes]) and not classes ([B])."""
         return self.mixes or self.label_smoothing > 0
 
-    def model(self, classes: int, side: int) -> ViTConfig:
-        """The variant, with a head for `classes`, an input of `side` pixels and this recipe's dropout rates.
+    def model(self, classes: int, side: int, base: ViTConfig | None = None) -> ViTConfig:
+        """The variant (or `base`) with a head for `classes`, an input of `side` pixels and this recipe's dropout rates.
 
         Raises:
             ValueError: The side does not fit the variant's patches.
         """
         rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
         rates = {name: rate for name, rate in rates.items() if rate is not None}
-        return VARIANTS[self.variant].replace(num_classes=classes, image_size=side, **rates)
+        return (base or VARIANTS[self.variant]).replace(num_classes=classes, image_size=side, **rates)
 
     @property
     def scheduled(self) -> bool:

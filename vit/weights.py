@@ -10,6 +10,7 @@ import os
 import zlib
 from typing import BinaryIO
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
@@ -92,8 +93,11 @@ def scrambled(config: ViTConfig, seed: int) -> Weights:
             for name, value in initial(config, seed).items()}
 
 
-def check(weights: Weights, config: ViTConfig) -> None:
+def check(weights: Weights, config: ViTConfig) -> Weights:
     """Hold weights to a model's names and shapes.
+
+    Returns:
+        The weights, bfloat16 ones widened to float32 (exactly), since not every framework takes those.
 
     Raises:
         UserError: Names are missing or extra, or a shape differs; the message lists them.
@@ -104,10 +108,12 @@ def check(weights: Weights, config: ViTConfig) -> None:
     faults += [f"{name} is {list(weights[name].shape)}, not {list(shape)}" for name, shape in wanted.items()
                if name in weights and tuple(weights[name].shape) != shape]
     faults += [f"{name} is of type {value.dtype}, not a floating-point one" for name, value in weights.items()
-               if value.dtype.kind != "f"]
+               if value.dtype.kind != "f" and value.dtype != ml_dtypes.bfloat16]
     if faults:
         more = f", and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise UserError(f"weights do not fit the model: {', '.join(faults[:6])}{more}")
+    return {name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+            for name, value in weights.items()}
 
 
 def copy_encoder(source: Weights, target: Weights) -> tuple[Weights, str]:
@@ -168,7 +174,8 @@ def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]
     header, at = {"__metadata__": dict(metadata)}, 0
     for name in names:
         value, end = weights[name], at + weights[name].nbytes
-        header[name] = {"dtype": f"F{8 * value.itemsize}", "shape": list(value.shape), "data_offsets": [at, end]}
+        header[name] = {"dtype": "BF16" if value.dtype == ml_dtypes.bfloat16 else f"F{8 * value.itemsize}",
+                        "shape": list(value.shape), "data_offsets": [at, end]}
         at = end
     digest = hashlib.sha256(_json(header))
     for name in names:
@@ -223,10 +230,14 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+                weights = _with_bfloat16(path)  # which the library does not give to numpy
+            else:
+                weights = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)})") from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: has no {FORMAT} manifest, so it was not written by this project")
@@ -246,6 +257,14 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
             raise UserError(f"{path}: holds another model: {', '.join(other)}; choose the --variant it was made with")
     verify(path)
     return weights, config
+
+
+def _with_bfloat16(path: str | os.PathLike) -> Weights:
+    with open(path, "rb") as file:
+        parts = dict(safetensors.deserialize(file.read()))
+    types = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+    return {name: np.frombuffer(part["data"], types[part["dtype"]]).reshape(part["shape"])
+            for name, part in parts.items()}
 
 
 def _one_line(error: BaseException) -> str:
