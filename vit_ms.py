@@ -17,7 +17,8 @@ require("mindspore", __name__)
 import mindspore as ms
 from mindspore import nn, ops
 
-from vit import cli, flow
+from vit import cli, convert, flow
+from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator, quiet_stderr
@@ -212,10 +213,18 @@ def to_numpy(model: ViT, tensors: dict[str, ms.Tensor] | None = None) -> Weights
 
 def from_numpy(model: ViT, weights: Weights, tensors: dict[str, ms.Parameter] | None = None) -> ViT:
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
-    check(weights, model.config)
+    weights = check(weights, model.config)
     for name, value in (tensors or table(model)).items():
         ops.assign(value, ms.Tensor(weights[name].reshape(value.shape), value.dtype))
     return model
+
+
+def load_pretrained(path: str, image_size: int | None = None, num_classes: int | None = None,
+                    dtype: str = "float32") -> ViT:
+    """A model with the weights of a file of any format that `vit.convert.read` knows; a new head for new classes."""
+    weights, config, report = convert.read(path, image_size, num_classes)
+    print(report.summary())
+    return from_numpy(ViT(config, dtype), weights)
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
@@ -321,8 +330,8 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
 
     import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
 
-    ms.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
@@ -330,12 +339,12 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce"),
+        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
     ])
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model),
+                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)

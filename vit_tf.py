@@ -18,7 +18,8 @@ from vit.fe_compat import legacy_tensorflow, load_fastestimator
 tf = legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
-from vit import cli, flow
+from vit import cli, convert, flow
+from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.masks import sites
 from vit.recipe import Recipe
@@ -135,7 +136,7 @@ class ViT(tf.keras.Model):
         super().__init__(dtype=dtype)
         self.config = config
         self.picture = (config.image_size, config.image_size, config.in_channels)
-        self.has_class_token, self.pooled, self.frozen = config.class_token, config.pooled, False
+        self.has_class_token, self.pooled = config.class_token, config.pooled
         self.patch_embed = PatchEmbed(config, dtype)
         if self.has_class_token:
             self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtype), name="cls_token")
@@ -166,7 +167,7 @@ class ViT(tf.keras.Model):
             half, x = block(x, masks)
             stages += (half, x) if keep else ()
         x = tf.reduce_mean(self.norm(x[:, self.pooled]), axis=1)  # B, D
-        logits = self.head(tf.stop_gradient(x) if self.frozen else x)
+        logits = self.head(x)
         return stages + (x, logits) if keep else (logits,)
 
 
@@ -196,11 +197,19 @@ def to_numpy(model: ViT, tensors: dict[str, tf.Tensor] | None = None) -> Weights
 
 def from_numpy(model: ViT, weights: Weights, tensors: dict[str, tf.Variable] | None = None) -> ViT:
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
-    check(weights, model.config)
+    weights = check(weights, model.config)
     for name, value in (tensors or table(model)).items():
         new = weights[name]
         value.assign(new.reshape(len(new), -1).T if len(value.shape) == 2 else new)
     return model
+
+
+def load_pretrained(path: str, image_size: int | None = None, num_classes: int | None = None,
+                    dtype: str = "float32") -> ViT:
+    """A model with the weights of a file of any format that `vit.convert.read` knows; a new head for new classes."""
+    weights, config, report = convert.read(path, image_size, num_classes)
+    print(report.summary())
+    return from_numpy(ViT(config, dtype), weights)
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
@@ -246,8 +255,7 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
 
     def apply_gradients(self, grads_and_vars, name: str | None = None) -> None:
-        gradients, weights = zip(*self.aggregate_gradients([(g, w) for g, w in grads_and_vars if g is not None]),
-                                 strict=True)
+        gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
         gradients, norm = clip(gradients, self.limit)
         self.norm.assign(norm)
         super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
@@ -288,7 +296,10 @@ def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
 
 def freeze_encoder(model: ViT) -> ViT:
     """Leave everything but the head untrained from now on."""
-    model.frozen = True
+    for layer in model.layers:
+        layer.trainable = layer is model.head
+    model._non_trainable_weights.extend(model._trainable_weights)  # class token and positions
+    model._trainable_weights.clear()
     return model
 
 
@@ -298,8 +309,8 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
 
-    tf.random.set_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda: Optimizer(model, stage.recipe),
                      model_name=stage.name)
@@ -307,12 +318,12 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce"),
+        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
     ])
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=False),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model),
+                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vit import cli, flow
+from vit import cli, convert, flow
+from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.fe_compat import load_fastestimator
 from vit.masks import sites
@@ -193,10 +194,18 @@ def to_numpy(model: ViT, tensors: dict[str, torch.Tensor] | None = None) -> Weig
 
 def from_numpy(model: ViT, weights: Weights, tensors: dict[str, torch.Tensor] | None = None) -> ViT:
     """Set the model's weights, or the `tensors`, from canonical ones; a missing, extra or misshaped name raises."""
-    check(weights, model.config)
+    weights = check(weights, model.config)
     for name, value in (tensors or table(model)).items():
         value.data.copy_(torch.tensor(weights[name]).reshape(value.shape))
     return model
+
+
+def load_pretrained(path: str, image_size: int | None = None, num_classes: int | None = None,
+                    dtype: str = "float32") -> ViT:
+    """A model with the weights of a file of any format that `vit.convert.read` knows; a new head for new classes."""
+    weights, config, report = convert.read(path, image_size, num_classes)
+    print(report.summary())
+    return from_numpy(ViT(config, dtype), weights)
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
@@ -237,7 +246,7 @@ class Optimizer(torch.optim.Optimizer):
         self.scales = [recipe.layer_scale(name, model.config.depth) for name in names]
         for w in names.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
-        self.norm = None  # the gradients' norm in the last step
+        self.norm = torch.zeros(())  # the gradients' norm in the last step
 
     @torch.no_grad()
     def step(self) -> None:
@@ -290,8 +299,8 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
 
-    torch.manual_seed(stage.recipe.seed)
     model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
@@ -299,12 +308,12 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce"),
+        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
     ])
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model),
+                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)

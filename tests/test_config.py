@@ -69,6 +69,8 @@ def test_spec_is_frozen():
     "tiny": 154_020,
     "apphub": 3_218_020,
     "small_data": 2_714_980,
+    "vit_ti_16_224": 5_717_416,
+    "vit_s_16_224": 22_050_664,
     "vit_b_16_224": 86_567_656,
     "vit_b_16_384": 86_859_496,
     "vit_b_32_224": 88_224_232,
@@ -87,6 +89,7 @@ def test_every_variant_has_a_known_parameter_count():
 
 
 @pytest.mark.parametrize(("variant", "tokens"), [("tiny", 17), ("apphub", 65), ("small_data", 65),
+                                                 ("vit_ti_16_224", 197), ("vit_s_16_224", 197),
                                                  ("vit_b_16_224", 197), ("vit_b_16_384", 577), ("vit_b_32_224", 50),
                                                  ("vit_b_32_384", 145), ("vit_l_16_224", 197), ("vit_l_16_384", 577),
                                                  ("vit_l_32_224", 50)])

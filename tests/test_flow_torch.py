@@ -41,7 +41,8 @@ def whole(tmp_path_factory):
 
 def test_run_leaves_exactly_these_files(whole):
     folder, *_ = whole
-    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+                  and path.parent.name != "checkpoints") == [
         "best/finetune_best_accuracy.pt", "best/pretrain_best_accuracy.pt", "best/scratch_best_accuracy.pt",
         "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
         "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors"]
@@ -321,7 +322,7 @@ class _Terminal(io.StringIO):
 @pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
 def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
     *_, progress = traces.build(traces.History(), MODEL, 2, epochs=3, title="pretrain", rate=lambda step: 0.5)
-    progress.system = SimpleNamespace(epoch_idx=1)
+    progress.system = SimpleNamespace(epoch_idx=1, global_step=None)
     err = stream()
     with contextlib.redirect_stderr(err):
         progress.on_begin(None)

@@ -3,8 +3,9 @@ import argparse
 import json
 import sys
 
+from vit import checkpoints, recipe_file, zoo
 from vit import compare as compare_
-from vit import recipe_file
+from vit import convert as convert_
 from vit import weights as weights_
 from vit.cli import Parser
 from vit.config import VARIANTS
@@ -16,7 +17,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="python -m vit", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_compare(commands)
+    _add_convert(commands)
+    _add_list(commands)
     _add_recipe(commands)
+    listing = commands.add_parser("checkpoints", help="what is in a run's checkpoints, and whether they are whole")
+    listing.add_argument("folder", metavar="DIR", help="a run's --model_dir, or its folder of checkpoints")
+    listing.set_defaults(run=_checkpoints)
     options = parser.parse_args(arguments)
     try:
         return options.run(options)
@@ -42,6 +48,11 @@ def _add_compare(commands) -> None:
     parser.set_defaults(run=_compare)
 
 
+def _checkpoints(options: argparse.Namespace) -> int:
+    print(checkpoints.describe(options.folder))
+    return 0
+
+
 def _compare(options: argparse.Namespace) -> int:
     if options.steps < 1:
         raise UserError(f"steps must be at least 1, not {options.steps}")
@@ -63,6 +74,55 @@ def _compare(options: argparse.Namespace) -> int:
         except OSError as error:
             raise UserError(f"{options.json}: cannot be written ({error.strerror})") from None
     return int(any(row.over for row in rows))
+
+
+def _add_convert(commands) -> None:
+    parser = commands.add_parser("convert", help="another project's checkpoint to this one's, or back", description=(
+        "Read the weights of a ViT from a file of timm, DeiT, MAE, Hugging Face, torchvision, Google, MindCV, "
+        "FastEstimator's apphub or this project, and write them for one of these. Says what was recognised and what "
+        "became of every tensor."))
+    parser.add_argument("source", metavar="SRC", help="a file, or a Hugging Face folder")
+    parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf a folder")
+    parser.add_argument("--to", choices=convert_.FORMATS, default="canonical", help="default: %(default)s")
+    parser.add_argument("--image_size", type=int, metavar="N",
+                        help="side of the pictures, pixels; positions are resized (default: the source's)")
+    parser.add_argument("--num_classes", type=int, metavar="N",
+                        help="where it is not the source's, the head is new (default: the source's)")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the source does not say")
+    parser.add_argument("--grid", type=_grid, metavar="ROWSxCOLUMNS",
+                        help="of the source's positions, where they are no square")
+    parser.add_argument("--quiet", action="store_true", help="print notes and a summary, not every tensor")
+    parser.set_defaults(run=_convert)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 14x14")
+    return int(rows), int(columns)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    weights, config, report = convert_.read(options.source, options.image_size, options.num_classes, options.heads,
+                                            options.grid)
+    convert_.write(options.destination, weights, config, options.to, report)
+    if options.quiet:
+        print(*(f"note: {note}" for note in report.notes), report.summary(), sep="\n")
+    else:
+        print(report)
+    print(f"{zoo.describe(config)}; written to {options.destination} as {options.to}")
+    return 0
+
+
+def _add_list(commands) -> None:
+    parser = commands.add_parser("list", help="the variants: parameters, FLOPs, input size",
+                                 description=f"The variants that every script takes. {zoo.COUNTED}")
+    parser.set_defaults(run=_list)
+
+
+def _list(options: argparse.Namespace) -> int:
+    print(zoo.table())
+    return 0
 
 
 def _add_recipe(commands) -> None:

@@ -55,9 +55,26 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--log_steps", type=int, default=100, metavar="N",
         help="steps between log lines; 0 logs epochs only (default: %(default)s)")
     add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
+    add("--checkpoint_every", type=_every, default="epoch", metavar="N",
+        help='training steps between checkpoints, or "epoch" (default: %(default)s)')
+    add("--keep", type=int, default=3, metavar="N",
+        help="how many of a stage's newest checkpoints stay, beside the best (default: %(default)s)")
+    add("--on_save_error", choices=("stop", "continue"), default="continue",
+        help="what to do where a checkpoint cannot be written (default: %(default)s)")
+    add("--resume", metavar="WHERE", help="go on with a stopped run: auto (the newest checkpoint that is whole, in "
+        "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's")
+    add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
+        help="a field of the recipe that may differ from the stopped run's")
     add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
-    add("--pretrained", metavar="FILE", help="start the finetune from this weights file instead of pretraining")
+    add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
+        "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")
+    add("--freeze_encoder", action="store_true", default=argparse.SUPPRESS,
+        help="train the head alone in the finetune (a linear probe)")
     return flags
+
+
+def _every(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text
 
 
 def main(description: str, run: Callable[..., dict], arguments: list[str] | None = None,

@@ -146,6 +146,8 @@ VARIANTS = {
     "apphub": ViTConfig(norm_order="post", patch_bias=False, block_norm_eps=1e-5, dropout=0.1, attention_dropout=0.1),
     # 2.7 M parameters: the size of the best published small-data ViTs.
     "small_data": ViTConfig(width=192, depth=9, heads=12, mlp_dim=384),
+    "vit_ti_16_224": _published(16, 224, 192, 12, 3),
+    "vit_s_16_224": _published(16, 224, 384, 12, 6),
     "vit_b_16_224": _published(16, 224, 768, 12, 12),
     "vit_b_16_384": _published(16, 384, 768, 12, 12),
     "vit_b_32_224": _published(32, 224, 768, 12, 12),

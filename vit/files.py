@@ -1,11 +1,15 @@
 """Files that are written whole or not at all."""
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write a file so that its name never stands for a part of it, whatever happens meanwhile.
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file to write so that its name never stands for a part of it, whatever happens meanwhile.
 
     The data goes to a temporary file beside it, to the disk, and then under its name; a crash leaves the old file (or
     none) there.
@@ -17,7 +21,7 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -30,3 +34,9 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
         os.fsync(folder)  # the rename, too
     finally:
         os.close(folder)
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Write data as a `whole_file`."""
+    with whole_file(path) as file:
+        file.write(data)

@@ -2,17 +2,21 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vit import masks, recipe_file, results, traces
 from vit import weights as weights_
-from vit.config import ViTConfig
+from vit.average import average
+from vit.checkpoints import Access, Checkpoint, check_saving, saver
+from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
+from vit.pretrained import read as read_pretrained
 from vit.recipe import Recipe
+from vit.resume import Resume, find
 from vit.weights import Weights
 
 
@@ -29,6 +33,12 @@ class Job:
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
         tensorboard: Folder for TensorBoard's event files, one folder a stage; None for none.
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
+        checkpoint_every: Steps between checkpoints, "epoch", or None for no checkpoints.
+        keep: How many of a stage's newest checkpoints stay.
+        on_save_error: "stop" or "continue" where a checkpoint cannot be written.
+        options: What a checkpoint says of how the run was started, beside the recipe.
+        base: The model of the file that the run starts from, in place of the recipe's variant; or None.
+        points: Each stage's checkpoint to go on from, where there is one.
         stages: What was trained so far.
     """
     backend: str
@@ -39,6 +49,12 @@ class Job:
     log_steps: int = 100
     dtype: str = "float32"
     tensorboard: Path | None = None
+    checkpoint_every: int | str | None = None
+    keep: int = 3
+    on_save_error: str = "continue"
+    options: dict = field(default_factory=dict)
+    base: ViTConfig | None = None
+    points: dict[str, Checkpoint] = field(default_factory=dict)
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -48,7 +64,7 @@ class Job:
             UserError: The set's pictures do not fit the variant's patches.
         """
         try:
-            return self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side)
+            return self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -108,8 +124,18 @@ class Stage:
         """Keys of a training batch that go to the model: the pictures and, if it has dropout, the masks."""
         return ("x", "masks") if masks.sites(self.config) else "x"
 
-    def traces(self, model) -> list:
-        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history and the progress bar."""
+    def run(self, train: "Train", weights: Weights) -> Weights:
+        """Train from `weights`, or from the stage's checkpoint; one that was finished is not trained again."""
+        point = self.job.points.get(self.name)
+        if point is None or point.phase != "finished":
+            self.weights = train(self, weights)
+        else:
+            point.refill(self.history)
+            self.weights = point.average or point.weights
+        return self.weights
+
+    def traces(self, model, access: Access) -> list:
+        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history, the progress bar and checkpoints."""
         from fastestimator.trace.adapt import LRScheduler
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
@@ -119,13 +145,20 @@ class Stage:
         def rate(step: int) -> float:
             return self.recipe.rate(step, steps * self.epochs, steps)
 
+        averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay,
+                             self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
+        savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
+                         self.job.keep, self.job.on_save_error, self.name, history=self.history,
+                         average=averages[0] if averages else None, resume=self.job.points.get(self.name),
+                         recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
+                   ] if self.job.checkpoint_every else []
         return [
             *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name,
-                          rate, self.job.tensorboard and self.job.tensorboard / self.name),
+            *traces.build(self.history, model, steps, self.epochs, self.name, rate,
+                          self.job.tensorboard and self.job.tensorboard / self.name), *averages, *savers,
         ]
 
 
@@ -135,7 +168,7 @@ Train = Callable[[Stage, Weights], Weights]
 def pretrain(job: Job, train: Train) -> Weights:
     """Train on the many-class set from the seed's initial weights; writes `pretrained.safetensors`."""
     stage = job.stage("pretrain", job.data.pretrain, job.recipe.pretrain_epochs)
-    stage.weights = train(stage, weights_.initial(stage.config, job.recipe.seed))
+    stage.run(train, weights_.initial(stage.config, job.recipe.seed))
     weights_.save(job.model_dir / "pretrained.safetensors", stage.weights, stage.config)
     return stage.weights
 
@@ -151,7 +184,7 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
     if pretrained is not None:
         weights, report = weights_.copy_encoder(pretrained, weights)
         print(report, flush=True)
-    stage.weights = train(stage, weights)
+    stage.run(train, weights)
     file = "scratch.safetensors" if pretrained is None else "finetuned.safetensors"
     weights_.save(job.model_dir / file, stage.weights, stage.config)
     return stage.weights
@@ -159,7 +192,8 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
             log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
-            tensorboard: str | None = None, **fields) -> Job:
+            tensorboard: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
+            on_save_error: str = "continue", **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
@@ -171,6 +205,9 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         recipe: A YAML file of a recipe; None for the defaults.
         skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
         tensorboard: Folder for TensorBoard's event files; None for none.
+        checkpoint_every: Steps between checkpoints, or "epoch".
+        keep: How many of a stage's newest checkpoints stay, beside the best.
+        on_save_error: "stop" or "continue" where a checkpoint cannot be written.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -183,14 +220,17 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
+    check_saving(checkpoint_every, keep, on_save_error)
     data = load(checked.data, data_dir, skip_bad_pictures)
-    job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard))
+    job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
+              checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error)
     job.config(job.data.finetune)
     return job
 
 
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
-        pretrained: str | None = None, compare_scratch: bool = False, **options) -> dict:
+        pretrained: str | None = None, compare_scratch: bool = False, resume: str | None = None,
+        resume_override: Sequence[str] = (), **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
 
     Where the data has no set to pretrain on, the finetune is all, from a file or from scratch.
@@ -201,6 +241,8 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         finetune: The script's function of that name.
         pretrained: A weights file to start the finetune from instead of pretraining.
         compare_scratch: Whether to finetune from scratch as well.
+        resume: "auto", or the checkpoint to go on from.
+        resume_override: "FIELD=VALUE" for each field of the recipe that may differ from the checkpoint's.
         options: What `prepare` takes.
 
     Returns:
@@ -210,10 +252,22 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         UserError: Bad input; nothing was written.
     """
     started = time.perf_counter()
+    points = {}
+    if resume is not None:
+        found = _resume(resume, resume_override, options)
+        points, options = found.points, {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
+        options["data_dir"] = options.get("data_dir") or found.options["data_dir"]
+        options["skip_bad_pictures"] = found.options["skip_bad_pictures"]
+        pretrained = found.options["pretrained"]
+        compare_scratch = compare_scratch or found.options["compare_scratch"]
     job = prepare(backend, **options)
+    job.points = points
+    job.options = {"data_dir": options.get("data_dir"), "skip_bad_pictures": options.get("skip_bad_pictures", False),
+                   "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
     if pretrained is not None:
-        weights, _ = weights_.load(pretrained, like=job.config(job.data.pretrain or job.data.finetune))
+        like = VARIANTS[job.recipe.variant] if options.get("recipe") or "variant" in options else None
+        weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
     elif job.data.pretrain is None and job.recipe.freeze_encoder:
         raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")
     load_fastestimator()  # what keeps it from loading must show before a folder is made
@@ -227,3 +281,9 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
 
+
+def _resume(resume: str, overrides: Sequence[str], options: dict) -> Resume:
+    asked = {name: value for name, value in options.items() if name in recipe_file.FIELDS}
+    if options.get("recipe"):
+        asked = recipe_file.build(options["recipe"], **asked).to_dict()
+    return find(resume, options.get("model_dir"), asked, list(overrides))

@@ -196,16 +196,16 @@ class Recipe:
         """Whether training labels are shares of every class ([B, classes]) and not classes ([B])."""
         return self.mixes or self.label_smoothing > 0
 
-    def model(self, classes: int, side: int | None) -> ViTConfig:
-        """The variant, with a head for `classes`, this recipe's dropout rates, and an input of `side` pixels if given.
+    def model(self, classes: int, side: int | None, base: ViTConfig | None = None) -> ViTConfig:
+        """The variant (or `base`) with a head for `classes`, this recipe's dropout rates, and a `side` if it is given.
 
         Raises:
             ValueError: The side does not fit the variant's patches.
         """
         rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
         rates = {name: rate for name, rate in rates.items() if rate is not None}
-        variant = VARIANTS[self.variant]
-        return variant.replace(num_classes=classes, image_size=side or variant.image_size, **rates)
+        base = base or VARIANTS[self.variant]
+        return base.replace(num_classes=classes, image_size=side or base.image_size, **rates)
 
     @property
     def scheduled(self) -> bool:

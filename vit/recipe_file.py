@@ -55,17 +55,17 @@ def build(path: str | os.PathLike | None = None, **changes) -> Recipe:
         raise UserError(str(error)) from None
 
 
-def setting(text: str) -> tuple[str, object]:
-    """The field and the value of a `--set FIELD=VALUE`; the value is read as YAML.
+def setting(text: str, flag: str = "--set") -> tuple[str, object]:
+    """The field and the value of a flag's FIELD=VALUE; the value is read as YAML.
 
     Raises:
         UserError: It is something else.
     """
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"--set takes FIELD=VALUE, not {text!r}")
+        raise UserError(f"{flag} takes FIELD=VALUE, not {text!r}")
     _check_name(name)
-    return name, _parse(value, f"--set {text}")
+    return name, _parse(value, f"{flag} {text}")
 
 
 def dump(recipe: Recipe) -> str:

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vit import predictions
+from vit import backends, predictions
 from vit import weights as weights_
 from vit.errors import UserError
 
@@ -68,7 +68,7 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         for stage in job.stages:
             writer.writerows({"stage": stage.name, **epoch} for epoch in stage.history.epochs)
     plot(job.stages, job.model_dir / "curves.png")
-    if main.model is not None:
+    if job.backend in backends.SCRIPTS:
         predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     (job.model_dir / "results.json").write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")

@@ -21,10 +21,20 @@ class History:
             accuracy and seconds.
         step_losses: The loss of each training step, in order.
         gradient_norms: The global norm of each training step's gradients, before clipping.
+        step_sizes: Pictures of each training step.
+        first_steps: Of each epoch, how many steps came before it.
     """
     epochs: list[dict] = field(default_factory=list)
     step_losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
+    step_sizes: list[int] = field(default_factory=list)
+    first_steps: list[int] = field(default_factory=list)
+
+    def mean_loss(self) -> float:
+        """Mean training loss of the last epoch, over its pictures."""
+        first = self.first_steps[-1]
+        losses, sizes = self.step_losses[first:], self.step_sizes[first:]
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
 
 def build(history: History, model, steps_per_epoch: int, epochs: int, title: str, rate: Callable[[int], float],
@@ -106,15 +116,17 @@ def _classes():
             self.history, self.model, self.rate = history, model, rate
 
         def on_epoch_begin(self, data) -> None:
-            self.loss, self.begin, self.first_step = _Mean(), time.perf_counter(), None
+            self.begin, self.first_step = time.perf_counter(), None
             self.images = self.steps = 0
+            if len(self.history.first_steps) < self.system.epoch_idx:  # else this epoch was begun before
+                self.history.first_steps.append(len(self.history.step_losses))
 
         def on_batch_end(self, data) -> None:
             loss, size = float(data["ce"]), len(data["y"])
             self.history.step_losses.append(loss)
+            self.history.step_sizes.append(size)
             norm = self.model.current_optimizer.norm
             self.history.gradient_norms.append(norm.item() if hasattr(norm, "item") else norm.numpy().item())
-            self.loss.add(loss, size)
             if self.first_step is None:
                 self.first_step = time.perf_counter()
             else:
@@ -126,7 +138,7 @@ def _classes():
             self.history.epochs.append({
                 "epoch": self.system.epoch_idx,
                 "learning_rate": self.rate(self.system.global_step),
-                "train_loss": self.loss.value,
+                "train_loss": self.history.mean_loss(),
                 "train_seconds": end - self.begin,
                 "step_seconds": (end - self.first_step) / self.steps if self.steps else None,
                 "images_per_second": self.images / (end - self.first_step) if self.images else None,
@@ -178,7 +190,8 @@ def _classes():
             self.steps, self.title = steps, title
 
         def on_begin(self, data) -> None:
-            self.bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=None, dynamic_ncols=True)
+            self.bar = tqdm(total=self.steps, initial=self.system.global_step or 0, desc=self.title, unit="step",
+                            disable=None, dynamic_ncols=True)
 
         def on_batch_end(self, data) -> None:
             self.bar.set_postfix(epoch=self.system.epoch_idx, loss=f"{float(data['ce']):.3f}", refresh=False)

@@ -8,14 +8,15 @@ import json
 import math
 import os
 import zlib
+from typing import BinaryIO
 
+import ml_dtypes
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from vit.config import ViTConfig
 from vit.errors import UserError
-from vit.files import write_whole
+from vit.files import whole_file
 
 FORMAT = "vit-canonical-1"
 # Not part of what a weights file must agree on: rates act in training only, and the head is made for the data.
@@ -62,7 +63,12 @@ def initial(config: ViTConfig, seed: int) -> Weights:
     Returns:
         `{canonical name: float32 array}`.
     """
-    return {name: _initial_value(name, shape, seed).astype(np.float32) for name, shape in shapes(config).items()}
+    return {name: initial_value(name, shape, seed) for name, shape in shapes(config).items()}
+
+
+def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """One of the initial values, float32."""
+    return _initial_value(name, shape, seed).astype(np.float32)
 
 
 def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -87,8 +93,11 @@ def scrambled(config: ViTConfig, seed: int) -> Weights:
             for name, value in initial(config, seed).items()}
 
 
-def check(weights: Weights, config: ViTConfig) -> None:
+def check(weights: Weights, config: ViTConfig) -> Weights:
     """Hold weights to a model's names and shapes.
+
+    Returns:
+        The weights, bfloat16 ones widened to float32 (exactly), since not every framework takes those.
 
     Raises:
         UserError: Names are missing or extra, or a shape differs; the message lists them.
@@ -99,10 +108,12 @@ def check(weights: Weights, config: ViTConfig) -> None:
     faults += [f"{name} is {list(weights[name].shape)}, not {list(shape)}" for name, shape in wanted.items()
                if name in weights and tuple(weights[name].shape) != shape]
     faults += [f"{name} is of type {value.dtype}, not a floating-point one" for name, value in weights.items()
-               if value.dtype.kind != "f"]
+               if value.dtype.kind != "f" and value.dtype != ml_dtypes.bfloat16]
     if faults:
         more = f", and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise UserError(f"weights do not fit the model: {', '.join(faults[:6])}{more}")
+    return {name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+            for name, value in weights.items()}
 
 
 def copy_encoder(source: Weights, target: Weights) -> tuple[Weights, str]:
@@ -149,9 +160,58 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         OSError: The file cannot be written.
     """
     check(weights, config)
-    metadata = {"format": FORMAT, "spec": json.dumps(config.to_dict())}
-    data = {name: np.ascontiguousarray(value) for name, value in weights.items()}
-    write_whole(path, safetensors.numpy.save(data, metadata))
+    with whole_file(path) as file:
+        write_safetensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+
+
+def write_safetensors(file: BinaryIO, weights: Weights, metadata: dict[str, str]) -> None:
+    """Write safetensors tensor by tensor: the library's own writer would hold the file in memory a second time.
+
+    The metadata gets a checksum as well, over everything else, for `verify`.
+    Source: https://github.com/huggingface/safetensors#format
+    """
+    names = sorted(weights, key=lambda name: (-weights[name].itemsize, name))  # wide types first: all are aligned
+    header, at = {"__metadata__": dict(metadata)}, 0
+    for name in names:
+        value, end = weights[name], at + weights[name].nbytes
+        header[name] = {"dtype": "BF16" if value.dtype == ml_dtypes.bfloat16 else f"F{8 * value.itemsize}",
+                        "shape": list(value.shape), "data_offsets": [at, end]}
+        at = end
+    digest = hashlib.sha256(_json(header))
+    for name in names:
+        digest.update(_bytes(weights[name]))
+    header["__metadata__"]["checksum"] = digest.hexdigest()
+    text = _json(header)
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for name in names:
+        file.write(_bytes(weights[name]))
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Hold a safetensors file to its checksum, if it has one.
+
+    Raises:
+        UserError: The checksum is another.
+    """
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        claimed = (header.get("__metadata__") or {}).pop("checksum", None)
+        if claimed is None:
+            return
+        digest = hashlib.sha256(_json(header))
+        while data := file.read(1 << 24):
+            digest.update(data)
+    if digest.hexdigest() != claimed:
+        raise UserError(f"{path}: damaged: its checksum is wrong")
+
+
+def _json(header: dict) -> bytes:
+    return json.dumps(header, separators=(",", ":")).encode()
+
+
+def _bytes(value: np.ndarray) -> np.ndarray:
+    return value.astype(value.dtype.newbyteorder("<"), order="C", copy=False).reshape(-1).view(np.uint8)
 
 
 def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
@@ -165,15 +225,19 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
         The weights and their model's spec.
 
     Raises:
-        UserError: The file is missing, cut off, not safetensors, without a manifest, or of another model.
+        UserError: The file is missing, cut off or damaged, not safetensors, without a manifest, or of another model.
     """
     try:
         with safetensors.safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
+                weights = _with_bfloat16(path)  # which the library does not give to numpy
+            else:
+                weights = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)})") from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: has no {FORMAT} manifest, so it was not written by this project")
@@ -191,7 +255,16 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
                  if name not in _FREE_FIELDS and theirs[name] != ours[name]]
         if other:
             raise UserError(f"{path}: holds another model: {', '.join(other)}; choose the --variant it was made with")
+    verify(path)
     return weights, config
+
+
+def _with_bfloat16(path: str | os.PathLike) -> Weights:
+    with open(path, "rb") as file:
+        parts = dict(safetensors.deserialize(file.read()))
+    types = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
+    return {name: np.frombuffer(part["data"], types[part["dtype"]]).reshape(part["shape"])
+            for name, part in parts.items()}
 
 
 def _one_line(error: BaseException) -> str:

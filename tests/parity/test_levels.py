@@ -1,6 +1,7 @@
 """Every level of sameness and its bar: shapes, batches, forward, gradient, step, trajectory, files."""
 from itertools import combinations, permutations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -119,9 +120,10 @@ def test_trajectory_of_100_steps(a, b, name, recipe, hold):
     hold(f"100 steps, {recipe}{dropout}, float64", _pair(a, b), rows)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 @pytest.mark.parametrize(("a", "b"), permutations(BACKENDS, 2))
 def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype, tmp_path):
+    dtype, computed = (ml_dtypes.bfloat16, "float32") if dtype == "bfloat16" else (dtype, dtype)
     config = CONFIGS["post_mean_48"]
     original = {slot: {name: np.random.default_rng([i, j]).normal(size=shape).astype(dtype)
                        for j, (name, shape) in enumerate(weights.shapes(config).items())}
@@ -129,14 +131,16 @@ def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype
     carried = original
     for stop, backend in enumerate((a, b, a)):
         script = backends.script(backend)
-        model = script.from_numpy(script.ViT(config, dtype), carried["weights"])
+        model = script.from_numpy(script.ViT(config, computed), carried["weights"])
         optimizer = script.Optimizer(model, RECIPES["adamw"])
         slots = dict(zip(("moment1", "moment2"), script.moments(model, optimizer), strict=True))
         for key, tensors in slots.items():
             script.from_numpy(model, carried[key], tensors)
         left = {"weights": script.to_numpy(model), **{key: script.to_numpy(model, slot) for key, slot in slots.items()}}
         for key, value in left.items():
+            value = {name: array.astype(dtype) for name, array in value.items()}
             weights.save(tmp_path / f"{stop}.{key}.safetensors", value, config)
         carried = {key: weights.load(tmp_path / f"{stop}.{key}.safetensors", like=config)[0] for key in left}
+    assert all(value.dtype == dtype for slot in carried.values() for value in slot.values())
     for key, value in original.items():
         assert weights.sha256(carried[key]) == weights.sha256(value), key

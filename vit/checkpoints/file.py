@@ -39,6 +39,7 @@ class Checkpoint:
         moment2: The optimizer's second moment.
         average: The weights' moving average, or None.
         metric: Accuracy of the last evaluation, or None before the first.
+        best: The best accuracy so far, and the name of the file that holds it; or two None.
         recipe: The resolved recipe, as plain values.
         options: What else the run was started with.
         history: What the run's records hold so far, as plain values.
@@ -59,6 +60,7 @@ class Checkpoint:
     moment2: Weights
     average: Weights | None = None
     metric: float | None = None
+    best: list = field(default_factory=lambda: [None, None])
     recipe: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     history: dict = field(default_factory=dict)
@@ -66,6 +68,13 @@ class Checkpoint:
     traces: dict = field(default_factory=dict)
     loss_scale: dict | None = None
     backend: str = ""
+
+    def refill(self, history: object) -> None:
+        """Put what was recorded so far back into a history's lists."""
+        for name, value in self.history.items():
+            getattr(history, name)[:] = value
+        for name, value in self.numbers.items():
+            getattr(history, name)[:] = value.tolist()
 
     @property
     def groups(self) -> dict[str, Weights]:

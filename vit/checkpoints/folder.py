@@ -25,25 +25,44 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest(folder: str | Path, say: Callable[[str], None]) -> tuple[Path, Checkpoint]:
-    """The newest checkpoint of a folder that is whole.
+def newest(folder: str | Path, say: Callable[[str], None]) -> dict[str, Checkpoint]:
+    """Each stage's newest checkpoint that is whole.
 
     Args:
         folder: Where they are.
         say: Is told of each newer one that is damaged, in one line.
 
+    Returns:
+        `{stage: checkpoint}`, the stage that was begun last at the end.
+
     Raises:
         UserError: There is none.
     """
     paths = checkpoints(folder)
+    found: dict[str, Checkpoint] = {}
     for path in reversed(paths):
-        try:
-            return path, load(path)
-        except UserError as error:
-            say(f"{error}; taking the one before it")
-    if paths:
-        raise UserError(f"{folder}: none of its {len(paths)} checkpoints is whole")
-    raise UserError(f"{folder}: holds no checkpoints, so there is nothing to resume")
+        stage = stage_of(path)
+        if stage not in found:
+            try:
+                found[stage] = load(path)
+            except UserError as error:
+                say(f"{error}; taking the one before it")
+    if not found:
+        raise UserError(f"{folder}: none of its {len(paths)} checkpoints is whole" if paths else
+                        f"{folder}: holds no checkpoints, so there is nothing to resume")
+    return dict(reversed(found.items()))
+
+
+def set_aside(folder: str | Path, after: Path) -> None:
+    """Rename the checkpoints that come after one, so that they no longer count; nothing is deleted."""
+    paths = checkpoints(folder)
+    for path in paths[paths.index(after) + 1:]:
+        path.rename(path.with_name(f"{path.name}.superseded"))
+
+
+def stage_of(path: Path) -> str:
+    """The stage that a checkpoint's name tells."""
+    return path.name.rpartition("-")[0]
 
 
 def prune(folder: str | Path, stage: str, keep: int, best: str | None) -> None:
@@ -55,7 +74,7 @@ def prune(folder: str | Path, stage: str, keep: int, best: str | None) -> None:
         keep: How many of the newest stay.
         best: Name of a file that stays as well, or None.
     """
-    own = [path for path in checkpoints(folder) if path.name.rpartition("-")[0] == stage]
+    own = [path for path in checkpoints(folder) if stage_of(path) == stage]
     for path in own[:-keep]:
         if path.name != best:
             path.unlink(missing_ok=True)

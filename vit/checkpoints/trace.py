@@ -46,18 +46,27 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
     Raises:
         UserError: An argument is impossible, or the folder cannot be made.
     """
-    if every != "epoch" and (type(every) is not int or every < 1):
-        raise UserError(f'checkpoint_every must be a number of steps or "epoch", not {every!r}')
-    if keep < 1:
-        raise UserError(f"keep must be at least 1, not {keep}")
-    if on_error not in ("stop", "continue"):
-        raise UserError(f'on_save_error must be "stop" or "continue", not {on_error!r}')
+    check_saving(every, keep, on_error)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     return _trace_class()(model, access, config, Path(folder), every, keep, on_error, stage, metric, history, average,
                           resume, facts)
+
+
+def check_saving(every: int | str, keep: int, on_error: str) -> None:
+    """Hold what `saver` is asked for to what it can do.
+
+    Raises:
+        UserError: One is impossible.
+    """
+    if every != "epoch" and (type(every) is not int or every < 1):
+        raise UserError(f'checkpoint_every must be a number of steps from 1, or "epoch", not {every!r}')
+    if type(keep) is not int or keep < 1:
+        raise UserError(f"keep must be at least 1, not {keep!r}")
+    if on_error not in ("stop", "continue"):
+        raise UserError(f'on_save_error must be "stop" or "continue", not {on_error!r}')
 
 
 def _lists(history: object) -> tuple[dict, dict[str, np.ndarray]]:
@@ -166,7 +175,7 @@ def _trace_class():
                 stage=self.stage, phase=phase, epoch=self.epoch, step=self.step, batch=self.batch,
                 optimizer_steps=self.access.optimizer_steps(optimizer), config=self.config, weights=self._weights(),
                 moment1=moment1, moment2=moment2, average=self.average.values if self.average else None,
-                metric=self.last, history=records | {"best": [self.best, self.best_name]}, numbers=numbers,
+                metric=self.last, best=[self.best, self.best_name], history=records, numbers=numbers,
                 traces=self._changed(), **self.facts)
 
         def _weights(self) -> Weights:
@@ -198,10 +207,9 @@ def _trace_class():
             if self.average:
                 self.average.values = point.average
             self.step, self.batch, self.epoch, self.last = point.step, point.batch, point.epoch, point.metric
-            records = dict(point.history)
-            self.best, self.best_name = records.pop("best")
-            for name, value in [*records.items(), *((name, value.tolist()) for name, value in point.numbers.items())]:
-                getattr(self.history, name)[:] = value
+            self.best, self.best_name = point.best
+            if self.history:
+                point.refill(self.history)
             for key, trace in self._others().items():
                 for name, value in point.traces.get(key, {}).items():
                     setattr(trace, name, value)
