@@ -18,7 +18,8 @@ from vit.reference import forward
 
 OPTIONS = {"data": "digits", "variant": "tiny", "batch_size": 16, "pretrain_epochs": 2, "finetune_epochs": 1,
            "train_steps_per_epoch": 3, "eval_steps_per_epoch": 2, "seed": 7, "log_steps": 0}
-EPOCH = {"epoch", "train_loss", "train_seconds", "images_per_second", "eval_loss", "accuracy", "eval_seconds"}
+EPOCH = {"epoch", "learning_rate", "train_loss", "train_seconds", "step_seconds", "images_per_second", "eval_loss",
+         "accuracy", "top5", "eval_seconds"}
 
 
 def _train_with_torch(folder, **options):
@@ -42,8 +43,8 @@ def test_run_leaves_exactly_these_files(whole):
     folder, *_ = whole
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "best/finetune_best_accuracy.pt", "best/pretrain_best_accuracy.pt", "best/scratch_best_accuracy.pt",
-        "curves.png", "finetuned.safetensors", "history.csv", "pretrained.safetensors", "recipe.yaml",
-        "results.json", "scratch.safetensors"]
+        "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
+        "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors"]
 
 
 def test_results_hold_every_documented_key(whole):
@@ -259,7 +260,7 @@ def test_pretrained_file_may_be_a_path(tmp_path):
 def test_results_are_there_only_after_a_whole_run(tmp_path):
     with pytest.raises(RuntimeError, match="the power went"):
         Stub(fail_at="finetune").run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pretrained.safetensors", "recipe.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "pretrained.safetensors", "recipe.yaml"]
 
 
 def test_results_of_an_earlier_run_do_not_outlive_a_broken_one(tmp_path):
@@ -319,7 +320,7 @@ class _Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
 def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
-    *_, progress = traces.build(traces.History(), MODEL, steps_per_epoch=2, epochs=3, title="pretrain")
+    *_, progress = traces.build(traces.History(), MODEL, 2, epochs=3, title="pretrain", rate=lambda step: 0.5)
     progress.system = SimpleNamespace(epoch_idx=1)
     err = stream()
     with contextlib.redirect_stderr(err):
@@ -332,15 +333,61 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
         assert "pretrain: 100%" in err.getvalue() and "6/6" in err.getvalue() and "loss=0.500" in err.getvalue()
 
 
+def _two_batches(history, tensorboard=None):
+    """One epoch of two batches, the second with less weight."""
+    rng = np.random.default_rng(0)
+    train, evaluate, _ = traces.build(history, MODEL, 2, 7, "pretrain", lambda step: step / 100, tensorboard)
+    for trace in (train, evaluate):
+        trace.system = SimpleNamespace(epoch_idx=4, global_step=8)
+        trace.on_epoch_begin({})
+        for loss, size in ((1.0, 30), (5.0, 10)):
+            trace.on_batch_end({"ce": loss, "y": np.zeros(size, int), "y_pred": rng.normal(size=(size, 10))})
+        trace.on_epoch_end({"accuracy": 0.75})
+        trace.on_end({})
+
+
+def test_top_five_counts_labels_among_the_five_highest():
+    logits = np.arange(70.0).reshape(7, 10)
+    assert [traces.top(logits, np.full(7, label)) for label in (9, 5, 4, 0)] == [7, 7, 0, 0]
+    assert traces.top(logits[:, :3], np.zeros(7, int)) == 7
+    assert traces.top(logits * np.nan, np.zeros(7, int)) == 0
+
+
+def test_log_line_says_everything(capsys):
+    history = traces.History()
+    _two_batches(history)
+    out = capsys.readouterr().out
+    [epoch] = history.epochs
+    assert out == traces.line(epoch, "pretrain: epoch", 7) + "\n"
+    parts = ("pretrain: epoch 4/7: ", " ms a step, ", " images/s, ", "rate 8.00e-02, ", "loss 2.0000 | test: ",
+             "loss 2.0000, ", "top-1 75.00%, ", f"top-5 {epoch['top5']:.2%}, ")
+    assert [out.find(part) for part in parts] == sorted(out.find(part) for part in parts)
+    assert all(part in out for part in parts), out
+
+
+def test_log_line_of_one_step_has_no_speed():
+    epoch = {"epoch": 1, "train_seconds": 1.0, "step_seconds": None, "images_per_second": None, "learning_rate": 0.1,
+             "train_loss": 2.0, "eval_loss": 3.0, "accuracy": 0.5, "top5": 1.0, "eval_seconds": 2.0}
+    assert traces.line(epoch, "scratch: epoch", 3) == ("scratch: epoch 1/3: 1.0 s, rate 1.00e-01, loss 2.0000 | test: "
+                                                       "loss 3.0000, top-1 50.00%, top-5 100.00%, 2.0 s")
+
+
+def test_tensorboard_gets_every_number_of_an_epoch(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    history = traces.History()
+    _two_batches(history, tmp_path / "pretrain")
+    [epoch] = history.epochs
+    [file] = (tmp_path / "pretrain").iterdir()
+    events = EventAccumulator(str(file)).Reload()
+    assert set(events.Tags()["scalars"]) == EPOCH - {"epoch"}
+    for name in EPOCH - {"epoch"}:
+        [scalar] = events.Scalars(name)
+        assert (scalar.step, scalar.value) == (8, pytest.approx(epoch[name]))
+
+
 def test_mean_loss_weighs_batches_by_their_size():
     history = traces.History()
-    train, evaluate, _ = traces.build(history, MODEL, 2, 1, "pretrain")
-    train.system = SimpleNamespace(epoch_idx=4)
-    for trace in (train, evaluate):
-        trace.on_epoch_begin({})
-        trace.on_batch_end({"ce": 1.0, "y": np.zeros(30)})
-        trace.on_batch_end({"ce": 5.0, "y": np.zeros(10)})
-        trace.on_epoch_end({"accuracy": 0.75})
+    _two_batches(history)
     [epoch] = history.epochs
     assert (epoch["epoch"], epoch["train_loss"], epoch["eval_loss"], epoch["accuracy"]) == (4, 2.0, 2.0, 0.75)
     assert history.step_losses == [1.0, 5.0]

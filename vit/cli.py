@@ -33,16 +33,19 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--set override it (default: FastEstimator's apphub job)")
     add("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE",
         help=f"any field of the recipe, several times: {', '.join(recipe_file.FIELDS)}")
-    field("data", str, "NAME", f"pair of sets to pretrain and finetune on: {', '.join(NAMES)}")
-    add("--data_dir", metavar="DIR", help="folder with CIFAR's archives or the folders extracted from them "
-        "(default: a per-user cache, downloaded into once)")
+    field("data", str, "NAME", f"pair of sets to pretrain and finetune on, or a folder of pictures to finetune on: "
+          f"{', '.join(NAMES)}")
+    add("--data_dir", metavar="DIR", help="folder with CIFAR's archives or the folders extracted from them (default: "
+        "a per-user cache, downloaded into once); for --data folder, what holds train/<class>/ and val/<class>/")
+    add("--skip_bad_pictures", action="store_true", help="with --data folder, leave out pictures that cannot be read")
     field("variant", str, "NAME", f"model: {', '.join(VARIANTS)}")
     field("pretrain_epochs", int, "N", "passes over the many-class set")
     field("finetune_epochs", int, "N", "passes over the few-class set")
     field("batch_size", int, "N", "pictures of a step")
     field("train_steps_per_epoch", int, "N", "end a training epoch after N steps (default: all)")
     field("eval_steps_per_epoch", int, "N", "end an evaluation after N steps (default: all)")
-    field("image_size", int, "N", "side of the pictures that the model sees (default: that of the data's pictures)")
+    field("image_size", int, "N",
+          "side of the pictures that the model sees (default: that of the data's pictures, or the variant's)")
     field("learning_rate", float, "R", "highest learning rate")
     field("precision", str, "NAME", f"of the matrix products: {', '.join(CHOICES['precision'])}")
     field("seed", int, "N", "of initial weights, sample order, augmentation and dropout")
@@ -61,6 +64,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's")
     add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
         help="a field of the recipe that may differ from the stopped run's")
+    add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
     add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
     add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
         "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")

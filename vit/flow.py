@@ -1,4 +1,5 @@
 """The run, written once: pretrain, copy the encoder, finetune, write the results. A script supplies only `train`."""
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ class Job:
         model_dir: Where the files go.
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
+        tensorboard: Folder for TensorBoard's event files, one folder a stage; None for none.
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
         checkpoint_every: Steps between checkpoints, "epoch", or None for no checkpoints.
         keep: How many of a stage's newest checkpoints stay.
@@ -52,6 +54,7 @@ class Job:
     options: dict = field(default_factory=dict)
     base: ViTConfig | None = None
     points: dict[str, Checkpoint] = field(default_factory=dict)
+    tensorboard: Path | None = None
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -60,9 +63,8 @@ class Job:
         Raises:
             UserError: The set's pictures do not fit the variant's patches.
         """
-        side = self.recipe.image_size or dataset.train.images.shape[1]
         try:
-            return self.recipe.model(len(dataset.classes), side, self.base)
+            return self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
 
@@ -139,7 +141,10 @@ class Stage:
         from fastestimator.trace.metric import Accuracy
         self.model = model
         steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
-        rate = LRScheduler(model, lambda step: self.recipe.rate(step, steps * self.epochs, steps))
+
+        def rate(step: int) -> float:
+            return self.recipe.rate(step, steps * self.epochs, steps)
+
         averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay,
                             self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
         savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
@@ -148,11 +153,12 @@ class Stage:
                         recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
                   ] if self.job.checkpoint_every else []
         return [
-            *([rate] if self.recipe.scheduled else []),
+            *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name), *averages, *savers,
+            *traces.build(self.history, model, steps, self.epochs, self.name,
+                          rate, self.job.tensorboard and self.job.tensorboard / self.name), *averages, *savers,
         ]
 
 
@@ -185,13 +191,14 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
-            log_steps: int = 100, recipe: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
+            log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
+            tensorboard: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
             on_save_error: str = "continue", **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
         backend: "torch", "tf" or "ms".
-        data_dir: Folder with CIFAR's archives or folders.
+        data_dir: Folder with CIFAR's archives or folders, or with pictures.
         model_dir: Where the files will go; None is `runs/<time>-<backend>`.
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
@@ -199,6 +206,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         checkpoint_every: Steps between checkpoints, or "epoch".
         keep: How many of a stage's newest checkpoints stay, beside the best.
         on_save_error: "stop" or "continue" where a checkpoint cannot be written.
+        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
+        tensorboard: Folder for TensorBoard's event files; None for none.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -212,7 +221,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
     check_saving(checkpoint_every, keep, on_save_error)
-    job = Job(backend, checked, load(checked.data, data_dir), folder, num_workers, log_steps,
+    data = load(checked.data, data_dir, skip_bad_pictures)
+    job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
               checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error)
     job.config(job.data.finetune)
     return job
@@ -222,6 +232,8 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         pretrained: str | None = None, compare_scratch: bool = False, resume: str | None = None,
         resume_override: Sequence[str] = (), **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
+
+    Where the data has no set to pretrain on, the finetune is all, from a file or from scratch.
 
     Args:
         backend: "torch", "tf" or "ms".
@@ -253,14 +265,17 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
     weights = None
     if pretrained is not None:
         like = VARIANTS[job.recipe.variant] if options.get("recipe") or "variant" in options else None
-        weights, job.base = read_pretrained(pretrained, job.config(job.data.finetune).image_size, like)
+        weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
+    elif job.data.pretrain is None and job.recipe.freeze_encoder:
+        raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")
     load_fastestimator()  # what keeps it from loading must show before a folder is made
     results.open_folder(job.model_dir)
     (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
-    if weights is None:
+    (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
+    if weights is None and job.data.pretrain is not None:
         weights = pretrain(job)
     finetune(job, weights)
-    if compare_scratch:
+    if compare_scratch and weights is not None:
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
 

@@ -11,12 +11,12 @@ _FREE = ("image_size", "num_classes", "dropout", "attention_dropout", "drop_path
          "activation")
 
 
-def read(path: str | os.PathLike, side: int, like: ViTConfig | None) -> tuple[Weights, ViTConfig]:
+def read(path: str | os.PathLike, side: int | None, like: ViTConfig | None) -> tuple[Weights, ViTConfig]:
     """Read pretrained weights for pictures of some side, and say in a line what they are.
 
     Args:
         path: A file of any format that `vit.convert.read` knows.
-        side: Of the pictures, pixels; the position embeddings are resized for them.
+        side: Of the pictures, pixels; the position embeddings are resized for them. None is the file's own.
         like: The variant that was asked for by name, or None if the file decides.
 
     Returns:

@@ -196,15 +196,16 @@ class Recipe:
         """Whether training labels are shares of every class ([B, classes]) and not classes ([B])."""
         return self.mixes or self.label_smoothing > 0
 
-    def model(self, classes: int, side: int, base: ViTConfig | None = None) -> ViTConfig:
-        """The variant (or `base`) with a head for `classes`, an input of `side` pixels and this recipe's dropout rates.
+    def model(self, classes: int, side: int | None, base: ViTConfig | None = None) -> ViTConfig:
+        """The variant (or `base`) with a head for `classes`, this recipe's dropout rates, an input of `side` if given.
 
         Raises:
             ValueError: The side does not fit the variant's patches.
         """
         rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
         rates = {name: rate for name, rate in rates.items() if rate is not None}
-        return (base or VARIANTS[self.variant]).replace(num_classes=classes, image_size=side, **rates)
+        variant = base or VARIANTS[self.variant]
+        return variant.replace(num_classes=classes, image_size=side or variant.image_size, **rates)
 
     @property
     def scheduled(self) -> bool:

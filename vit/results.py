@@ -8,14 +8,15 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vit import predictions
 from vit import weights as weights_
 from vit.errors import UserError
 
 if TYPE_CHECKING:
     from vit.flow import Job, Stage
 
-_COLUMNS = ("stage", "epoch", "train_loss", "eval_loss", "accuracy", "train_seconds", "eval_seconds",
-            "images_per_second")
+_COLUMNS = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "train_seconds",
+            "step_seconds", "eval_seconds", "images_per_second")
 
 
 def open_folder(folder: Path) -> None:
@@ -47,18 +48,19 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         What `results.json` holds.
     """
     by_name = {stage.name: stage for stage in job.stages}
+    main = by_name.get("finetune", job.stages[-1])
     content = {
         "backend": job.backend,
         "versions": _versions(),
-        "spec": by_name["finetune"].config.to_dict(),
+        "spec": main.config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
         "pretrained_from": None if pretrained is None else str(pretrained),
         "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
                           "weights_sha256": weights_.sha256(stage.weights)} for name, stage in by_name.items()},
-        "images_per_second": by_name["finetune" if pretrained else "pretrain"].history.epochs[-1]["images_per_second"],
+        "images_per_second": by_name.get("pretrain", main).history.epochs[-1]["images_per_second"],
         "seconds": round(seconds, 3),
-        "weights_sha256": weights_.sha256(by_name["finetune"].weights),
+        "weights_sha256": weights_.sha256(main.weights),
     }
     with open(job.model_dir / "history.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
@@ -66,6 +68,8 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         for stage in job.stages:
             writer.writerows({"stage": stage.name, **epoch} for epoch in stage.history.epochs)
     plot(job.stages, job.model_dir / "curves.png")
+    if main.model is not None:
+        predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     (job.model_dir / "results.json").write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
     print(table(content, job.model_dir), flush=True)
@@ -94,7 +98,7 @@ def table(content: dict, folder: Path) -> str:
     speed = f"{rate:.0f} images/s in training, " if rate else ""
     return "\n".join(["", f"Top-1 accuracy on the test pictures ({content['backend']})", head, *rows, "",
                       f"  {speed}{content['seconds']:.0f} s in all",
-                      f"  files: {folder}/ (results.json, history.csv, curves.png, *.safetensors)"])
+                      f"  files: {folder}/ (results.json, history.csv, *.png, *.safetensors)"])
 
 
 def plot(stages: list["Stage"], path: Path) -> None:

@@ -2,7 +2,11 @@
 import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
 
 from vit.fe_compat import load_fastestimator
 
@@ -12,8 +16,9 @@ class History:
     """What a stage's trace writes down.
 
     Args:
-        epochs: Of each epoch: its number, mean training loss, seconds and images/s of training (from the end of the
-            first step on, so without compiling), evaluation loss, top-1 accuracy and seconds.
+        epochs: Of each epoch: its number, mean training loss, seconds and learning rate at its end, seconds a step and
+            images/s (both from the end of the first step on, so without compiling), evaluation loss, top-1 and top-5
+            accuracy and seconds.
         step_losses: The loss of each training step, in order.
         gradient_norms: The global norm of each training step's gradients, before clipping.
         step_sizes: Pictures of each training step.
@@ -32,7 +37,8 @@ class History:
         return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
 
-def build(history: History, model, steps_per_epoch: int, epochs: int, title: str) -> list:
+def build(history: History, model, steps_per_epoch: int, epochs: int, title: str, rate: Callable[[int], float],
+          tensorboard: Path | None = None) -> list:
     """The traces that fill `history` and show the progress.
 
     Args:
@@ -40,13 +46,44 @@ def build(history: History, model, steps_per_epoch: int, epochs: int, title: str
         model: The model that is trained; its optimizer tells the gradients' norm.
         steps_per_epoch: Training steps of an epoch.
         epochs: Number of epochs.
-        title: What to call the progress bar.
+        title: What to call the progress bar, and the log lines.
+        rate: From a step, counted from 1, to its learning rate.
+        tensorboard: Folder for event files of what `history` holds of each epoch; None for none.
 
     Returns:
-        FastEstimator traces; they read the keys "ce" (mean loss of a batch), "y" (labels) and "accuracy".
+        FastEstimator traces; they read the keys "ce" (mean loss of a batch), "y" (labels), "y_pred" (logits) and
+        "accuracy".
     """
     TrainHistory, EvalHistory, Progress = _classes()
-    return [TrainHistory(history, model), EvalHistory(history), Progress(steps_per_epoch * epochs, title)]
+    return [TrainHistory(history, model, rate), EvalHistory(history, f"{title}: epoch", epochs, tensorboard),
+            Progress(steps_per_epoch * epochs, title)]
+
+
+def line(epoch: dict, head: str, epochs: int) -> str:
+    """What is logged of an epoch that was trained and evaluated.
+
+    Args:
+        epoch: One of `History.epochs`.
+        head: What the line begins with.
+        epochs: How many there will be.
+    """
+    speed = ""
+    if epoch["images_per_second"]:
+        speed = f", {1000 * epoch['step_seconds']:.0f} ms a step, {epoch['images_per_second']:.0f} images/s"
+    return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
+            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f} | test: loss {epoch['eval_loss']:.4f}, "
+            f"top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, {epoch['eval_seconds']:.1f} s")
+
+
+def top(logits: np.ndarray, labels: np.ndarray, count: int = 5) -> int:
+    """How many samples have their label among the `count` highest logits; of equal ones all are as high as the first.
+
+    Args:
+        logits: [B, classes].
+        labels: [B].
+    """
+    own = logits[np.arange(len(labels)), labels]
+    return int(((logits > own[:, None]).sum(axis=1) < count).sum() - np.isnan(own).sum())
 
 
 class _Mean:
@@ -69,16 +106,18 @@ def _classes():
     """The classes that need FastEstimator, made when it is there: importing this module imports no framework."""
     load_fastestimator()
     from fastestimator.trace.trace import Trace
+    from fastestimator.util.util import to_number
     from tqdm import tqdm
 
     class TrainHistory(Trace):
 
-        def __init__(self, history: History, model) -> None:
+        def __init__(self, history: History, model, rate: Callable[[int], float]) -> None:
             super().__init__(inputs=["ce", "y"], mode="train")
-            self.history, self.model = history, model
+            self.history, self.model, self.rate = history, model, rate
 
         def on_epoch_begin(self, data) -> None:
-            self.begin, self.first_step, self.images = time.perf_counter(), None, 0
+            self.begin, self.first_step = time.perf_counter(), None
+            self.images = self.steps = 0
             if len(self.history.first_steps) < self.system.epoch_idx:  # else this epoch was begun before
                 self.history.first_steps.append(len(self.history.step_losses))
 
@@ -92,35 +131,56 @@ def _classes():
                 self.first_step = time.perf_counter()
             else:
                 self.images += size
+                self.steps += 1
 
         def on_epoch_end(self, data) -> None:
             end = time.perf_counter()
-            rate = self.images / (end - self.first_step) if self.images else None
             self.history.epochs.append({
                 "epoch": self.system.epoch_idx,
+                "learning_rate": self.rate(self.system.global_step),
                 "train_loss": self.history.mean_loss(),
                 "train_seconds": end - self.begin,
-                "images_per_second": rate,
+                "step_seconds": (end - self.first_step) / self.steps if self.steps else None,
+                "images_per_second": self.images / (end - self.first_step) if self.images else None,
             })
 
     class EvalHistory(Trace):
 
-        def __init__(self, history: History) -> None:
-            super().__init__(inputs=["ce", "y", "accuracy"], mode="eval")
-            self.history = history
+        def __init__(self, history: History, head: str, epochs: int, tensorboard: Path | None) -> None:
+            super().__init__(inputs=["ce", "y", "y_pred", "accuracy"], mode="eval")
+            self.history, self.head, self.epochs, self.tensorboard = history, head, epochs, tensorboard
+            self.writer = None
 
         def on_epoch_begin(self, data) -> None:
-            self.loss, self.begin = _Mean(), time.perf_counter()
+            self.loss, self.top5, self.begin = _Mean(), 0, time.perf_counter()
 
         def on_batch_end(self, data) -> None:
             self.loss.add(float(data["ce"]), len(data["y"]))
+            self.top5 += top(to_number(data["y_pred"]), to_number(data["y"]))
 
         def on_epoch_end(self, data) -> None:
             self.history.epochs[-1] |= {
                 "eval_loss": self.loss.value,
                 "accuracy": float(data["accuracy"]),
+                "top5": self.top5 / self.loss.count,
                 "eval_seconds": time.perf_counter() - self.begin,
             }
+            tqdm.write(line(self.history.epochs[-1], self.head, self.epochs))
+            if self.tensorboard:
+                self.write_events(self.history.epochs[-1], self.system.global_step)
+
+        def write_events(self, epoch: dict, step: int) -> None:
+            if self.writer is None:
+                from torch.utils.tensorboard import SummaryWriter
+                self.writer = SummaryWriter(str(self.tensorboard))
+            for name, value in epoch.items():
+                if name != "epoch" and value is not None:
+                    self.writer.add_scalar(name, value, step)
+            self.writer.flush()
+
+        def on_end(self, data) -> None:
+            if self.writer is not None:
+                self.writer.close()
 
     class Progress(Trace):
         """A bar with the time left; tqdm keeps quiet where the output is not a terminal."""

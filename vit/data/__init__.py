@@ -9,12 +9,13 @@ __all__ = ["NAMES", "DataPair", "Dataset", "Pictures", "load"]
 NAMES = ("digits", "cifar", "cifair", "folder")
 
 
-def load(name: str, data_dir: str | None = None) -> DataPair:
+def load(name: str, data_dir: str | None = None, skip_bad_pictures: bool = False) -> DataPair:
     """Read the pair of sets that `--data` names.
 
     Args:
-        name: "digits" (bundled with scikit-learn), "cifar" or "cifair".
-        data_dir: Folder that holds CIFAR's archives or the folders extracted from them.
+        name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
+        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of pictures.
+        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
 
     Raises:
         UserError: The name is unknown, the folder is missing, or a file in it is not what it should be.
@@ -27,6 +28,9 @@ def load(name: str, data_dir: str | None = None) -> DataPair:
         from vit.data import digits
         return digits.load()
     if name == "folder":
-        raise UserError("data 'folder' is not there yet: choose another")
+        if data_dir is None:
+            raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it")
+        from vit.data import folder
+        return folder.load(Path(data_dir), skip_bad_pictures)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

@@ -18,6 +18,18 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+    def take(self, indices: np.ndarray) -> "Pictures":
+        """Some of the pictures."""
+        return Pictures(self.images[indices], self.labels[indices])
+
+    @property
+    def side(self) -> int | None:
+        """Side of every picture, pixels; None where they have many sizes."""
+        return self.images.shape[1]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -33,13 +45,13 @@ class DataPair:
     """A set to pretrain on, a set to finetune on, and what the augmentation must know of both.
 
     Args:
-        pretrain: The set with many classes.
+        pretrain: The set with many classes; None where there is only one set, to finetune on.
         finetune: The set whose model starts from the pretrained encoder.
         mean: Mean of each channel, as a fraction of 255.
         std: Standard deviation of each channel, as a fraction of 255.
         mirror: Whether a mirrored picture still shows its class (a mirrored digit does not).
     """
-    pretrain: Dataset
+    pretrain: Dataset | None
     finetune: Dataset
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -1,0 +1,188 @@
+"""`--data folder`: your own pictures, `DIR/{train,val}/<class>/*`, as ImageNet lies; read when they are needed.
+
+A picture may be of any size and mode: it is turned as its EXIF says, what is transparent lies on white, grey and
+palettes become RGB, 16 bits become 8. One that cannot be read is named before anything is trained.
+"""
+import concurrent.futures
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vit.data.pictures import DataPair, Dataset
+from vit.errors import UserError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+_ALL_DECODED = 20_000  # sets of more pictures are checked by their headers and ends
+
+
+@dataclass(frozen=True)
+class FolderPictures:
+    """Labelled pictures of any size, read from their files one by one; the counterpart of `Pictures`.
+
+    Args:
+        paths: Of the files.
+        labels: int64 [n], in 0..len(classes)-1.
+    """
+    paths: tuple[Path, ...]
+    labels: np.ndarray
+    side = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read(self.paths[index])
+
+    def take(self, indices: np.ndarray) -> "FolderPictures":
+        """Some of the pictures."""
+        return FolderPictures(tuple(self.paths[index] for index in indices), self.labels[indices])
+
+
+def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
+    """Find a folder's classes and pictures, and look at every picture once; there is no set to pretrain on.
+
+    Args:
+        folder: Holds `train` and `val`, each with one folder for each class.
+        skip_bad_pictures: Whether to go on without the pictures that cannot be read.
+
+    Raises:
+        UserError: The folder does not hold that, or a picture cannot be read.
+    """
+    classes = _subfolders(folder / "train")
+    if len(classes) < 2:
+        raise UserError(f"{folder / 'train'}: holds {len(classes)} class folders, and two at least are needed; "
+                        f"pictures are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
+    if unknown := sorted(set(_subfolders(folder / "val")) - set(classes)):
+        raise UserError(f"{folder / 'val' / unknown[0]}: is no class of {folder / 'train'} ({_some(classes)})")
+    parts = {part: _find(folder / part, classes) for part in ("train", "val")}
+    bad = _bad([path for paths, _ in parts.values() for path in paths])
+    if bad:
+        names = "; ".join(f"{path.relative_to(folder)} ({fault})" for path, fault in list(bad.items())[:5])
+        more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+        line = f"{folder}: {len(bad)} of its pictures cannot be read: {names}{more}"
+        if not skip_bad_pictures:
+            raise UserError(f"{line}; mend or remove them, or pass --skip_bad_pictures")
+        print(f"warning: {line}; they are left out", flush=True)
+    parts = {part: _pictures(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
+    dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
+    return DataPair(None, dataset, MEAN, STD, mirror=True)
+
+
+def read(path: Path) -> np.ndarray:
+    """One picture as RGB.
+
+    Returns:
+        uint8 [h, w, 3].
+
+    Raises:
+        UserError: It cannot be read; the message names it.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            return np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+    except _FAULTS as error:
+        raise UserError(f"{path}: {_fault(error)}; mend or remove it, or pass --skip_bad_pictures") from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, and Pillow would cut them off at 255
+        values = np.asarray(picture, np.float64)
+        top = 65535 if values.max() > 255 else 255
+        picture = Image.fromarray(np.clip(np.round(values * 255 / top), 0, 255).astype(np.uint8))
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+_FAULTS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
+
+
+def _fault(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def _subfolders(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir()
+                            if entry.is_dir() and not entry.name.startswith(".")))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); --data folder reads DIR/train/<class>/ and "
+                        "DIR/val/<class>/") from None
+
+
+def _find(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]]:
+    """The pictures of every class, in the order of their names, with their labels."""
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        if (folder / name).is_dir():
+            try:
+                found = sorted(Path(entry) for entry in os.scandir(folder / name)
+                               if entry.name.lower().endswith(ENDINGS) and not entry.name.startswith("."))
+            except OSError as error:
+                raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
+            paths += found
+            labels += [label] * len(found)
+    return paths, labels
+
+
+def _pictures(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
+              bad: dict[Path, str]) -> FolderPictures:
+    kept = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in bad]
+    present = {label for _, label in kept}
+    empty = [name for label, name in enumerate(classes) if label not in present]
+    if not kept or (folder.name == "train" and empty):
+        place = folder / empty[0] if folder.name == "train" else folder
+        raise UserError(f"{place}: holds no picture that can be read; pictures end in {', '.join(ENDINGS)}")
+    return FolderPictures(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
+
+
+def _bad(paths: list[Path]) -> dict[Path, str]:
+    """The pictures that cannot be read, and why, with a progress bar."""
+    from tqdm import tqdm
+    Image.init()  # before the threads do, all at once
+    check = _decode if len(paths) <= _ALL_DECODED else _glance
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter("ignore")
+        faults = tqdm(pool.map(check, paths), total=len(paths), desc="checking pictures", unit="", disable=None)
+        return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
+
+
+def _decode(path: Path) -> str | None:
+    """What is wrong with a picture; a JPEG is decoded at an eighth of its size, which reads all of it."""
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            picture.draft("RGB", (1, 1))
+            picture.load()
+    except _FAULTS as error:
+        return _fault(error)
+    return None
+
+
+def _glance(path: Path) -> str | None:
+    """What is wrong with a picture's header, or with the whole if it does not end as its kind does."""
+    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
+    try:
+        with Image.open(path, formats=FORMATS) as picture, open(path, "rb") as file:
+            end = ends.get(picture.format)
+            file.seek(-min(8, os.path.getsize(path)), os.SEEK_END)
+            if end and file.read().endswith(end):
+                return None
+    except _FAULTS as error:
+        return _fault(error)
+    return _decode(path)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,163 @@
+"""RandAugment and AutoAugment: chains of Pillow's operations, drawn from a generator or from a published table.
+
+AutoAugment: Cubuk et al. 2019, tables 7 (CIFAR-10) and 9 (ImageNet). RandAugment: Cubuk et al. 2020. A strength is a
+share of an operation's range, 0 to 1: a table's level n of 0 to 9 is n / 9, RandAugment's magnitude m is m / 10.
+"""
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+FILL = (128, 128, 128)  # of what geometry moves in from outside, as AutoAugment's authors do
+
+# Fifth column of the papers' table 6: the range of each operation. "Signed" ones go either way.
+_SHEAR, _SHIFT, _DEGREES, _ENHANCE, _BITS = 0.3, 150 / 331, 30.0, 0.9, 4
+_SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
+
+RANDAUGMENT = ("Identity", "AutoContrast", "Equalize", "Rotate", "Solarize", "Color", "Posterize", "Contrast",
+               "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY")
+
+# Each row is one sub-policy: two operations with their probability and their level.
+AUTOAUGMENT = {
+    "autoaugment_cifar": (
+        (("Invert", 0.1, 7), ("Contrast", 0.2, 6)),
+        (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
+        (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)),
+        (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
+        (("AutoContrast", 0.5, 8), ("Equalize", 0.9, 2)),
+        (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
+        (("Color", 0.4, 3), ("Brightness", 0.6, 7)),
+        (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
+        (("Equalize", 0.6, 5), ("Equalize", 0.5, 1)),
+        (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
+        (("Color", 0.7, 7), ("TranslateX", 0.5, 8)),
+        (("Equalize", 0.3, 7), ("AutoContrast", 0.4, 8)),
+        (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)),
+        (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
+        (("Solarize", 0.5, 2), ("Invert", 0.0, 3)),
+        (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
+        (("Equalize", 0.2, 8), ("Equalize", 0.6, 4)),
+        (("Color", 0.9, 9), ("Equalize", 0.6, 6)),
+        (("AutoContrast", 0.8, 4), ("Solarize", 0.2, 8)),
+        (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
+        (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 3)),
+        (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
+        (("AutoContrast", 0.9, 2), ("Solarize", 0.8, 3)),
+        (("Equalize", 0.8, 8), ("Invert", 0.1, 3)),
+        (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 1)),
+    ),
+    "autoaugment_imagenet": (
+        (("Posterize", 0.4, 8), ("Rotate", 0.6, 9)),
+        (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
+        (("Equalize", 0.8, 8), ("Equalize", 0.6, 3)),
+        (("Posterize", 0.6, 7), ("Posterize", 0.6, 6)),
+        (("Equalize", 0.4, 7), ("Solarize", 0.2, 4)),
+        (("Equalize", 0.4, 4), ("Rotate", 0.8, 8)),
+        (("Solarize", 0.6, 3), ("Equalize", 0.6, 7)),
+        (("Posterize", 0.8, 5), ("Equalize", 1.0, 2)),
+        (("Rotate", 0.2, 3), ("Solarize", 0.6, 8)),
+        (("Equalize", 0.6, 8), ("Posterize", 0.4, 6)),
+        (("Rotate", 0.8, 8), ("Color", 0.4, 0)),
+        (("Rotate", 0.4, 9), ("Equalize", 0.6, 2)),
+        (("Equalize", 0.0, 7), ("Equalize", 0.8, 8)),
+        (("Invert", 0.6, 4), ("Equalize", 1.0, 8)),
+        (("Color", 0.6, 4), ("Contrast", 1.0, 8)),
+        (("Rotate", 0.8, 8), ("Color", 1.0, 2)),
+        (("Color", 0.8, 8), ("Solarize", 0.8, 7)),
+        (("Sharpness", 0.4, 7), ("Invert", 0.6, 8)),
+        (("ShearX", 0.6, 5), ("Equalize", 1.0, 9)),
+        (("Color", 0.4, 0), ("Equalize", 0.6, 3)),
+        (("Equalize", 0.4, 7), ("Solarize", 0.2, 4)),
+        (("Solarize", 0.6, 5), ("AutoContrast", 0.6, 5)),
+        (("Invert", 0.6, 4), ("Equalize", 1.0, 8)),
+        (("Color", 0.6, 4), ("Contrast", 1.0, 8)),
+        (("Equalize", 0.8, 8), ("Equalize", 0.6, 3)),
+    ),
+}
+
+
+def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> np.ndarray:
+    """One sub-policy of a published table, drawn for this picture.
+
+    Args:
+        image: uint8 [h, w, 3].
+        policy: A key of `AUTOAUGMENT`.
+        rng: What is drawn from: a RandomState, or the module `numpy.random` for the global one.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    table = AUTOAUGMENT[policy]
+    picture = Image.fromarray(image)
+    for name, probability, level in table[rng.randint(len(table))]:
+        if rng.uniform() < probability:
+            picture = apply(picture, name, _signed(name, level / 9, rng))
+    return np.asarray(picture)
+
+
+def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
+                rng: np.random.RandomState) -> np.ndarray:
+    """Some operations in a row, each drawn anew.
+
+    Args:
+        image: uint8 [h, w, 3].
+        number: Operations.
+        magnitude: Their strength, 0 to 10.
+        std: Deviation of a normal noise on each strength; what falls outside of 0 to 10 is moved to the border.
+        rng: As in `autoaugment`.
+
+    Returns:
+        uint8 [h, w, 3].
+    """
+    picture = Image.fromarray(image)
+    for _ in range(number):
+        name = RANDAUGMENT[rng.randint(len(RANDAUGMENT))]
+        strength = min(max(rng.normal(magnitude, std) / 10, 0.0), 1.0)
+        picture = apply(picture, name, _signed(name, strength, rng))
+    return np.asarray(picture)
+
+
+def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
+    return -strength if name in _SIGNED and rng.uniform() < 0.5 else strength
+
+
+def apply(picture: Image.Image, name: str, strength: float) -> Image.Image:
+    """One operation.
+
+    Args:
+        picture: RGB.
+        name: Of the operation.
+        strength: Share of its range, 0 to 1; where there is another way (left, darker ...), down to -1 for that.
+
+    Raises:
+        ValueError: There is no such operation.
+    """
+    width, height = picture.size
+    match name:
+        case "Identity":
+            return picture
+        case "ShearX":
+            return _move(picture, (1, _SHEAR * strength, 0, 0, 1, 0))
+        case "ShearY":
+            return _move(picture, (1, 0, 0, _SHEAR * strength, 1, 0))
+        case "TranslateX":
+            return _move(picture, (1, 0, _SHIFT * strength * width, 0, 1, 0))
+        case "TranslateY":
+            return _move(picture, (1, 0, 0, 0, 1, _SHIFT * strength * height))
+        case "Rotate":
+            return picture.rotate(_DEGREES * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
+        case "Brightness" | "Color" | "Contrast" | "Sharpness":
+            return getattr(ImageEnhance, name)(picture).enhance(1 + _ENHANCE * strength)
+        case "Posterize":
+            return ImageOps.posterize(picture, 8 - round(_BITS * strength))
+        case "Solarize":
+            return ImageOps.solarize(picture, 255 - 255 * strength)
+        case "AutoContrast":
+            return ImageOps.autocontrast(picture)
+        case "Equalize":
+            return ImageOps.equalize(picture)
+        case "Invert":
+            return ImageOps.invert(picture)
+    raise ValueError(f"{name} is no operation")
+
+
+def _move(picture: Image.Image, matrix: tuple) -> Image.Image:
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)
