@@ -36,7 +36,7 @@ clean:  ## remove what was installed and written by runs
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
 		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into .venv with $(PYTHON): 7 GB, a few minutes"
+	@echo "Installing into .venv with $(PYTHON): 11 GB, a few minutes"
 	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@echo "  2/3 OpenCV without a display ..."
