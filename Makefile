@@ -1,5 +1,5 @@
 BACKEND ?= torch
-PYTHON ?= $(shell command -v python3.11 || command -v python3.10 || echo python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3)
 PY := .venv/bin/python
 PIP := .venv/bin/pip install -q --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL = 2
@@ -32,11 +32,11 @@ clean:  ## remove what was installed and written by runs
 
 .venv: .venv/installed  ## install everything into .venv (again only when a requirements file changes)
 
-.venv/installed: requirements.txt requirements-headless.txt requirements-mindspore.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null || \
-		{ echo "Python 3.10 or 3.11 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
+.venv/installed: $(wildcard requirements*.txt)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
+		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into .venv with $(PYTHON): 7 GB, a few minutes"
+	@echo "Installing into .venv with $(PYTHON): 11 GB, a few minutes"
 	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@echo "  2/3 OpenCV without a display ..."

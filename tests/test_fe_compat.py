@@ -1,6 +1,8 @@
 """The bridge to FastEstimator: still needed, and enough."""
+import importlib.util
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -45,6 +47,21 @@ def test_fastestimator_still_needs_the_bridge(run_python):
     assert "__init__() takes exactly one argument" in sampler, "Sampler.__init__ takes data_source again"
     assert batches == [[0, 1]] * 3, "BatchSampler no longer begins FastEstimator's sampler anew at each batch"
     assert spread is True, "ModelOp no longer spreads a lone input over a Keras model with an optional second one"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch's CPU build comes without triton")
+def test_triton_still_needs_the_bridge(run_python):
+    """Should this fail, TensorFlow keeps its LLVM to itself: take `_load_triton_apart` out of `vit/fe_compat.py`."""
+    done = run_python("-c", "import tensorflow, triton", TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == -signal.SIGSEGV
+
+
+@pytest.mark.parametrize("first", ["pass", "import tensorflow"])
+def test_with_the_bridge_torch_has_optimizers(first, run_python):
+    done = run_python("-c", f"{first}\nfrom vit import fe_compat\nfe_compat.load_fastestimator()\nimport torch\n"
+                      "print(torch.optim.SGD([torch.ones(1)], lr=0.5).defaults['lr'])",
+                      TF_CPP_MIN_LOG_LEVEL="3", TF_USE_LEGACY_KERAS="1")
+    assert (done.returncode, done.stdout) == (0, "0.5\n"), done.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -100,7 +117,6 @@ def test_tensorflow_that_came_with_keras_3_is_one_clear_line(run_python):
 
 
 def test_missing_fastestimator_is_one_clear_line(monkeypatch, refused):
-    import importlib.util
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastestimator" else find(name))
     with refused("FastEstimator is not installed", "pip install"):

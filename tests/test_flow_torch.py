@@ -41,9 +41,10 @@ def whole(tmp_path_factory):
 
 def test_run_leaves_exactly_these_files(whole):
     folder, *_ = whole
-    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
-                  and path.parent.name != "checkpoints") == [
+    assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "best/finetune_best_accuracy.pt", "best/pretrain_best_accuracy.pt", "best/scratch_best_accuracy.pt",
+        *(f"checkpoints/{name}.safetensors" for name in ("finetune-00000003", "pretrain-00000003", "pretrain-00000006",
+                                                         "scratch-00000003")),
         "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
         "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors"]
 
@@ -326,7 +327,8 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
     err = stream()
     with contextlib.redirect_stderr(err):
         progress.on_begin(None)
-        for _ in range(6):
+        for step in (4, 5, 6):  # resumed after three
+            progress.system.global_step = step
             progress.on_batch_end({"ce": np.float32(0.5)})
         progress.on_end(None)
     assert (err.getvalue() != "") is shown

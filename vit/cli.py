@@ -54,7 +54,6 @@ def parser(description: str) -> argparse.ArgumentParser:
         help="processes that prepare batches; 0 prepares them in this one (default: %(default)s)")
     add("--log_steps", type=int, default=100, metavar="N",
         help="steps between log lines; 0 logs epochs only (default: %(default)s)")
-    add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
     add("--checkpoint_every", type=_every, default="epoch", metavar="N",
         help='training steps between checkpoints, or "epoch" (default: %(default)s)')
     add("--keep", type=int, default=3, metavar="N",
@@ -65,6 +64,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's")
     add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
         help="a field of the recipe that may differ from the stopped run's")
+    add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
     add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
     add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
         "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")

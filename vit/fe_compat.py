@@ -7,8 +7,10 @@ Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15
   would begin the pass anew, so that an evaluation would see its first batch again and again.
 * Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
+* It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
+  its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
 
-`tests/test_fe_compat.py` fails as soon as FastEstimator or torch no longer needs one of the first three.
+`tests/test_fe_compat.py` fails as soon as one of these is no longer needed (Keras 2 aside).
 """
 import contextlib
 import functools
@@ -36,10 +38,23 @@ def legacy_tensorflow():
     elif not sys.modules["tensorflow"].keras.Model.__module__.startswith("tf_keras"):
         raise UserError("TensorFlow was already imported with Keras 3, and FastEstimator needs Keras 2: set "
                         "TF_USE_LEGACY_KERAS=1 before the first `import tensorflow` (or import FastEstimator first)")
+    _load_triton_apart()
     with quiet_stderr():
         import tensorflow
         tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
     return tensorflow
+
+
+def _load_triton_apart() -> None:
+    """Import triton, if there is one, such that it finds its own LLVM first, TensorFlow loaded or not."""
+    if "triton" in sys.modules or importlib.util.find_spec("triton") is None:
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        import triton  # noqa: F401
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def load_fastestimator():

@@ -48,13 +48,13 @@ class Job:
     num_workers: int = 0
     log_steps: int = 100
     dtype: str = "float32"
-    tensorboard: Path | None = None
     checkpoint_every: int | str | None = None
     keep: int = 3
     on_save_error: str = "continue"
     options: dict = field(default_factory=dict)
     base: ViTConfig | None = None
     points: dict[str, Checkpoint] = field(default_factory=dict)
+    tensorboard: Path | None = None
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -146,19 +146,19 @@ class Stage:
             return self.recipe.rate(step, steps * self.epochs, steps)
 
         averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay,
-                             self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
+                            self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
         savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
-                         self.job.keep, self.job.on_save_error, self.name, history=self.history,
-                         average=averages[0] if averages else None, resume=self.job.points.get(self.name),
-                         recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
-                   ] if self.job.checkpoint_every else []
+                        self.job.keep, self.job.on_save_error, self.name, history=self.history,
+                        average=averages[0] if averages else None, resume=self.job.points.get(self.name),
+                        recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
+                  ] if self.job.checkpoint_every else []
         return [
             *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name, rate,
-                          self.job.tensorboard and self.job.tensorboard / self.name), *averages, *savers,
+            *traces.build(self.history, model, steps, self.epochs, self.name,
+                          rate, self.job.tensorboard and self.job.tensorboard / self.name), *averages, *savers,
         ]
 
 
@@ -203,11 +203,11 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
         recipe: A YAML file of a recipe; None for the defaults.
-        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
-        tensorboard: Folder for TensorBoard's event files; None for none.
         checkpoint_every: Steps between checkpoints, or "epoch".
         keep: How many of a stage's newest checkpoints stay, beside the best.
         on_save_error: "stop" or "continue" where a checkpoint cannot be written.
+        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
+        tensorboard: Folder for TensorBoard's event files; None for none.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -257,7 +257,7 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         found = _resume(resume, resume_override, options)
         points, options = found.points, {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
         options["data_dir"] = options.get("data_dir") or found.options["data_dir"]
-        options["skip_bad_pictures"] = found.options["skip_bad_pictures"]
+        options["skip_bad_pictures"] = found.options.get("skip_bad_pictures", False)
         pretrained = found.options["pretrained"]
         compare_scratch = compare_scratch or found.options["compare_scratch"]
     job = prepare(backend, **options)

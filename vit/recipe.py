@@ -197,15 +197,15 @@ class Recipe:
         return self.mixes or self.label_smoothing > 0
 
     def model(self, classes: int, side: int | None, base: ViTConfig | None = None) -> ViTConfig:
-        """The variant (or `base`) with a head for `classes`, this recipe's dropout rates, and a `side` if it is given.
+        """The variant (or `base`) with a head for `classes`, this recipe's dropout rates, an input of `side` if given.
 
         Raises:
             ValueError: The side does not fit the variant's patches.
         """
         rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
         rates = {name: rate for name, rate in rates.items() if rate is not None}
-        base = base or VARIANTS[self.variant]
-        return base.replace(num_classes=classes, image_size=side or base.image_size, **rates)
+        variant = base or VARIANTS[self.variant]
+        return variant.replace(num_classes=classes, image_size=side or variant.image_size, **rates)
 
     @property
     def scheduled(self) -> bool:

@@ -190,12 +190,11 @@ def _classes():
             self.steps, self.title = steps, title
 
         def on_begin(self, data) -> None:
-            self.bar = tqdm(total=self.steps, initial=self.system.global_step or 0, desc=self.title, unit="step",
-                            disable=None, dynamic_ncols=True)
+            self.bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=None, dynamic_ncols=True)
 
         def on_batch_end(self, data) -> None:
             self.bar.set_postfix(epoch=self.system.epoch_idx, loss=f"{float(data['ce']):.3f}", refresh=False)
-            self.bar.update()
+            self.bar.update(self.system.global_step - self.bar.n)  # a resumed training begins further on
 
         def on_end(self, data) -> None:
             self.bar.close()

@@ -161,6 +161,8 @@ def _parse(state: dict, tensors: dict[str, np.ndarray]) -> Checkpoint:
     for name in ("recipe", "options", "history", "traces"):
         if not isinstance(state[name], dict):
             raise ValueError(f"{name} {state[name]!r}")
+    if not isinstance(state["best"], list) or len(state["best"]) != 2:
+        raise ValueError(f"best {state['best']!r}")
     for name in ("stage", "backend"):
         if not isinstance(state[name], str):
             raise ValueError(f"{name} {state[name]!r}")
