@@ -5,10 +5,10 @@ PIP := .venv/bin/pip install -q --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parity check bench clean
+.PHONY: help demo test parity crash-test check bench clean
 
 help:  ## show this help
-	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
 	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
@@ -20,6 +20,9 @@ test: .venv  ## run the tests
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"
+
+crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end
+	$(PY) -m tests.crash
 
 check: .venv  ## run the linter
 	.venv/bin/ruff check .

@@ -122,15 +122,20 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
 
 
 def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
-    """The ops that a `train` function gives to `fe.Network`: of each its name, the keys it reads and those it makes."""
+    """The ops that `train` gives to `fe.Network` to train with: of each its name, the keys that it reads and makes."""
+    def value(node: ast.expr) -> str | list[str]:
+        # The pictures; a model with dropout takes its masks as well.
+        return "x" if ast.unparse(node) == "stage.train_inputs" else ast.literal_eval(node)
+
     def keys(call: ast.Call, *names: str) -> list[str]:
-        found = [ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg in names]
-        return [key for value in found for key in ([value] if isinstance(value, str) else value)]
+        found = [value(keyword.value) for keyword in call.keywords if keyword.arg in names]
+        return [key for item in found for key in ([item] if isinstance(item, str) else item)]
 
     network = next(node for node in ast.walk(ast.parse(source))
                    if isinstance(node, ast.Call) and ast.unparse(node.func) == "fe.Network")
     ops = next(keyword.value.elts for keyword in network.keywords if keyword.arg == "ops")
-    return [(op.func.id, keys(op, "inputs", "loss_name"), keys(op, "outputs")) for op in ops]
+    return [(op.func.id, keys(op, "inputs", "loss_name"), keys(op, "outputs")) for op in ops
+            if keys(op, "mode") in ([], ["train"])]
 
 
 def op_graph(figure: Figure, source: str) -> None:

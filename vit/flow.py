@@ -220,6 +220,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
+    if checked.precision != "fp32":
+        raise UserError(f"precision {checked.precision!r} is not there yet: leave it at 'fp32'")
     check_saving(checkpoint_every, keep, on_save_error)
     data = load(checked.data, data_dir, skip_bad_pictures)
     job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
