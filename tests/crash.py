@@ -24,7 +24,7 @@ FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", str(EPOCH
          "--train_steps_per_epoch", str(STEPS), "--eval_steps_per_epoch", "2", "--batch_size", "16", "--seed", "3",
          "--checkpoint_every", "4", "--log_steps", "0", "--set", "dropout=0.1", "--set", "drop_path=0.1", "--set",
          "mixup=0.2", "--set", "ema_decay=0.9", "--set", "schedule=cosine", "--set", "optimizer=adamw"]
-TIMED = ("train_seconds", "eval_seconds", "images_per_second")
+TIMED = ("train_seconds", "step_seconds", "eval_seconds", "images_per_second")
 
 # Run in place of the script: it is the script, in which one moment is deadly.
 DEADLY = """
