@@ -32,7 +32,8 @@ RECIPES = {
     # thousandfold each step (rate * decay / epsilon), whatever the framework.
     "adam": Recipe(data="digits", batch_size=16, optimizer="adam", learning_rate=1e-3, weight_decay=0.01,
                    decay_all=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
-                   schedule="exponential", decay_rate=0.5, decay_epochs=0.5, warmup_steps=5, label_smoothing=0.1, mixup=0.4),
+                   schedule="exponential", decay_rate=0.5, decay_epochs=0.5, warmup_steps=5, label_smoothing=0.1,
+                   mixup=0.4),
 }
 _seen: dict[tuple, tuple[float, float]] = {}
 
