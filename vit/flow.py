@@ -149,7 +149,8 @@ class Stage:
                             self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
         savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
                         self.job.keep, self.job.on_save_error, self.name, history=self.history,
-                        average=averages[0] if averages else None, resume=self.job.points.get(self.name),
+                        average=averages[0] if averages else None,
+                        accumulate=self.recipe.accumulate_steps, resume=self.job.points.get(self.name),
                         recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
                   ] if self.job.checkpoint_every else []
         return [

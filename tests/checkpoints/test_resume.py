@@ -123,3 +123,22 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, caps
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["finetune-00000002.safetensors"]
     assert checkpoints.load(tmp_path / "checkpoints" / names[0]).step == 2
+
+
+# Accumulated gradients.
+
+def _accumulate(folder, points):
+    recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=5, eval_steps_per_epoch=1, accumulate_steps=2)
+    config = recipe.model(10, 32)
+    pair = compare._digits(config)
+    job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=3, keep=9, points=points)
+    stage = flow.Stage(job, "finetune", pair.finetune, 2, config)
+    return weights.sha256(backends.script("torch").train(stage, weights.initial(config, 0)))
+
+
+def test_checkpoints_wait_for_the_end_of_an_update(tmp_path):
+    whole = _accumulate(tmp_path / "a", {})
+    points = [checkpoints.load(path) for path in checkpoints.checkpoints(tmp_path / "a" / "checkpoints")]
+    assert [(point.step, point.optimizer_steps) for point in points] == [(4, 2), (6, 3), (10, 5)]
+    for point in points[:-1]:
+        assert _accumulate(tmp_path / f"b{point.step}", {"finetune": point}) == whole

@@ -25,7 +25,7 @@ class Access(NamedTuple):
 
 def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: int | str = "epoch", keep: int = 3,
           on_error: str = "continue", stage: str = "train", metric: str = "accuracy", history: object = None,
-          average=None, resume: Checkpoint | None = None, **facts):
+          average=None, accumulate: int = 1, resume: Checkpoint | None = None, **facts):
     """The trace, for `fastestimator.Estimator(traces=[...])`.
 
     Args:
@@ -40,6 +40,8 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
         metric: The key that an evaluation is judged by, higher is better.
         history: An object whose lists are saved and filled again, or None.
         average: The trace of `vit.average`, if there is one.
+        accumulate: Training steps of an update (UpdateOp's `merge_grad`); checkpoints wait for its end, since the sums
+            inside of it are FastEstimator's.
         resume: Where to go on from.
         facts: More fields of `Checkpoint`: recipe, options, backend.
 
@@ -52,7 +54,7 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     return _trace_class()(model, access, config, Path(folder), every, keep, on_error, stage, metric, history, average,
-                          resume, facts)
+                          accumulate, resume, facts)
 
 
 def check_saving(every: int | str, keep: int, on_error: str) -> None:
@@ -92,13 +94,13 @@ def _trace_class():
     class CheckpointSaver(Trace):
 
         def __init__(self, model, access, config, folder, every, keep, on_error, stage, metric, history, average,
-                     resume, facts) -> None:
+                     accumulate, resume, facts) -> None:
             # "*" puts it behind the traces whose state it saves.
             super().__init__(inputs="*", mode=("train", "eval"))
             self.model, self.access, self.config, self.folder = model, access, config, folder
             self.every, self.keep, self.on_error, self.stage, self.metric = every, keep, on_error, stage, metric
             self.history, self.average, self.resume, self.facts = history, average, resume, facts
-            self.request = StopRequest()
+            self.accumulate, self.request = accumulate, StopRequest()
             self.step = self.batch = self.epoch = 0
             self.due = False
             self.last = self.best = self.best_name = None
@@ -125,7 +127,7 @@ def _trace_class():
         def on_batch_end(self, data) -> None:
             if self.system.mode == "train":
                 self.step, self.batch = self.step + 1, self.batch + 1
-                self.due = self.every != "epoch" and self.step % self.every == 0
+                self.due = self.due or (self.every != "epoch" and self.step % self.every == 0)
 
         def on_epoch_end(self, data) -> None:
             if self.system.mode == "train":
@@ -136,7 +138,8 @@ def _trace_class():
             better = self.best is None or self.last > self.best
             if better:
                 self.best, self.best_name = self.last, folder_.name(self.stage, self.step)
-            self._save_if("evaluated", self.every == "epoch" or better)
+            self.due = self.due or self.every == "epoch" or better
+            self._save_if("evaluated", self.due)
 
         def on_end(self, data) -> None:
             self._save("finished")
@@ -146,6 +149,8 @@ def _trace_class():
 
         def _save_if(self, phase: str, due: bool) -> None:
             stopping = self.request.status
+            if self.step % self.accumulate:
+                return
             if due or stopping:
                 self._save(phase)
             if stopping:
