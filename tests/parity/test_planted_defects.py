@@ -131,7 +131,7 @@ TRAIN_DEFECTS = {
     "momentum order": (COSINE_SGD, lambda patch: patch(vit_torch.Optimizer, "change", _rate_in_the_velocity)),
     "epsilon's place": (RECIPES["adamw"], lambda patch: patch(vit_torch.Optimizer, "change", _epsilon_inside)),
     "a learning rate one step late": (COSINE_SGD, lambda patch: patch(
-        Recipe, "rate", lambda recipe, step, steps: RATE(recipe, max(step - 1, 1), steps))),
+        Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
     "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
         vit_torch, "clip", lambda gradients, limit, clip=vit_torch.clip: clip(gradients, limit * 0.999))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
