@@ -82,4 +82,4 @@ def test_a_file_that_claims_gigabytes_gets_none(repo, tmp_path, kind):
     done = subprocess.run([sys.executable, "-c", MEASURE, path, tmp_path / "result"], cwd=repo, text=True,
                           capture_output=True, env={**os.environ, "PYTHONPATH": str(repo)}, timeout=20)
     assert done.returncode == 2
-    assert int(done.stdout.split()[-1]) < 600 << 10  # KiB; torch by itself is 300 MB
+    assert int(done.stdout.split()[-1]) < 1 << 20  # KiB; torch by itself is 230 to 520 MB, as it is built
