@@ -1,6 +1,7 @@
 BACKEND ?= torch
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3)
 PY := .venv/bin/python
+# The one that .venv has, if there is one.
+PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
 PIP := .venv/bin/pip install -q --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL = 2
 
@@ -38,8 +39,10 @@ clean:  ## remove what was installed and written by runs
 .venv/installed: $(wildcard requirements*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
 		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
-	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into .venv with $(PYTHON): 11 GB, a few minutes"
+	@test ! -x $(PY) || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || \
+		{ echo ".venv has $$($(PY) --version), and $(PYTHON) is $$($(PYTHON) --version): rm -rf .venv first" >&2; exit 2; }
+	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Installing into .venv with $$($(PYTHON) --version): 11 GB, a few minutes"
 	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@echo "  2/3 OpenCV without a display ..."
