@@ -23,17 +23,34 @@ from vit.config import ViTConfig
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator, quiet_stderr
 from vit.masks import sites
+from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
+
+
+class Linear(nn.Dense):
+    """A linear layer with factors rounded to `dtypes.products`; its weights and its result are `dtypes.weights`."""
+
+    def __init__(self, inputs: int, outputs: int, dtypes: Dtypes, bias: bool = True):
+        super().__init__(inputs, outputs, has_bias=bias, dtype=dtypes.weights)
+        self.narrow, self.factor, self.result = dtypes.products != dtypes.weights, dtypes.products, dtypes.weights
+
+    def construct(self, x: ms.Tensor) -> ms.Tensor:
+        if not self.narrow:
+            return super().construct(x)
+        shape = x.shape[:-1] + (self.out_channels,)
+        x = ops.cast(x.reshape(-1, self.in_channels), self.factor)
+        x = ops.cast(self.matmul(x, ops.cast(self.weight, self.factor)), self.result).reshape(shape)
+        return x + self.bias if self.has_bias else x
 
 
 class PatchEmbed(nn.Cell):
     """Pictures [B, C, S, S] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
 
-    def __init__(self, config: ViTConfig, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, dtypes: Dtypes):
         super().__init__()
         self.channels, self.patch, self.grid = config.in_channels, config.patch_size, config.grid
-        self.proj = nn.Dense(self.channels * self.patch**2, config.width, has_bias=config.patch_bias, dtype=dtype)
+        self.proj = Linear(self.channels * self.patch**2, config.width, dtypes, bias=config.patch_bias)
 
     def construct(self, x: ms.Tensor) -> ms.Tensor:
         C, P, G = self.channels, self.patch, self.grid
@@ -74,24 +91,28 @@ class Dropout(nn.Cell):
 class Attention(nn.Cell):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
-        self.qkv = nn.Dense(config.width, 3 * config.width, has_bias=config.qkv_bias, dtype=dtype)
-        self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtype)  # a bare number would be a float32
-        self.q_dot_k = ops.BatchMatMul(transpose_b=True)
+        self.factor = dtypes.products
+        self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
+        self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtypes.weights)  # a bare number would be a float32
         self.drop_weights = Dropout(config, f"{name}.weights")
-        self.proj = nn.Dense(config.width, config.width, dtype=dtype)
+        self.proj = Linear(config.width, config.width, dtypes)
         self.drop = Dropout(config, f"{name}.proj")
 
     def construct(self, x: ms.Tensor, masks: ms.Tensor | None) -> ms.Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
-        x = ops.softmax(self.q_dot_k(q * self.scale, k))  # B, H, N, N
-        x = ops.matmul(self.drop_weights(x, masks), v)
+        x = ops.softmax(self.matmul(q * self.scale, k.permute(0, 1, 3, 2)))  # B, H, N, N
+        x = self.matmul(self.drop_weights(x, masks), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), masks)
+
+    def matmul(self, a: ms.Tensor, b: ms.Tensor) -> ms.Tensor:
+        """A product with rounded factors."""
+        return ops.cast(ops.matmul(ops.cast(a, self.factor), ops.cast(b, self.factor)), a.dtype)
 
 
 def gelu(x: ms.Tensor) -> ms.Tensor:
@@ -111,11 +132,11 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu}
 class Mlp(nn.Cell):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.fc1 = nn.Dense(config.width, config.mlp_dim, dtype=dtype)
-        self.fc2 = nn.Dense(config.mlp_dim, config.width, dtype=dtype)
+        self.fc1 = Linear(config.width, config.mlp_dim, dtypes)
+        self.fc2 = Linear(config.mlp_dim, config.width, dtypes)
         self.drop1 = Dropout(config, f"{name}.fc1")
         self.drop2 = Dropout(config, f"{name}.fc2")
 
@@ -127,13 +148,13 @@ class Mlp(nn.Cell):
 class Block(nn.Cell):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: ms.Type):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.pre = config.norm_order == "pre"
-        self.norm1 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, f"{name}.attn", dtype)
-        self.norm2 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, f"{name}.mlp", dtype)
+        self.norm1 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtypes.weights)
+        self.attn = Attention(config, f"{name}.attn", dtypes)
+        self.norm2 = LayerNorm(config.width, epsilon=config.block_norm_eps, dtype=dtypes.weights)
+        self.mlp = Mlp(config, f"{name}.mlp", dtypes)
         self.drop_path1 = Dropout(config, f"{name}.attn.path")
         self.drop_path2 = Dropout(config, f"{name}.mlp.path")
 
@@ -149,20 +170,20 @@ class Block(nn.Cell):
 class ViT(nn.Cell):
     """The whole model: pictures [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str = "float32"):
+    def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
         super().__init__()
         self.config = config
         self.picture = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
-        dtype = getattr(ms, dtype)
-        self.patch_embed = PatchEmbed(config, dtype)
+        dtypes = Dtypes(*(getattr(ms, name) for name in dtype_names(dtype, precision)))
+        self.patch_embed = PatchEmbed(config, dtypes)
         if self.has_class_token:
-            self.cls_token = ms.Parameter(ops.zeros((1, 1, config.width), dtype), name="cls_token")
-        self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, config.width), dtype), name="pos_embed")
+            self.cls_token = ms.Parameter(ops.zeros((1, 1, config.width), dtypes.weights), name="cls_token")
+        self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
         self.drop, self.drops = Dropout(config, "tokens"), bool(sites(config))
-        self.blocks = nn.CellList([Block(config, f"blocks.{i}", dtype) for i in range(config.depth)])
-        self.norm = LayerNorm(config.width, epsilon=config.final_norm_eps, dtype=dtype)
-        self.head = nn.Dense(config.width, config.num_classes, dtype=dtype)
+        self.blocks = nn.CellList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
+        self.norm = LayerNorm(config.width, epsilon=config.final_norm_eps, dtype=dtypes.weights)
+        self.head = Linear(config.width, config.num_classes, dtypes)
 
     def construct(self, x: ms.Tensor, masks: ms.Tensor | None = None) -> ms.Tensor:
         """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
@@ -275,11 +296,18 @@ class Optimizer(nn.Optimizer):
         self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
         self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
         self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
+        scale = ms.Parameter(number(FIRST_SCALE), name="loss_factor", requires_grad=False)
+        self.loss_factor = scale if scales_loss(recipe.precision) else None
 
     def construct(self, gradients: tuple[ms.Tensor, ...]) -> None:
+        if self.loss_factor is not None:
+            gradients = [g / self.loss_factor for g in gradients]
         gradients, norm = clip(gradients, self.limit)
         ops.assign(self.norm, norm)
-        t = ops.cast(self.global_step + 1, norm.dtype)
+        if self.loss_factor is None or ops.isfinite(norm):  # else too large for float16: this step is skipped
+            self.update(gradients, ops.cast(self.global_step + 1, norm.dtype))
+
+    def update(self, gradients: tuple[ms.Tensor, ...], t: ms.Tensor) -> None:
         for k in range(len(gradients)):
             i, g = self.places[k], gradients[k]
             w, rate = self.weights[i], self.learning_rate * self.scales[i]
@@ -315,6 +343,11 @@ def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
     return int(optimizer.global_step)
 
 
+def set_loss_scale(optimizer: Optimizer, scale: float) -> None:
+    """Set what losses are multiplied by from now on, to be differentiated in float16."""
+    ops.assign(optimizer.loss_factor, ms.Tensor(scale, optimizer.loss_factor.dtype))
+
+
 def freeze_encoder(model: ViT) -> ViT:
     """Leave everything but the head untrained from now on."""
     for name, w in table(model).items():
@@ -327,29 +360,51 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     fe = load_fastestimator()
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+    from fastestimator.op.tensorop.tensorop import LambdaOp
 
     import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
 
-    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = from_numpy(ViT(stage.config, stage.dtype, stage.recipe.precision), weights)
     model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
+    loss_scale = model.current_optimizer.loss_factor
+
+    def scaled(loss: ms.Tensor) -> ms.Tensor:
+        return loss * loss_scale
+
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
+        *([LambdaOp(fn=scaled, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
+        UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
+                 merge_grad=stage.recipe.accumulate_steps),
     ])
+    access = Access(to_numpy, from_numpy, moments, optimizer_steps, set_loss_scale)
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
+                             traces=stage.traces(model, access, profiler),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)
     estimator.fit(warmup=False)
     return to_numpy(model)
+
+
+def profiler(folder: str):
+    """What traces its block into a folder, for MindSpore's viewer."""
+    from mindspore import profiler as tools
+    return tools.profile(activities=[tools.ProfilerActivity.CPU], start_profile=False,
+                         on_trace_ready=tools.tensorboard_trace_handler(folder))
+
+
+def multiply(dtype: str) -> None:
+    """Multiply two matrices where the training would, which raises if there is no product of that type."""
+    factor = ops.ones((2, 2), getattr(ms, dtype))
+    ops.matmul(factor, factor).asnumpy()
 
 
 def pretrain(job: flow.Job) -> Weights:
@@ -369,7 +424,7 @@ def fastestimator_run(device_target: str | None = None, **options) -> dict:
             ms.set_device(device_target) if device_target else None
     except (RuntimeError, ValueError):
         raise UserError(f"device_target {device_target}: this MindSpore finds no such device") from None
-    return flow.run("ms", pretrain, finetune, **options)
+    return flow.run("ms", pretrain, finetune, multiply, **options)
 
 
 if __name__ == "__main__":

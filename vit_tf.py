@@ -22,17 +22,32 @@ from vit import cli, convert, flow
 from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.masks import sites
+from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
+
+
+class Linear(nn.Dense):
+    """A linear layer with factors rounded to `dtypes.products`; its weights and its result are `dtypes.weights`."""
+
+    def __init__(self, outputs: int, dtypes: Dtypes, bias: bool = True):
+        super().__init__(outputs, use_bias=bias, dtype=dtypes.weights, autocast=False)
+        self.factor = dtypes.products
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        if self.factor == x.dtype:
+            return super().call(x)
+        x = tf.cast(tf.tensordot(tf.cast(x, self.factor), tf.cast(self.kernel, self.factor), 1), self.kernel.dtype)
+        return x + self.bias if self.use_bias else x
 
 
 class PatchEmbed(nn.Layer):
     """Pictures [B, S, S, C] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.channels, self.patch, self.grid = config.in_channels, config.patch_size, config.grid
-        self.proj = nn.Dense(config.width, use_bias=config.patch_bias, dtype=dtype)
+        self.proj = Linear(config.width, dtypes, bias=config.patch_bias)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         C, P, G = self.channels, self.patch, self.grid
@@ -44,8 +59,8 @@ class PatchEmbed(nn.Layer):
 class Dropout(nn.Layer):
     """One dropout site: a sample's flags say which values are kept, and scaled up; without them, all are kept."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: str):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.site = sites(config).get(name)
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
@@ -59,22 +74,27 @@ class Dropout(nn.Layer):
 class Attention(nn.Layer):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: str):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
-        self.qkv = nn.Dense(3 * config.width, use_bias=config.qkv_bias, dtype=dtype)
-        self.drop_weights = Dropout(config, f"{name}.weights", dtype)
-        self.proj = nn.Dense(config.width, dtype=dtype)
-        self.drop = Dropout(config, f"{name}.proj", dtype)
+        self.factor = dtypes.products
+        self.qkv = Linear(3 * config.width, dtypes, bias=config.qkv_bias)
+        self.drop_weights = Dropout(config, f"{name}.weights", dtypes)
+        self.proj = Linear(config.width, dtypes)
+        self.drop = Dropout(config, f"{name}.proj", dtypes)
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = tf.reshape(self.qkv(x), (-1, N, 3, H, D // H))
         q, k, v = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
-        x = tf.nn.softmax(tf.matmul(q * (D // H)**-0.5, k, transpose_b=True))  # B, H, N, N
-        x = tf.matmul(self.drop_weights(x, masks), v)
+        x = tf.nn.softmax(self.matmul(q * (D // H)**-0.5, tf.transpose(k, (0, 1, 3, 2))))  # B, H, N, N
+        x = self.matmul(self.drop_weights(x, masks), v)
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, N, D))
         return self.drop(self.proj(x), masks)
+
+    def matmul(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        """A product with rounded factors."""
+        return tf.cast(tf.matmul(tf.cast(a, self.factor), tf.cast(b, self.factor)), a.dtype)
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
@@ -94,13 +114,13 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": tf.nn.relu}
 class Mlp(nn.Layer):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: str):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.activation = ACTIVATIONS[config.activation]
-        self.fc1 = nn.Dense(config.mlp_dim, dtype=dtype)
-        self.fc2 = nn.Dense(config.width, dtype=dtype)
-        self.drop1 = Dropout(config, f"{name}.fc1", dtype)
-        self.drop2 = Dropout(config, f"{name}.fc2", dtype)
+        self.fc1 = Linear(config.mlp_dim, dtypes)
+        self.fc2 = Linear(config.width, dtypes)
+        self.drop1 = Dropout(config, f"{name}.fc1", dtypes)
+        self.drop2 = Dropout(config, f"{name}.fc2", dtypes)
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tf.Tensor:
         x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
@@ -110,15 +130,15 @@ class Mlp(nn.Layer):
 class Block(nn.Layer):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: str):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.pre = config.norm_order == "pre"
-        self.norm1 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, f"{name}.attn", dtype)
-        self.norm2 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, f"{name}.mlp", dtype)
-        self.drop_path1 = Dropout(config, f"{name}.attn.path", dtype)
-        self.drop_path2 = Dropout(config, f"{name}.mlp.path", dtype)
+        self.norm1 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtypes.weights)
+        self.attn = Attention(config, f"{name}.attn", dtypes)
+        self.norm2 = nn.LayerNormalization(epsilon=config.block_norm_eps, dtype=dtypes.weights)
+        self.mlp = Mlp(config, f"{name}.mlp", dtypes)
+        self.drop_path1 = Dropout(config, f"{name}.attn.path", dtypes)
+        self.drop_path2 = Dropout(config, f"{name}.mlp.path", dtypes)
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         """Both halves' outputs; the second is the block's."""
@@ -132,20 +152,21 @@ class Block(nn.Layer):
 class ViT(tf.keras.Model):
     """The whole model: pictures [B, S, S, C] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str = "float32"):
-        super().__init__(dtype=dtype)
+    def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
+        dtypes = Dtypes(*(getattr(tf, name) for name in dtype_names(dtype, precision)))
+        super().__init__(dtype=dtypes.weights)
         self.config = config
         self.picture = (config.image_size, config.image_size, config.in_channels)
         self.has_class_token, self.pooled = config.class_token, config.pooled
-        self.patch_embed = PatchEmbed(config, dtype)
+        self.patch_embed = PatchEmbed(config, dtypes)
         if self.has_class_token:
-            self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtype), name="cls_token")
-        self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtype), name="pos_embed")
-        self.drop, self.drops = Dropout(config, "tokens", dtype), bool(sites(config))
-        self.blocks = [Block(config, f"blocks.{i}", dtype) for i in range(config.depth)]
-        self.norm = nn.LayerNormalization(epsilon=config.final_norm_eps, dtype=dtype)
-        self.head = nn.Dense(config.num_classes, dtype=dtype)
-        self(tf.zeros((1, config.image_size, config.image_size, config.in_channels), dtype))  # makes the weights
+            self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtypes.weights), name="cls_token")
+        self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
+        self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
+        self.blocks = [Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)]
+        self.norm = nn.LayerNormalization(epsilon=config.final_norm_eps, dtype=dtypes.weights)
+        self.head = Linear(config.num_classes, dtypes)
+        self(tf.zeros((1, *self.picture), dtypes.weights))  # makes the weights
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
@@ -253,12 +274,16 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in names.values()}
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
+        scale = tf.Variable(FIRST_SCALE, dtype=dtype, trainable=False)
+        self.loss_factor = scale if scales_loss(recipe.precision) else None
 
     def apply_gradients(self, grads_and_vars, name: str | None = None) -> None:
         gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
+        gradients = [g if self.loss_factor is None else g / self.loss_factor for g in gradients]
         gradients, norm = clip(gradients, self.limit)
         self.norm.assign(norm)
-        super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
+        if self.loss_factor is None or tf.math.is_finite(norm):  # else too large for float16: this step is skipped
+            super().apply_gradients(zip(gradients, weights, strict=True), name, skip_gradients_aggregation=True)
 
     def update_step(self, g: tf.Tensor, w: tf.Variable) -> None:
         key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
@@ -294,6 +319,11 @@ def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
     return int(optimizer.iterations)
 
 
+def set_loss_scale(optimizer: Optimizer, scale: float) -> None:
+    """Set what losses are multiplied by from now on, to be differentiated in float16."""
+    optimizer.loss_factor.assign(scale)
+
+
 def freeze_encoder(model: ViT) -> ViT:
     """Leave everything but the head untrained from now on."""
     for layer in model.layers:
@@ -308,27 +338,47 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     fe = load_fastestimator()
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+    from fastestimator.op.tensorop.tensorop import LambdaOp
 
-    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = from_numpy(ViT(stage.config, stage.dtype, stage.recipe.precision), weights)
     model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda: Optimizer(model, stage.recipe),
                      model_name=stage.name)
+    loss_scale = model.current_optimizer.loss_factor
+
+    def scaled(loss: tf.Tensor) -> tf.Tensor:
+        return loss * loss_scale
+
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
+        *([LambdaOp(fn=scaled, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
+        UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
+                 merge_grad=stage.recipe.accumulate_steps),
     ])
+    access = Access(to_numpy, from_numpy, moments, optimizer_steps, set_loss_scale)
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=False),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
+                             traces=stage.traces(model, access, profiler),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)
     estimator.fit(warmup=False)
     return to_numpy(model)
+
+
+def profiler(folder: str):
+    """What traces its block into a folder, for TensorFlow's viewer."""
+    return tf.profiler.experimental.Profile(folder)
+
+
+def multiply(dtype: str) -> None:
+    """Multiply two matrices where the training would, which raises if there is no product of that type."""
+    factor = tf.ones((2, 2), dtype=dtype)
+    tf.matmul(factor, factor).numpy()
 
 
 def pretrain(job: flow.Job) -> Weights:
@@ -343,7 +393,7 @@ def finetune(job: flow.Job, pretrained: Weights | None) -> Weights:
 
 def fastestimator_run(**options) -> dict:
     """Pretrain, copy the encoder, finetune. Options are the script's flags; returns what `results.json` holds."""
-    return flow.run("tf", pretrain, finetune, **options)
+    return flow.run("tf", pretrain, finetune, multiply, **options)
 
 
 if __name__ == "__main__":

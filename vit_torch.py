@@ -19,17 +19,32 @@ from vit.checkpoints import Access
 from vit.config import ViTConfig
 from vit.fe_compat import load_fastestimator
 from vit.masks import sites
+from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
+
+
+class Linear(nn.Linear):
+    """A linear layer with factors rounded to `dtypes.products`; its weights and its result are `dtypes.weights`."""
+
+    def __init__(self, inputs: int, outputs: int, dtypes: Dtypes, bias: bool = True):
+        super().__init__(inputs, outputs, bias=bias, dtype=dtypes.weights)
+        self.factor = dtypes.products
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.factor == x.dtype:
+            return super().forward(x)
+        x = F.linear(x.to(self.factor), self.weight.to(self.factor)).to(self.weight.dtype)
+        return x if self.bias is None else x + self.bias
 
 
 class PatchEmbed(nn.Module):
     """Pictures [B, C, S, S] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
 
-    def __init__(self, config: ViTConfig, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, dtypes: Dtypes):
         super().__init__()
         self.channels, self.patch, self.grid = config.in_channels, config.patch_size, config.grid
-        self.proj = nn.Linear(self.channels * self.patch**2, config.width, bias=config.patch_bias, dtype=dtype)
+        self.proj = Linear(self.channels * self.patch**2, config.width, dtypes, bias=config.patch_bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         C, P, G = self.channels, self.patch, self.grid
@@ -56,12 +71,13 @@ class Dropout(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention [B, N, D] to [B, N, D], with q, k and v from one linear layer (appendix A)."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias, dtype=dtype)
+        self.factor = dtypes.products
+        self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.drop_weights = Dropout(config, f"{name}.weights")
-        self.proj = nn.Linear(config.width, config.width, dtype=dtype)
+        self.proj = Linear(config.width, config.width, dtypes)
         self.drop = Dropout(config, f"{name}.proj")
 
     def forward(self, x: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
@@ -69,12 +85,16 @@ class Attention(nn.Module):
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
         if masks is None or self.drop_weights.site is None:
-            x = F.scaled_dot_product_attention(q, k, v)
+            x = F.scaled_dot_product_attention(q.to(self.factor), k.to(self.factor), v.to(self.factor)).to(x.dtype)
         else:
-            x = torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1)  # B, H, N, N
-            x = self.drop_weights(x, masks) @ v
+            x = torch.softmax(self.matmul(q * (D // H)**-0.5, k.transpose(-2, -1)), dim=-1)  # B, H, N, N
+            x = self.matmul(self.drop_weights(x, masks), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), masks)
+
+    def matmul(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """A product with rounded factors."""
+        return (a.to(self.factor) @ b.to(self.factor)).to(a.dtype)
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:
@@ -93,11 +113,11 @@ ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": F.relu}
 class Mlp(nn.Module):
     """Two linear layers with an activation between, [B, N, D] to [B, N, D]."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.fc1 = nn.Linear(config.width, config.mlp_dim, dtype=dtype)
-        self.fc2 = nn.Linear(config.mlp_dim, config.width, dtype=dtype)
+        self.fc1 = Linear(config.width, config.mlp_dim, dtypes)
+        self.fc2 = Linear(config.mlp_dim, config.width, dtypes)
         self.drop1 = Dropout(config, f"{name}.fc1")
         self.drop2 = Dropout(config, f"{name}.fc2")
 
@@ -109,13 +129,13 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each in a residual branch, normalized before (pre) or after (post): [B, N, D] to itself."""
 
-    def __init__(self, config: ViTConfig, name: str, dtype: torch.dtype):
+    def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.pre = config.norm_order == "pre"
-        self.norm1 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
-        self.attn = Attention(config, f"{name}.attn", dtype)
-        self.norm2 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtype)
-        self.mlp = Mlp(config, f"{name}.mlp", dtype)
+        self.norm1 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtypes.weights)
+        self.attn = Attention(config, f"{name}.attn", dtypes)
+        self.norm2 = nn.LayerNorm(config.width, eps=config.block_norm_eps, dtype=dtypes.weights)
+        self.mlp = Mlp(config, f"{name}.mlp", dtypes)
         self.drop_path1 = Dropout(config, f"{name}.attn.path")
         self.drop_path2 = Dropout(config, f"{name}.mlp.path")
 
@@ -131,20 +151,20 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """The whole model: pictures [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str = "float32"):
+    def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
         super().__init__()
         self.config = config
         self.picture = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
-        dtype = getattr(torch, dtype)
-        self.patch_embed = PatchEmbed(config, dtype)
+        dtypes = Dtypes(*(getattr(torch, name) for name in dtype_names(dtype, precision)))
+        self.patch_embed = PatchEmbed(config, dtypes)
         if self.has_class_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtype))
-        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtype))
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtypes.weights))
+        self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtypes.weights))
         self.drop, self.drops = Dropout(config, "tokens"), bool(sites(config))
-        self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtype) for i in range(config.depth)])
-        self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps, dtype=dtype)
-        self.head = nn.Linear(config.width, config.num_classes, dtype=dtype)
+        self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
+        self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps, dtype=dtypes.weights)
+        self.head = Linear(config.width, config.num_classes, dtypes)
 
     def forward(self, x: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
         """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
@@ -247,13 +267,18 @@ class Optimizer(torch.optim.Optimizer):
         for w in names.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
         self.norm = torch.zeros(())  # the gradients' norm in the last step
+        scale = torch.tensor(FIRST_SCALE)
+        self.loss_factor = scale if scales_loss(recipe.precision) else None
 
     @torch.no_grad()
     def step(self) -> None:
         group = self.param_groups[0]
         trained = [parts for parts in zip(group["params"], self.decays, self.scales, strict=True)
                    if parts[0].grad is not None]
-        gradients, self.norm = clip([w.grad for w, _, _ in trained], self.limit)
+        gradients = [w.grad if self.loss_factor is None else w.grad / self.loss_factor for w, _, _ in trained]
+        gradients, self.norm = clip(gradients, self.limit)
+        if self.loss_factor is not None and not torch.isfinite(self.norm):
+            return  # too large for float16: this step is skipped
         group["steps"] += 1
         for (w, decay, scale), g in zip(trained, gradients, strict=True):
             w.sub_(group["lr"] * scale * self.change(w, g, decay, **self.state[w], t=group["steps"]))
@@ -286,6 +311,11 @@ def optimizer_steps(optimizer: Optimizer, new: int | None = None) -> int:
     return group["steps"]
 
 
+def set_loss_scale(optimizer: Optimizer, scale: float) -> None:
+    """Set what losses are multiplied by from now on, to be differentiated in float16."""
+    optimizer.loss_factor.fill_(scale)
+
+
 def freeze_encoder(model: ViT) -> ViT:
     """Leave everything but the head untrained from now on."""
     for name, w in table(model).items():
@@ -298,27 +328,47 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
     fe = load_fastestimator()
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+    from fastestimator.op.tensorop.tensorop import LambdaOp
 
-    model = from_numpy(ViT(stage.config, stage.dtype), weights)
+    model = from_numpy(ViT(stage.config, stage.dtype, stage.recipe.precision), weights)
     model = freeze_encoder(model) if stage.freeze_encoder else model
     model = fe.build(model_fn=lambda: model,
                      optimizer_fn=lambda parameters: Optimizer(model, stage.recipe),
                      model_name=stage.name)
+    loss_scale = model.current_optimizer.loss_factor
+
+    def scaled(loss: torch.Tensor) -> torch.Tensor:
+        return loss * loss_scale
+
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
-        UpdateOp(model=model, loss_name="ce", merge_grad=stage.recipe.accumulate_steps),
+        *([LambdaOp(fn=scaled, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
+        UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
+                 merge_grad=stage.recipe.accumulate_steps),
     ])
+    access = Access(to_numpy, from_numpy, moments, optimizer_steps, set_loss_scale)
     estimator = fe.Estimator(pipeline=stage.pipeline(channels_first=True),
                              network=network,
                              epochs=stage.epochs,
-                             traces=stage.traces(model, Access(to_numpy, from_numpy, moments, optimizer_steps)),
+                             traces=stage.traces(model, access, profiler),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
                              log_steps=stage.log_steps)
     estimator.fit(warmup=False)
     return to_numpy(model)
+
+
+def profiler(folder: str):
+    """What traces its block into a folder, for PyTorch's viewer."""
+    return torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(folder))
+
+
+def multiply(dtype: str) -> None:
+    """Multiply two matrices where the training would, which raises if there is no product of that type."""
+    factor = torch.ones(2, 2, dtype=getattr(torch, dtype), device="cuda" if torch.cuda.is_available() else "cpu")
+    (factor @ factor).cpu()
 
 
 def pretrain(job: flow.Job) -> Weights:
@@ -333,7 +383,7 @@ def finetune(job: flow.Job, pretrained: Weights | None) -> Weights:
 
 def fastestimator_run(**options) -> dict:
     """Pretrain, copy the encoder, finetune. Options are the script's flags; returns what `results.json` holds."""
-    return flow.run("torch", pretrain, finetune, **options)
+    return flow.run("torch", pretrain, finetune, multiply, **options)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_run_leaves_exactly_these_files(whole):
         *(f"checkpoints/{name}.safetensors" for name in ("finetune-00000003", "pretrain-00000003", "pretrain-00000006",
                                                          "scratch-00000003")),
         "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
-        "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors"]
+        "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors", "times.csv"]
 
 
 def test_results_hold_every_documented_key(whole):
@@ -135,16 +135,20 @@ def test_training_is_sgd_with_momentum_and_decay_on_the_pipelines_batches(whole,
         np.testing.assert_allclose(ended[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
-def test_history_is_the_results_as_a_table(whole):
+def test_history_is_the_results_as_two_tables(whole):
     folder, results, *_ = whole
-    with open(folder / "history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["stage"], row["epoch"]) for row in rows] == [("pretrain", "1"), ("pretrain", "2"), ("finetune", "1"),
-                                                              ("scratch", "1")]
     epochs = [epoch for stage in results["stages"].values() for epoch in stage["epochs"]]
-    for row, epoch in zip(rows, epochs, strict=True):
-        assert set(row) == EPOCH | {"stage"}
-        assert {name: float(row[name]) for name in EPOCH} == epoch
+    times = {name for name in EPOCH if name.endswith("seconds") or name == "images_per_second"}
+    for name, columns in (("history.csv", EPOCH - times | {"loss_scale", "skipped_steps"}),
+                          ("times.csv", times | {"epoch"})):
+        with open(folder / name, newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["stage"], row["epoch"]) for row in rows] == [("pretrain", "1"), ("pretrain", "2"),
+                                                                  ("finetune", "1"), ("scratch", "1")]
+        for row, epoch in zip(rows, epochs, strict=True):
+            assert set(row) == columns | {"stage"}
+            assert {key: float(row[key]) for key in columns & EPOCH} == {key: epoch[key] for key in columns & EPOCH}
+            assert row.get("loss_scale", "") == ""
 
 
 def test_curves_are_a_picture(whole):
@@ -215,7 +219,7 @@ class Stub:
 
     def run(self, folder, **options):
         return flow.run("stub", lambda job: flow.pretrain(job, self.train),
-                        lambda job, weights: flow.finetune(job, self.train, weights),
+                        lambda job, weights: flow.finetune(job, self.train, weights), None,
                         **OPTIONS | {"model_dir": str(folder)} | options)
 
 

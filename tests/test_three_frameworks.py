@@ -68,8 +68,8 @@ def test_a_run_from_a_pretrained_file_writes_every_result(first_steps, backend, 
     assert results["backend"] == backend
     assert list(results["stages"]) == ["finetune"]
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"results.json", "history.csv", "curves.png", "finetuned.safetensors", "best", "checkpoints",
-                     "classes.json", "predictions.png", "recipe.yaml"}
+    assert names == {"results.json", "history.csv", "times.csv", "curves.png", "finetuned.safetensors", "best",
+                     "checkpoints", "classes.json", "predictions.png", "recipe.yaml"}
 
 
 # The words in which siblings may differ anywhere, docstrings included.

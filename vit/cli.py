@@ -65,6 +65,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
         help="a field of the recipe that may differ from the stopped run's")
     add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
+    add("--profile", action="store_true",
+        help="trace a few training steps for the framework's own viewer, into MODEL_DIR/profile")
     add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
     add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
         "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vit import masks, recipe_file, results, traces
+from vit import masks, precision, recipe_file, results, traces
 from vit import weights as weights_
 from vit.average import average
 from vit.checkpoints import Access, Checkpoint, check_saving, saver
@@ -14,7 +14,9 @@ from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
+from vit.loss_scaling import loss_scaling
 from vit.pretrained import read as read_pretrained
+from vit.profiling import profiling
 from vit.recipe import Recipe
 from vit.resume import Resume, find
 from vit.weights import Weights
@@ -32,6 +34,7 @@ class Job:
         num_workers: Processes that prepare batches.
         log_steps: Steps between FastEstimator's log lines; 0 for epochs only.
         tensorboard: Folder for TensorBoard's event files, one folder a stage; None for none.
+        profile: Whether a few steps of the first stage are traced for the framework's viewer, into `profile/`.
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
         checkpoint_every: Steps between checkpoints, "epoch", or None for no checkpoints.
         keep: How many of a stage's newest checkpoints stay.
@@ -55,6 +58,7 @@ class Job:
     base: ViTConfig | None = None
     points: dict[str, Checkpoint] = field(default_factory=dict)
     tensorboard: Path | None = None
+    profile: bool = False
     stages: list["Stage"] = field(default_factory=list)
 
     def config(self, dataset: Dataset) -> ViTConfig:
@@ -134,8 +138,14 @@ class Stage:
             self.weights = point.average or point.weights
         return self.weights
 
-    def traces(self, model, access: Access) -> list:
-        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history, the progress bar and checkpoints."""
+    def traces(self, model, access: Access, profiler: Callable) -> list:
+        """FastEstimator's Accuracy, BestModelSaver and LRScheduler, the history, the progress bar and checkpoints.
+
+        Args:
+            model: The model that is trained.
+            access: Its script's functions.
+            profiler: Its script's function of that name.
+        """
         from fastestimator.trace.adapt import LRScheduler
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
@@ -145,21 +155,30 @@ class Stage:
         def rate(step: int) -> float:
             return self.recipe.rate(step, steps * self.epochs, steps)
 
-        averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay,
-                            self.recipe.accumulate_steps)] if self.recipe.ema_decay else []
+        def updates() -> int:
+            return access.optimizer_steps(model.current_optimizer)
+
+        scalings = [loss_scaling(model, access.set_loss_scale, self.recipe.accumulate_steps)
+                    ] if precision.scales_loss(self.recipe.precision) else []
+        averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay, updates)
+                    ] if self.recipe.ema_decay else []
         savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
                         self.job.keep, self.job.on_save_error, self.name, history=self.history,
-                        average=averages[0] if averages else None,
+                        average=averages[0] if averages else None, scaling=scalings[0] if scalings else None,
                         accumulate=self.recipe.accumulate_steps, resume=self.job.points.get(self.name),
                         recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
                   ] if self.job.checkpoint_every else []
+        profiled = [profiling(profiler, self.job.model_dir / "profile", steps)] if self.job.profile else []
+        self.job.profile = False  # one stage is enough
         return [
             *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
             *traces.build(self.history, model, steps, self.epochs, self.name,
-                          rate, self.job.tensorboard and self.job.tensorboard / self.name), *averages, *savers,
+                          rate, self.job.tensorboard and self.job.tensorboard / self.name,
+                          scalings[0] if scalings else None),
+            *scalings, *averages, *savers, *profiled,
         ]
 
 
@@ -194,7 +213,7 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
             log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
             tensorboard: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
-            on_save_error: str = "continue", **fields) -> Job:
+            on_save_error: str = "continue", profile: bool = False, **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
@@ -209,6 +228,7 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         on_save_error: "stop" or "continue" where a checkpoint cannot be written.
         skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
         tensorboard: Folder for TensorBoard's event files; None for none.
+        profile: Whether a few steps are traced for the framework's viewer.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
@@ -221,19 +241,17 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     if model_dir == "":
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
-    if checked.precision != "fp32":
-        raise UserError(f"precision {checked.precision!r} is not there yet: leave it at 'fp32'")
     check_saving(checkpoint_every, keep, on_save_error)
     data = load(checked.data, data_dir, skip_bad_pictures)
     job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
-              checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error)
+              checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error, profile=profile)
     job.config(job.data.finetune)
     return job
 
 
 def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Job, Weights | None], Weights],
-        pretrained: str | None = None, compare_scratch: bool = False, resume: str | None = None,
-        resume_override: Sequence[str] = (), **options) -> dict:
+        multiply: Callable[[str], None], pretrained: str | None = None, compare_scratch: bool = False,
+        resume: str | None = None, resume_override: Sequence[str] = (), **options) -> dict:
     """Pretrain (or read a file), copy the encoder, finetune, and write the results.
 
     Where the data has no set to pretrain on, the finetune is all, from a file or from scratch.
@@ -242,6 +260,7 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         backend: "torch", "tf" or "ms".
         pretrain: The script's function of that name.
         finetune: The script's function of that name.
+        multiply: The script's function of that name.
         pretrained: A weights file to start the finetune from instead of pretraining.
         compare_scratch: Whether to finetune from scratch as well.
         resume: "auto", or the checkpoint to go on from.
@@ -264,6 +283,7 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         pretrained = found.options["pretrained"]
         compare_scratch = compare_scratch or found.options["compare_scratch"]
     job = prepare(backend, **options)
+    precision.check(job.recipe.precision, multiply, backend)
     job.points = points
     job.options = {"data_dir": options.get("data_dir"), "skip_bad_pictures": options.get("skip_bad_pictures", False),
                    "pretrained": pretrained, "compare_scratch": compare_scratch}

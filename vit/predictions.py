@@ -25,7 +25,7 @@ def draw(stage: "Stage", path: Path) -> None:
     from matplotlib.figure import Figure
     images, labels = _batch(stage)
     script = backends.script(stage.job.backend)
-    model = script.from_numpy(script.ViT(stage.config, stage.dtype), stage.weights)
+    model = script.from_numpy(script.ViT(stage.config, stage.dtype, stage.recipe.precision), stage.weights)
     guesses = script.run_stages(model, images)[-1].argmax(axis=1)
     mean, std = pipeline.normalization(stage.job.data, stage.recipe)
     shown = np.clip(images * std + mean, 0, 1)

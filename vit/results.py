@@ -1,4 +1,4 @@
-"""What a run leaves behind: `results.json`, `history.csv`, `curves.png`, and the table that it prints."""
+"""What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
 import csv
 import importlib.metadata
 import json
@@ -15,8 +15,10 @@ from vit.errors import UserError
 if TYPE_CHECKING:
     from vit.flow import Job, Stage
 
-_COLUMNS = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "train_seconds",
-            "step_seconds", "eval_seconds", "images_per_second")
+# Times are in a file of their own, so that the history of a run that was stopped and resumed is the same file.
+_HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "loss_scale",
+            "skipped_steps")
+_TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "images_per_second")
 
 
 def open_folder(folder: Path) -> None:
@@ -62,11 +64,12 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         "seconds": round(seconds, 3),
         "weights_sha256": weights_.sha256(main.weights),
     }
-    with open(job.model_dir / "history.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS)
-        writer.writeheader()
-        for stage in job.stages:
-            writer.writerows({"stage": stage.name, **epoch} for epoch in stage.history.epochs)
+    rows = [{"stage": stage.name, **epoch} for stage in job.stages for epoch in stage.history.epochs]
+    for name, columns in (("history.csv", _HISTORY), ("times.csv", _TIMES)):
+        with open(job.model_dir / name, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
     plot(job.stages, job.model_dir / "curves.png")
     if job.backend in backends.SCRIPTS:
         predictions.draw(main, job.model_dir / "predictions.png")
@@ -98,7 +101,7 @@ def table(content: dict, folder: Path) -> str:
     speed = f"{rate:.0f} images/s in training, " if rate else ""
     return "\n".join(["", f"Top-1 accuracy on the test pictures ({content['backend']})", head, *rows, "",
                       f"  {speed}{content['seconds']:.0f} s in all",
-                      f"  files: {folder}/ (results.json, history.csv, *.png, *.safetensors)"])
+                      f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
 
 
 def plot(stages: list["Stage"], path: Path) -> None:

@@ -18,7 +18,7 @@ class History:
     Args:
         epochs: Of each epoch: its number, mean training loss, seconds and learning rate at its end, seconds a step and
             images/s (both from the end of the first step on, so without compiling), evaluation loss, top-1 and top-5
-            accuracy and seconds.
+            accuracy and seconds; with a scaled loss also its scale and the steps skipped so far.
         step_losses: The loss of each training step, in order.
         gradient_norms: The global norm of each training step's gradients, before clipping.
         step_sizes: Pictures of each training step.
@@ -38,7 +38,7 @@ class History:
 
 
 def build(history: History, model, steps_per_epoch: int, epochs: int, title: str, rate: Callable[[int], float],
-          tensorboard: Path | None = None) -> list:
+          tensorboard: Path | None = None, scaling=None) -> list:
     """The traces that fill `history` and show the progress.
 
     Args:
@@ -49,14 +49,15 @@ def build(history: History, model, steps_per_epoch: int, epochs: int, title: str
         title: What to call the progress bar, and the log lines.
         rate: From a step, counted from 1, to its learning rate.
         tensorboard: Folder for event files of what `history` holds of each epoch; None for none.
+        scaling: The trace of `vit.loss_scaling`, if there is one.
 
     Returns:
         FastEstimator traces; they read the keys "ce" (mean loss of a batch), "y" (labels), "y_pred" (logits) and
         "accuracy".
     """
     TrainHistory, EvalHistory, Progress = _classes()
-    return [TrainHistory(history, model, rate), EvalHistory(history, f"{title}: epoch", epochs, tensorboard),
-            Progress(steps_per_epoch * epochs, title)]
+    return [TrainHistory(history, model, rate, scaling),
+            EvalHistory(history, f"{title}: epoch", epochs, tensorboard), Progress(steps_per_epoch * epochs, title)]
 
 
 def line(epoch: dict, head: str, epochs: int) -> str:
@@ -70,9 +71,13 @@ def line(epoch: dict, head: str, epochs: int) -> str:
     speed = ""
     if epoch["images_per_second"]:
         speed = f", {1000 * epoch['step_seconds']:.0f} ms a step, {epoch['images_per_second']:.0f} images/s"
+    scale = ""
+    if "loss_scale" in epoch:
+        scale = f" scaled by {epoch['loss_scale']:g}, {epoch['skipped_steps']} steps skipped so far"
     return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
-            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f} | test: loss {epoch['eval_loss']:.4f}, "
-            f"top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, {epoch['eval_seconds']:.1f} s")
+            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale} | test: "
+            f"loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, "
+            f"{epoch['eval_seconds']:.1f} s")
 
 
 def top(logits: np.ndarray, labels: np.ndarray, count: int = 5) -> int:
@@ -111,9 +116,9 @@ def _classes():
 
     class TrainHistory(Trace):
 
-        def __init__(self, history: History, model, rate: Callable[[int], float]) -> None:
+        def __init__(self, history: History, model, rate: Callable[[int], float], scaling) -> None:
             super().__init__(inputs=["ce", "y"], mode="train")
-            self.history, self.model, self.rate = history, model, rate
+            self.history, self.model, self.rate, self.scaling = history, model, rate, scaling
 
         def on_epoch_begin(self, data) -> None:
             self.begin, self.first_step = time.perf_counter(), None
@@ -143,6 +148,9 @@ def _classes():
                 "step_seconds": (end - self.first_step) / self.steps if self.steps else None,
                 "images_per_second": self.images / (end - self.first_step) if self.images else None,
             })
+            if self.scaling:
+                state = self.scaling.state
+                self.history.epochs[-1] |= {"loss_scale": state["scale"], "skipped_steps": state["skipped"]}
 
     class EvalHistory(Trace):
 

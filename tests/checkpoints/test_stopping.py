@@ -79,7 +79,8 @@ def _fit(folder, resume=None, stop=None):
     network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
                               CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
                               UpdateOp(model=model, loss_name="ce")])
-    access = checkpoints.Access(vit_torch.to_numpy, vit_torch.from_numpy, vit_torch.moments, vit_torch.optimizer_steps)
+    access = checkpoints.Access(vit_torch.to_numpy, vit_torch.from_numpy, vit_torch.moments, vit_torch.optimizer_steps,
+                                vit_torch.set_loss_scale)
     evaluated = []
 
     class Watch(Trace):

@@ -161,12 +161,23 @@ def _parse(state: dict, tensors: dict[str, np.ndarray]) -> Checkpoint:
     for name in ("recipe", "options", "history", "traces"):
         if not isinstance(state[name], dict):
             raise ValueError(f"{name} {state[name]!r}")
+    _check_scale(state["loss_scale"])
     if not isinstance(state["best"], list) or len(state["best"]) != 2:
         raise ValueError(f"best {state['best']!r}")
     for name in ("stage", "backend"):
         if not isinstance(state[name], str):
             raise ValueError(f"{name} {state[name]!r}")
     return Checkpoint(config=config, numbers=numbers, **state, **groups)
+
+
+def _check_scale(state: dict | None) -> None:
+    if state is None:
+        return
+    kinds = {"scale": float, "good_steps": int, "skipped": int}
+    if not isinstance(state, dict) or {name: type(value) for name, value in state.items()} != kinds:
+        raise ValueError(f"loss_scale {state!r}")
+    if not 0 < state["scale"] < float("inf") or min(state["good_steps"], state["skipped"]) < 0:
+        raise ValueError(f"loss_scale {state!r}")
 
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:

@@ -16,16 +16,17 @@ from vit.weights import Weights
 
 
 class Access(NamedTuple):
-    """How to reach into one framework's model and optimizer: four functions of a script."""
+    """How to reach into one framework's model and optimizer: five functions of a script."""
     to_numpy: callable
     from_numpy: callable
     moments: callable
     optimizer_steps: callable
+    set_loss_scale: callable
 
 
 def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: int | str = "epoch", keep: int = 3,
           on_error: str = "continue", stage: str = "train", metric: str = "accuracy", history: object = None,
-          average=None, accumulate: int = 1, resume: Checkpoint | None = None, **facts):
+          average=None, scaling=None, accumulate: int = 1, resume: Checkpoint | None = None, **facts):
     """The trace, for `fastestimator.Estimator(traces=[...])`.
 
     Args:
@@ -40,6 +41,7 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
         metric: The key that an evaluation is judged by, higher is better.
         history: An object whose lists are saved and filled again, or None.
         average: The trace of `vit.average`, if there is one.
+        scaling: The trace of `vit.loss_scaling`, if there is one.
         accumulate: Training steps of an update (UpdateOp's `merge_grad`); checkpoints wait for its end, since the sums
             inside of it are FastEstimator's.
         resume: Where to go on from.
@@ -54,7 +56,7 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     return _trace_class()(model, access, config, Path(folder), every, keep, on_error, stage, metric, history, average,
-                          accumulate, resume, facts)
+                          scaling, accumulate, resume, facts)
 
 
 def check_saving(every: int | str, keep: int, on_error: str) -> None:
@@ -94,13 +96,13 @@ def _trace_class():
     class CheckpointSaver(Trace):
 
         def __init__(self, model, access, config, folder, every, keep, on_error, stage, metric, history, average,
-                     accumulate, resume, facts) -> None:
+                     scaling, accumulate, resume, facts) -> None:
             # "*" puts it behind the traces whose state it saves.
             super().__init__(inputs="*", mode=("train", "eval"))
             self.model, self.access, self.config, self.folder = model, access, config, folder
             self.every, self.keep, self.on_error, self.stage, self.metric = every, keep, on_error, stage, metric
             self.history, self.average, self.resume, self.facts = history, average, resume, facts
-            self.accumulate, self.request = accumulate, StopRequest()
+            self.scaling, self.accumulate, self.request = scaling, accumulate, StopRequest()
             self.step = self.batch = self.epoch = 0
             self.due = False
             self.last = self.best = self.best_name = None
@@ -178,7 +180,8 @@ def _trace_class():
             records, numbers = _lists(self.history)
             return Checkpoint(
                 stage=self.stage, phase=phase, epoch=self.epoch, step=self.step, batch=self.batch,
-                optimizer_steps=self.access.optimizer_steps(optimizer), config=self.config, weights=self._weights(),
+                optimizer_steps=self.access.optimizer_steps(optimizer),
+                loss_scale=self.scaling.state if self.scaling else None, config=self.config, weights=self._weights(),
                 moment1=moment1, moment2=moment2, average=self.average.values if self.average else None,
                 metric=self.last, best=[self.best, self.best_name], history=records, numbers=numbers,
                 traces=self._changed(), **self.facts)
@@ -209,6 +212,8 @@ def _trace_class():
                                     strict=True):
                 self.access.from_numpy(self.model, values, slot)
             self.access.optimizer_steps(optimizer, point.optimizer_steps)
+            if self.scaling and point.loss_scale:
+                self.scaling.go_on(point.loss_scale)
             if self.average:
                 self.average.values = point.average
             self.step, self.batch, self.epoch, self.last = point.step, point.batch, point.epoch, point.metric

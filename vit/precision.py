@@ -1,0 +1,65 @@
+"""Mixed precision, as all three scripts have it: which numbers are narrow, and how a loss is scaled for float16.
+
+The factors of a product (linear layers, and the two products of attention) are rounded to bfloat16 or float16, and
+its result is widened again; weights, residual stream, norms, softmax, GELU and loss stay as they are, float32.
+"""
+from collections.abc import Callable
+from typing import NamedTuple
+
+from vit.errors import UserError
+from vit.fe_compat import quiet_stderr
+
+_PRODUCTS = {"bf16": "bfloat16", "fp16": "float16"}
+
+# Loss scaling (Micikevicius et al. 2018, section 3.2), with the constants of torch.amp.GradScaler.
+FIRST_SCALE = 2.0**16
+GROWTH_STEPS = 2000  # as many good steps in a row double the scale; a bad one is skipped, and halves it
+
+
+class Dtypes(NamedTuple):
+    """Number types of one model, by name or in a framework's own terms.
+
+    Args:
+        weights: Of the weights and of everything computed but products.
+        products: Of the factors of products.
+    """
+    weights: object
+    products: object
+
+
+def dtype_names(dtype: str, precision: str) -> Dtypes:
+    """The names of a model's number types.
+
+    Args:
+        dtype: "float32" or "float64".
+        precision: `Recipe.precision`: "fp32" for products in `dtype` too, "bf16" or "fp16".
+    """
+    return Dtypes(dtype, _PRODUCTS.get(precision, dtype))
+
+
+def scales_loss(precision: str) -> bool:
+    """Whether a loss is scaled: float16 has too few exponents for small gradients, bfloat16 has float32's."""
+    return precision == "fp16"
+
+
+def check(precision: str, multiply: Callable[[str], None], framework: str) -> None:
+    """Make sure that a framework, on the device that it has, can train in a precision.
+
+    Args:
+        precision: `Recipe.precision`.
+        multiply: Multiplies two matrices of a number type, or raises.
+        framework: "torch", "tf" or "ms".
+
+    Raises:
+        UserError: It cannot.
+    """
+    if precision not in _PRODUCTS:
+        return
+    title = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}[framework]
+    try:
+        with quiet_stderr(show_on_failure=False):
+            multiply(_PRODUCTS[precision])
+    except (RuntimeError, TypeError, NotImplementedError):
+        others = " or ".join(name for name in ("fp32", *_PRODUCTS) if name != precision)
+        raise UserError(f"precision {precision!r}: {title} has no products of {_PRODUCTS[precision]} on this "
+                        f"device: choose {others}, or another framework or device") from None
