@@ -6,7 +6,7 @@ PIP := .venv/bin/pip install -q --disable-pip-version-check
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parity crash-test check bench clean
+.PHONY: help demo test test-full parity crash-test check bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=t
 
 test: .venv  ## run the tests
 	$(PY) -m pytest
+
+test-full: .venv  ## run the tests that `make test` leaves out, which take minutes each
+	$(PY) -m pytest -m full
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"

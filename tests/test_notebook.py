@@ -150,8 +150,8 @@ def test_committed_run_shows_what_the_story_says(committed):
 
 @pytest.mark.parametrize("backend, folder, compared", [
     ("torch", "apphub", ["torch", "tf"]),
-    ("tf", ".", ["tf"]),
-    ("ms", "apphub", ["ms"]),
+    pytest.param("tf", ".", ["tf"], marks=pytest.mark.full),
+    pytest.param("ms", "apphub", ["ms"], marks=pytest.mark.full),
 ])
 def test_runs_with_two_steps(committed, house, backend, folder, compared):
     notebook = with_parameters(committed, backend=backend, pretrain_epochs=1, finetune_epochs=1,
