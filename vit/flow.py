@@ -289,7 +289,8 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
                    "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
     if pretrained is not None:
-        like = VARIANTS[job.recipe.variant] if options.get("recipe") or "variant" in options else None
+        chosen = resume is None and (options.get("recipe") or "variant" in options)  # a stopped run's file was checked
+        like = VARIANTS[job.recipe.variant] if chosen else None
         weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
     elif job.data.pretrain is None and job.recipe.freeze_encoder:
         raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")

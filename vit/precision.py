@@ -6,6 +6,8 @@ its result is widened again; weights, residual stream, norms, softmax, GELU and 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from vit.errors import UserError
 from vit.fe_compat import quiet_stderr
 
@@ -40,6 +42,21 @@ def dtype_names(dtype: str, precision: str) -> Dtypes:
 def scales_loss(precision: str) -> bool:
     """Whether a loss is scaled: float16 has too few exponents for small gradients, bfloat16 has float32's."""
     return precision == "fp16"
+
+
+def product(a: np.ndarray, b: np.ndarray, precision: str) -> np.ndarray:
+    """A matrix product in a precision, as the oracle has it: exact but for the rounding of factors and result."""
+    return rounded(rounded(a, precision) @ rounded(b, precision), precision)
+
+
+def rounded(x: np.ndarray, precision: str) -> np.ndarray:
+    """The nearest numbers of a precision's products, the even one of two; as float64."""
+    if precision == "fp16":
+        return x.astype(np.float16).astype(np.float64)
+    bits = x.astype(np.float32).view(np.uint32)
+    if precision == "bf16":  # the upper half of a float32
+        bits = bits + (0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    return bits.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
 def check(precision: str, multiply: Callable[[str], None], framework: str) -> None:
