@@ -1,5 +1,6 @@
 """The three scripts are one program: same curve, same files, siblings line by line, importable side by side."""
 import ast
+import contextlib
 import difflib
 import importlib
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from vit import flow, weights
 from vit.config import VARIANTS
+from vit.profiling import profiling
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
@@ -24,7 +26,8 @@ def first_steps(tmp_path_factory):
     for backend, script in SCRIPTS.items():
         folder = tmp_path_factory.mktemp(backend)
         job = flow.prepare(backend, data="digits", variant="tiny", batch_size=16, pretrain_epochs=1,
-                           train_steps_per_epoch=20, eval_steps_per_epoch=2, seed=3, model_dir=str(folder), log_steps=0)
+                           train_steps_per_epoch=20, eval_steps_per_epoch=2, seed=3, model_dir=str(folder), log_steps=0,
+                           profile=True)
         importlib.import_module(script).pretrain(job)
         jobs[backend] = job
     return jobs
@@ -46,6 +49,39 @@ def test_trained_weights_follow_torch(first_steps, backend):
     for name, value in reference.items():
         moved = np.abs(value - start[name]).max()
         assert np.abs(trained[name] - value).max() < 0.01 * moved + 1e-6, name
+
+
+@pytest.mark.parametrize(("backend", "file", "words"), [
+    ("torch", "*.pt.trace.json", [b'"traceEvents"', b"aten::layer_norm", b"autograd::engine"]),
+    ("tf", "plugins/profile/*/*.xplane.pb", [b"Erf", b"MatMul"]),
+    ("ms", "*/ASCEND_PROFILER_OUTPUT/trace_view.json", [b'"ph"', b"MatMul"]),
+])
+def test_a_profile_is_a_trace_for_the_frameworks_viewer(first_steps, backend, file, words):
+    [path] = (first_steps[backend].model_dir / "profile").glob(file)
+    content = path.read_bytes()
+    assert [word for word in words if word not in content] == []
+
+
+def test_a_profile_is_of_a_few_steps(tmp_path):
+    seen = []
+
+    @contextlib.contextmanager
+    def profiler(folder):
+        seen.append(f"into {folder}")
+        yield
+        seen.append("end")
+
+    for steps, wanted in ((20, "..." + ">....."), (2, ".>."), (1, ">.")):
+        seen.clear()
+        trace = profiling(profiler, tmp_path, steps)
+        trace.on_begin(None)
+        for _ in range(steps):
+            trace.on_batch_begin(None)
+            seen.append(".")
+            trace.on_batch_end(None)
+        trace.on_epoch_end(None)
+        text = "".join(seen).replace(f"into {tmp_path}", ">")
+        assert text.startswith(wanted + "end") and text.count(".") == steps and text.count("end") == 1
 
 
 @pytest.mark.parametrize(("writer", "reader"), permutations(SCRIPTS, 2))
