@@ -399,3 +399,27 @@ def test_bad_options_write_nothing(trained, tmp_path, refused, options, fragment
         vit_torch.fastestimator_run(**OPTIONS | {"data_dir": str(trained[0]), "model_dir": str(tmp_path / "run")}
                                     | skip | options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_picture_that_goes_bad_while_training_is_one_line(root, tmp_path, capfd, monkeypatch, workers):
+    import vit_torch
+    from vit import cli, flow
+    victim = min((root / "train" / "rot").iterdir())
+    whole = flow.load
+
+    def load_and_spoil(*arguments):
+        pair = whole(*arguments)
+        victim.write_bytes(victim.read_bytes()[:40])
+        return pair
+
+    monkeypatch.setattr(flow, "load", load_and_spoil)
+    with pytest.raises(SystemExit) as ended:
+        cli.main("", vit_torch.fastestimator_run, [
+            "--data", "folder", "--data_dir", str(root), "--variant", "tiny", "--batch_size", "4", "--finetune_epochs",
+            "1", "--log_steps", "0", "--num_workers", str(workers), "--model_dir", str(tmp_path / "run"),
+            "--image_size", "32"])
+    assert ended.value.code == 2
+    err = capfd.readouterr().err
+    [line] = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in err and str(victim) in line and "--skip_bad_pictures" in line

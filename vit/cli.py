@@ -99,5 +99,6 @@ def main(description: str, run: Callable[..., dict], arguments: list[str] | None
             raise UserError(f"{twice[0]} is given both by --set and by another flag: leave one out")
         run(**options, **settings)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # One that was raised in a data worker comes as its traceback, the last line of which is the message.
+        print(f"error: {str(error).strip().splitlines()[-1].removeprefix('vit.errors.UserError: ')}", file=sys.stderr)
         sys.exit(2)

@@ -43,7 +43,8 @@ class Recipe:
         attention_dropout: Rate on the attention weights.
         drop_path: Rate of stochastic depth in the last block.
         freeze_encoder: Whether a finetune trains the head alone. (A pretraining and a training from scratch train all.)
-        precision: "fp32", or "bf16" or "fp16" for the matrix products, with norms, softmax and loss in float32.
+        precision: "fp32", or "bf16" or "fp16" for the factors of matrix products, with all else in float32
+            (`vit.precision`); "fp16" scales the loss, and skips steps whose gradients overflow (`vit.loss_scaling`).
 
         batch_size: Pictures of a training step; the last step of an epoch may see fewer.
         accumulate_steps: Steps whose gradients are averaged into one update of the weights, at the rate of the last.
