@@ -101,6 +101,7 @@ def main() -> None:
             bar.update()
 
         list(pool.map(one, sorted(runs, key=lambda run: run[3])))  # seed by seed
+    found = {run: found[run] for run in runs}
     (HERE / "learn.md").write_text(table(found, asked))
     draw(found, HERE / "learn.png")
     print(table(found, asked))
