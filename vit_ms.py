@@ -97,6 +97,7 @@ class Attention(nn.Cell):
         self.factor = dtypes.products
         self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtypes.weights)  # a bare number would be a float32
+        self.dot = ops.BatchMatMul(transpose_b=True)
         self.drop_weights = Dropout(config, f"{name}.weights")
         self.proj = Linear(config.width, config.width, dtypes)
         self.drop = Dropout(config, f"{name}.proj")
@@ -105,14 +106,15 @@ class Attention(nn.Cell):
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
-        x = ops.softmax(self.matmul(q * self.scale, k.permute(0, 1, 3, 2)))  # B, H, N, N
+        x = ops.softmax(self.matmul(q * self.scale, k, transpose_b=True))  # B, H, N, N
         x = self.matmul(self.drop_weights(x, masks), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), masks)
 
-    def matmul(self, a: ms.Tensor, b: ms.Tensor) -> ms.Tensor:
+    def matmul(self, a: ms.Tensor, b: ms.Tensor, transpose_b: bool = False) -> ms.Tensor:
         """A product with rounded factors."""
-        return ops.cast(ops.matmul(ops.cast(a, self.factor), ops.cast(b, self.factor)), a.dtype)
+        product = self.dot if transpose_b else ops.matmul
+        return ops.cast(product(ops.cast(a, self.factor), ops.cast(b, self.factor)), a.dtype)
 
 
 def gelu(x: ms.Tensor) -> ms.Tensor:

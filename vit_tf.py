@@ -87,14 +87,14 @@ class Attention(nn.Layer):
         N, D, H = self.tokens, self.width, self.heads
         x = tf.reshape(self.qkv(x), (-1, N, 3, H, D // H))
         q, k, v = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
-        x = tf.nn.softmax(self.matmul(q * (D // H)**-0.5, tf.transpose(k, (0, 1, 3, 2))))  # B, H, N, N
+        x = tf.nn.softmax(self.matmul(q * (D // H)**-0.5, k, transpose_b=True))  # B, H, N, N
         x = self.matmul(self.drop_weights(x, masks), v)
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, N, D))
         return self.drop(self.proj(x), masks)
 
-    def matmul(self, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    def matmul(self, a: tf.Tensor, b: tf.Tensor, transpose_b: bool = False) -> tf.Tensor:
         """A product with rounded factors."""
-        return tf.cast(tf.matmul(tf.cast(a, self.factor), tf.cast(b, self.factor)), a.dtype)
+        return tf.cast(tf.matmul(tf.cast(a, self.factor), tf.cast(b, self.factor), transpose_b=transpose_b), a.dtype)
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:

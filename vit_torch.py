@@ -87,14 +87,14 @@ class Attention(nn.Module):
         if masks is None or self.drop_weights.site is None:
             x = F.scaled_dot_product_attention(q.to(self.factor), k.to(self.factor), v.to(self.factor)).to(x.dtype)
         else:
-            x = torch.softmax(self.matmul(q * (D // H)**-0.5, k.transpose(-2, -1)), dim=-1)  # B, H, N, N
+            x = torch.softmax(self.matmul(q * (D // H)**-0.5, k, transpose_b=True), dim=-1)  # B, H, N, N
             x = self.matmul(self.drop_weights(x, masks), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), masks)
 
-    def matmul(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def matmul(self, a: torch.Tensor, b: torch.Tensor, transpose_b: bool = False) -> torch.Tensor:
         """A product with rounded factors."""
-        return (a.to(self.factor) @ b.to(self.factor)).to(a.dtype)
+        return (a.to(self.factor) @ (b.mT if transpose_b else b).to(self.factor)).to(a.dtype)
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,7 @@ def test_batches_that_reach_the_networks_are_the_same_bytes(tmp_path, monkeypatc
     seen = {}
     whole = flow.Stage.traces
 
-    def with_spy(stage, model, access):
+    def with_spy(stage, *arguments):
         from fastestimator.trace.trace import Trace
 
         class Spy(Trace):
@@ -53,7 +53,7 @@ def test_batches_that_reach_the_networks_are_the_same_bytes(tmp_path, monkeypatc
                 x = x if stage.job.backend == "tf" else x.transpose(0, 2, 3, 1)
                 seen.setdefault(stage.job.backend, []).append((np.ascontiguousarray(x), y))
 
-        return [*whole(stage, model, access), Spy(inputs=["x", "y"])]
+        return [*whole(stage, *arguments), Spy(inputs=["x", "y"])]
 
     monkeypatch.setattr(flow.Stage, "traces", with_spy)
     for backend in BACKENDS:

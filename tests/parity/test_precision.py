@@ -80,7 +80,8 @@ DEFECTS = {
     "biases added in bfloat16": ("Linear.forward", lambda whole: _narrow_linear),
     "residual stream in bfloat16": ("Block.forward", lambda whole: lambda block, x, rows: tuple(
         half.bfloat16().float() for half in whole(block, x, rows))),
-    "attention in float32": ("Attention.matmul", lambda whole: lambda layer, a, b: a @ b),
+    "attention in float32": ("Attention.matmul", lambda whole: lambda layer, a, b, transpose_b=False:
+                             a @ (b.mT if transpose_b else b)),
     "all in float32": ("dtype_names", lambda whole: lambda dtype, kind: precision.Dtypes(dtype, dtype)),
 }
 
