@@ -12,6 +12,7 @@ Runs that were finished are kept in `--folder` and not repeated. Writes `benchma
 import argparse
 import json
 import os
+import queue
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -32,9 +33,9 @@ NAMES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
 COLOURS = {"torch": "tab:red", "tf": "tab:orange", "ms": "tab:blue"}
 # What a run does in a process of its own: the first stage of a script.
 STAGE = """
-import json, sys
-from vit import backends, flow
-from vit import weights
+import json, os, sys
+os.sched_setaffinity(0, {int(sys.argv[3])})  # before a framework counts the cores
+from vit import backends, flow, weights
 backend, options = sys.argv[1], json.loads(sys.argv[2])
 job = flow.prepare(backend, log_steps=0, keep=1, **options)
 backends.script(backend).pretrain(job)
@@ -55,14 +56,15 @@ def options_of(recipe: str, data: str, seed: int, precision: str, asked: argpars
             "warmup_epochs": whole.warmup_epochs * asked.epochs / whole.pretrain_epochs}
 
 
-def learn(backend: str, options: dict, folder: Path) -> dict | None:
-    """One run, or what is left of it; None if the framework has no such precision."""
+def learn(backend: str, options: dict, folder: Path, core: int) -> dict:
+    """One run on a core, or what is left of an earlier one."""
     path = folder / "learned.json"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", STAGE, backend, json.dumps(options | {"model_dir": str(folder.resolve())})]
+        command = [sys.executable, "-c", STAGE, backend, json.dumps(options | {"model_dir": str(folder.resolve())}),
+                   str(core)]
         done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False,
-                              env={**os.environ, "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"})
+                              env={**os.environ, "OMP_NUM_THREADS": "1"})
         if done.returncode:
             raise RuntimeError(f"{backend} {options}:\n{done.stderr[-3000:]}")
     return json.loads(path.read_text())
@@ -81,7 +83,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=32, help="smaller than the recipes', for more updates")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one core each")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--backends", nargs="+", choices=backends.SCRIPTS, default=list(backends.SCRIPTS))
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], help="CIFAR is learned in fp32 only")
@@ -91,13 +93,17 @@ def main() -> None:
     runs = [run for run in product(sets, asked.recipes, asked.precisions, range(asked.seeds), asked.backends)
             if (run[4], run[2]) != ("ms", "bf16")  # has no such products on CPU
             and (run[0], run[2]) != ("cifar", "bf16")]
-    found = {}
+    found, cores = {}, queue.SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
+        cores.put(core)
     with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(runs), unit="run") as bar:
 
         def one(run: tuple) -> None:
             data, recipe, precision, seed, backend = run
             name = "-".join(map(str, (data, recipe, asked.variant, asked.epochs, precision, seed, backend)))
-            found[run] = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name)
+            core = cores.get()
+            found[run] = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
+            cores.put(core)
             bar.update()
 
         list(pool.map(one, sorted(runs, key=lambda run: run[3])))  # seed by seed
