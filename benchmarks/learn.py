@@ -86,7 +86,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one core each")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     parser.add_argument("--backends", nargs="+", choices=backends.SCRIPTS, default=list(backends.SCRIPTS))
-    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"], help="others than fp32 for the apphub recipe on digits only")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"],
+                        help="others than fp32 for the apphub recipe on digits only")
     parser.add_argument("--folder", type=Path, default=Path("runs/learn"))
     asked = parser.parse_args()
     sets = ["digits", *(["cifar"] if asked.data_dir else [])]
