@@ -2,6 +2,7 @@
 
 The factors of a product (linear layers, and the two products of attention) are rounded to bfloat16 or float16, and
 its result is widened again; weights, residual stream, norms, softmax, GELU and loss stay as they are, float32.
+(PyTorch's fused attention, which runs without attention dropout, does not round the scores between its two products.)
 """
 from collections.abc import Callable
 from typing import NamedTuple
