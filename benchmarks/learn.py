@@ -107,7 +107,7 @@ def main() -> None:
             cores.put(core)
             bar.update()
 
-        list(pool.map(one, sorted(runs, key=lambda run: run[3])))  # seed by seed
+        list(pool.map(one, sorted(runs, key=lambda run: (run[2] != "fp32", run[3]))))  # seed by seed
     found = {run: found[run] for run in runs}
     (HERE / "learn.md").write_text(table(found, asked))
     draw(found, HERE / "learn.png")
