@@ -158,27 +158,28 @@ class Stage:
         def updates() -> int:
             return access.optimizer_steps(model.current_optimizer)
 
-        scalings = [loss_scaling(model, access.set_loss_scale, self.recipe.accumulate_steps)
-                    ] if precision.scales_loss(self.recipe.precision) else []
-        averages = [average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay, updates)
-                    ] if self.recipe.ema_decay else []
-        savers = [saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
-                        self.job.keep, self.job.on_save_error, self.name, history=self.history,
-                        average=averages[0] if averages else None, scaling=scalings[0] if scalings else None,
-                        accumulate=self.recipe.accumulate_steps, resume=self.job.points.get(self.name),
-                        recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
-                  ] if self.job.checkpoint_every else []
-        profiled = [profiling(profiler, self.job.model_dir / "profile", steps)] if self.job.profile else []
-        self.job.profile = False  # one stage is enough
+        scaling = averaging = saving = profiled = None
+        if precision.scales_loss(self.recipe.precision):
+            scaling = loss_scaling(model, access.set_loss_scale, self.recipe.accumulate_steps)
+        if self.recipe.ema_decay:
+            averaging = average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay, updates)
+        if self.job.checkpoint_every:
+            saving = saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
+                           self.job.keep, self.job.on_save_error, self.name, history=self.history, average=averaging,
+                           scaling=scaling, accumulate=self.recipe.accumulate_steps,
+                           resume=self.job.points.get(self.name), recipe=self.recipe.to_dict(),
+                           options=self.job.options, backend=self.job.backend)
+        if self.job.profile:
+            profiled = profiling(profiler, self.job.model_dir / "profile", steps)
+            self.job.profile = False  # one stage is enough
         return [
             *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
             BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
                            save_best_mode="max"),
-            *traces.build(self.history, model, steps, self.epochs, self.name,
-                          rate, self.job.tensorboard and self.job.tensorboard / self.name,
-                          scalings[0] if scalings else None),
-            *scalings, *averages, *savers, *profiled,
+            *traces.build(self.history, model, steps, self.epochs, self.name, rate,
+                          self.job.tensorboard and self.job.tensorboard / self.name, scaling),
+            *(trace for trace in (scaling, averaging, saving, profiled) if trace is not None),
         ]
 
 

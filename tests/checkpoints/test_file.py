@@ -27,7 +27,7 @@ def make(stage="pretrain", step=7, phase="training", **changes):
               "moment2": _some(3), "average": _some(4), "metric": 0.25, "best": [0.5, "pretrain-00000004.safetensors"],
               "recipe": Recipe().to_dict(), "options": {"data_dir": None}, "history": {"epochs": [{"epoch": 1}]},
               "numbers": {"step_losses": np.array([2.5, 1.25])}, "traces": {"0.EarlyStopping": {"wait": 1}},
-              "backend": "torch"}
+              "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch"}
     return Checkpoint(stage=stage, step=step, phase=phase, **(fields | changes))
 
 
@@ -129,7 +129,11 @@ def _with_state(tmp_path, **changes):
 
 @pytest.mark.parametrize("changes", [{"phase": "asleep"}, {"step": -1}, {"step": "7"}, {"step": True}, {"epoch": 1.5},
                                      {"recipe": []}, {"history": None}, {"stage": 3}, {"step": "absent"},
-                                     {"surprise": 1}, {"config": {}}, {"config": None}, {"best": 5}])
+                                     {"surprise": 1}, {"config": {}}, {"config": None}, {"best": 5},
+                                     {"loss_scale": 2.0}, {"loss_scale": {"scale": 2.0}},
+                                     {"loss_scale": {"scale": 0.0, "good_steps": 3, "skipped": 1}},
+                                     {"loss_scale": {"scale": 2.0, "good_steps": -3, "skipped": 1}},
+                                     {"loss_scale": {"scale": 2.0, "good_steps": 3, "skipped": "1"}}])
 def test_a_state_that_makes_no_sense_is_refused(tmp_path, changes, refused):
     path = _with_state(tmp_path, **changes)
     with refused(str(path)):
