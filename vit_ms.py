@@ -391,7 +391,8 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
                              traces=stage.traces(model, access, profiler),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
-                             log_steps=stage.log_steps)
+                             log_steps=stage.log_steps,
+                             monitor_names="ce")
     estimator.fit(warmup=False)
     return to_numpy(model)
 
