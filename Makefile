@@ -3,6 +3,8 @@ PY := .venv/bin/python
 # The one that .venv has, if there is one.
 PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
 PIP := .venv/bin/pip install -q --disable-pip-version-check
+# Two processes, one core each: PyTorch's threads would wait for each other for most of the time.
+TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
@@ -16,11 +18,11 @@ demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=t
 	$(PY) vit_$(BACKEND).py --data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --finetune_epochs 5 \
 		--compare_scratch --seed 7 --model_dir runs/demo-$(BACKEND)
 
-test: .venv  ## run the tests
-	$(PY) -m pytest
+test: .venv  ## run the tests, two files at a time
+	$(TWO) $(PY) -m pytest -n 2 --dist loadfile
 
 test-full: .venv  ## run the tests that `make test` leaves out, which take minutes each
-	$(PY) -m pytest -m full
+	$(TWO) $(PY) -m pytest -n 2 --dist loadfile -m full
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"
