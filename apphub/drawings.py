@@ -122,8 +122,9 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
 
 
 def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
-    """The ops that `train` gives to `fe.Network` to train with: of each its name, the keys that it reads and makes."""
+    """The ops of `train`'s `fe.Network` in a float32 training: of each its name, the keys that it reads and makes."""
     def value(node: ast.expr) -> str | list[str]:
+        node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 has another key there, and one more op
         # The pictures; a model with dropout takes its masks as well.
         return "x" if ast.unparse(node) == "stage.train_inputs" else ast.literal_eval(node)
 
@@ -135,7 +136,7 @@ def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
                    if isinstance(node, ast.Call) and ast.unparse(node.func) == "fe.Network")
     ops = next(keyword.value.elts for keyword in network.keywords if keyword.arg == "ops")
     return [(op.func.id, keys(op, "inputs", "loss_name"), keys(op, "outputs")) for op in ops
-            if keys(op, "mode") in ([], ["train"])]
+            if isinstance(op, ast.Call) and keys(op, "mode") in ([], ["train"])]
 
 
 def op_graph(figure: Figure, source: str) -> None:
