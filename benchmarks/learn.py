@@ -7,7 +7,8 @@ CIFAR-100 that lies there, in each framework, once for each seed; the first also
 proportion), batch size, variant and data differ from the files. What is reported is the last epoch, never the best one;
 nothing was chosen by the test pictures.
 
-Runs that were finished are kept in `--folder` and not repeated. Writes `benchmarks/learn.md` and `learn.png`.
+What each run learned is kept in `benchmarks/learn.json`; those in it are not repeated (`--again` repeats them). Writes
+`benchmarks/learn.md` and `learn.png`.
 """
 import argparse
 import json
@@ -15,6 +16,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -27,7 +29,9 @@ sys.path.insert(0, str(HERE.parent))
 from tqdm import tqdm
 
 from vit import backends, recipe_file
+from vit.files import write_whole
 
+KEPT = HERE / "learn.json"
 RECIPES = ("apphub", "small_data")
 NAMES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
 COLOURS = {"torch": "tab:red", "tf": "tab:orange", "ms": "tab:blue"}
@@ -41,8 +45,9 @@ job = flow.prepare(backend, log_steps=0, keep=1, **options)
 backends.script(backend).pretrain(job)
 stage = job.stages[0]
 with open(options["model_dir"] + "/learned.json", "w") as file:
-    json.dump({"epochs": stage.history.epochs, "train": len(stage.dataset.train), "test": len(stage.dataset.test),
-               "data": stage.dataset.name, "weights_sha256": weights.sha256(stage.weights)}, file)
+    json.dump({"data": stage.dataset.name, "train": len(stage.dataset.train), "test": len(stage.dataset.test),
+               "accuracy": [epoch["accuracy"] for epoch in stage.history.epochs],
+               "weights_sha256": weights.sha256(stage.weights)}, file)
 """
 
 
@@ -56,18 +61,23 @@ def options_of(recipe: str, data: str, seed: int, precision: str, asked: argpars
             "warmup_epochs": whole.warmup_epochs * asked.epochs / whole.pretrain_epochs}
 
 
+def name_of(run: tuple, asked: argparse.Namespace) -> str:
+    """What a run is kept under: all that can be asked for."""
+    data, recipe, precision, seed, backend = run
+    trained = f"{asked.variant}-batch{asked.batch_size}-epochs{asked.epochs}-{precision}-seed{seed}"
+    return f"{data}-{recipe}-{trained}-{backend}"
+
+
 def learn(backend: str, options: dict, folder: Path, core: int) -> dict:
-    """One run on a core, or what is left of an earlier one."""
-    path = folder / "learned.json"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-c", STAGE, backend, json.dumps(options | {"model_dir": str(folder.resolve())}),
-                   str(core)]
-        done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False,
-                              env={**os.environ, "OMP_NUM_THREADS": "1"})
-        if done.returncode:
-            raise RuntimeError(f"{backend} {options}:\n{done.stderr[-3000:]}")
-    return json.loads(path.read_text())
+    """One run on a core."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-c", STAGE, backend, json.dumps(options | {"model_dir": str(folder.resolve())}),
+               str(core)]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"{backend} {options}:\n{done.stderr[-3000:]}")
+    return json.loads((folder / "learned.json").read_text())
 
 
 def spread(values: list[float]) -> str:
@@ -88,27 +98,34 @@ def main() -> None:
     parser.add_argument("--backends", nargs="+", choices=backends.SCRIPTS, default=list(backends.SCRIPTS))
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"],
                         help="others than fp32 for the apphub recipe on digits only")
-    parser.add_argument("--folder", type=Path, default=Path("runs/learn"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/learn"), help="where the runs' files go")
+    parser.add_argument("--again", action="store_true", help="repeat the runs that are in benchmarks/learn.json")
     asked = parser.parse_args()
     sets = ["digits", *(["cifar"] if asked.data_dir else [])]
     runs = [run for run in product(sets, asked.recipes, asked.precisions, range(asked.seeds), asked.backends)
             if (run[4], run[2]) != ("ms", "bf16")  # has no such products on CPU
             and (run[2] == "fp32" or run[:2] == ("digits", "apphub"))]
-    found, cores = {}, queue.SimpleQueue()
+    names = {run: name_of(run, asked) for run in runs}
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() and not asked.again else {}
+    cores, lock = queue.SimpleQueue(), threading.Lock()
     for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
         cores.put(core)
     with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(runs), unit="run") as bar:
 
         def one(run: tuple) -> None:
             data, recipe, precision, seed, backend = run
-            name = "-".join(map(str, (data, recipe, asked.variant, asked.epochs, precision, seed, backend)))
-            core = cores.get()
-            found[run] = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
-            cores.put(core)
+            name = names[run]
+            if name not in kept:
+                core = cores.get()
+                result = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
+                cores.put(core)
+                with lock:
+                    kept[name] = result
+                    write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
             bar.update()
 
         list(pool.map(one, sorted(runs, key=lambda run: (run[2] != "fp32", run[3]))))  # seed by seed
-    found = {run: found[run] for run in runs}
+    found = {run: kept[names[run]] for run in runs}
     (HERE / "learn.md").write_text(table(found, asked))
     draw(found, HERE / "learn.png")
     print(table(found, asked))
@@ -125,7 +142,7 @@ def table(found: dict, asked: argparse.Namespace) -> str:
         for backend in asked.backends:
             values = [result for run, result in found.items() if run[:3] == (data, recipe, precision)
                       and run[4] == backend]
-            cells.append(spread([result["epochs"][-1]["accuracy"] for result in values]) if values else "no products")
+            cells.append(spread([result["accuracy"][-1] for result in values]) if values else "no products")
             name = f"{values[0]['data']} ({values[0]['train']:,} / {values[0]['test']:,})" if values else name
         lines.append(f"| {name} | {recipe} | {precision} | {' | '.join(cells)} | 1.0 |")
     return "\n".join(lines) + "\n"
@@ -138,7 +155,7 @@ def draw(found: dict, path: Path) -> None:
     figure = Figure(figsize=(4.6 * len(panels), 4), layout="constrained")
     for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for precision, backend in dict.fromkeys((run[2], run[4]) for run in found if run[:2] == panel):
-            curves = 100 * np.array([[epoch["accuracy"] for epoch in result["epochs"]] for run, result in found.items()
+            curves = 100 * np.array([result["accuracy"] for run, result in found.items()
                                      if run[:2] == panel and (run[2], run[4]) == (precision, backend)])
             epochs = np.arange(1, curves.shape[1] + 1)
             axis.plot(epochs, curves.mean(axis=0), "--" if precision != "fp32" else "-", color=COLOURS[backend],
