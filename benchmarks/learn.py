@@ -1,6 +1,6 @@
 """Is the learning real, and the same in the three frameworks? Accuracy of two recipes after their last epoch.
 
-    python benchmarks/learn.py [--data_dir DIR] [--epochs 16] [--seeds 3] [--jobs 2]
+    python benchmarks/learn.py [--data_dir DIR] [--epochs 12] [--seeds 3] [--jobs 2]
 
 Trains `recipes/apphub.yaml` and `recipes/small_data.yaml` from scratch on digits100 and, with `--data_dir`, on the
 CIFAR-100 that lies there, in each framework, once for each seed; the first also in bfloat16. Only epochs (warm-up in
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--data_dir", help="folder with CIFAR-100 (default: digits only)")
     parser.add_argument("--variant", default="tiny")
     parser.add_argument("--batch_size", type=int, default=32, help="smaller than the recipes', for more updates")
-    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one core each")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
@@ -133,8 +133,9 @@ def main() -> None:
 
 def table(found: dict, asked: argparse.Namespace) -> str:
     """Markdown: a row for each data, recipe and precision, a column for each framework."""
-    lines = [f"Top-1 on the test pictures after the last of {asked.epochs} epochs, %: mean ± standard deviation of "
-             f"{asked.seeds} seeds; variant `{asked.variant}`, batch {asked.batch_size}.", "",
+    spread_of = f"mean ± standard deviation of {asked.seeds} seeds" if asked.seeds > 1 else "one seed"
+    lines = [f"Top-1 on the test pictures after the last of {asked.epochs} epochs, %: {spread_of}; "
+             f"variant `{asked.variant}`, batch {asked.batch_size}.", "",
              f"| data | recipe | precision | {' | '.join(NAMES[b] for b in asked.backends)} | chance |",
              f"| --- | --- | --- | {'--- | ' * len(asked.backends)}--- |"]
     for data, recipe, precision in dict.fromkeys(run[:3] for run in found):
