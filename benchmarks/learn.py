@@ -33,7 +33,6 @@ from vit.files import write_whole
 
 KEPT = HERE / "learn.json"
 RECIPES = ("apphub", "small_data")
-NAMES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
 COLOURS = {"torch": "tab:red", "tf": "tab:orange", "ms": "tab:blue"}
 # What a run does in a process of its own: the first stage of a script.
 STAGE = """
@@ -136,7 +135,7 @@ def table(found: dict, asked: argparse.Namespace) -> str:
     spread_of = f"mean ± standard deviation of {asked.seeds} seeds" if asked.seeds > 1 else "one seed"
     lines = [f"Top-1 on the test pictures after the last of {asked.epochs} epochs, %: {spread_of}; "
              f"variant `{asked.variant}`, batch {asked.batch_size}.", "",
-             f"| data | recipe | precision | {' | '.join(NAMES[b] for b in asked.backends)} | chance |",
+             f"| data | recipe | precision | {' | '.join(backends.TITLES[b] for b in asked.backends)} | chance |",
              f"| --- | --- | --- | {'--- | ' * len(asked.backends)}--- |"]
     for data, recipe, precision in dict.fromkeys(run[:3] for run in found):
         cells, name = [], ""
@@ -160,7 +159,7 @@ def draw(found: dict, path: Path) -> None:
                                      if run[:2] == panel and (run[2], run[4]) == (precision, backend)])
             epochs = np.arange(1, curves.shape[1] + 1)
             axis.plot(epochs, curves.mean(axis=0), "--" if precision != "fp32" else "-", color=COLOURS[backend],
-                      label=f"{NAMES[backend]}, {precision}")
+                      label=f"{backends.TITLES[backend]}, {precision}")
             axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=COLOURS[backend], alpha=0.15)
         result = next(result for run, result in found.items() if run[:2] == panel)
         axis.set_title(f"{panel[1]} on {result['data']}")

@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent))
 from tqdm import tqdm
 
 from vit import backends, compare, weights
+from vit.backends import TITLES
 from vit.config import VARIANTS
 from vit.recipe import Recipe
 
@@ -32,7 +33,6 @@ Relative differences of loss and gradient norm, the worst so far; `tiny`, dropou
 final float32 weights differ by so much in one place, the key biases: their gradient is zero but for rounding, softmax
 being blind to a shift, and Adam divides it by its own size.
 """
-NAMES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
 
 
 def drift(a: compare.Trajectory, b: compare.Trajectory) -> np.ndarray:
@@ -51,7 +51,7 @@ def table(runs: dict, steps: int) -> str:
             rows = compare.train_rows(by_backend[a], by_backend[b], np.inf)
             final = max(row.relative for row in rows if "step" not in row.name)
             cells = [f"{curve[:mark].max():.0e}" for mark in marks]
-            lines.append(f"| {name} | {dtype} | {NAMES[a]}, {NAMES[b]} | " + " | ".join(cells) + f" | {final:.0e} |")
+            lines.append(f"| {name} | {dtype} | {TITLES[a]}, {TITLES[b]} | " + " | ".join(cells) + f" | {final:.0e} |")
     return "\n".join(lines) + "\n" + NOTE
 
 
@@ -68,7 +68,7 @@ def plot(runs: dict, path: Path) -> None:
                 curve = np.maximum.accumulate(drift(by_backend[a], by_backend[b]))
                 curve[curve == 0] = np.nan  # not one bit apart yet
                 axis.semilogy(range(1, len(curve) + 1), curve, style, color=colour, linewidth=1.5,
-                              label=f"{NAMES[a]}, {NAMES[b]}, {dtype}")
+                              label=f"{TITLES[a]}, {TITLES[b]}, {dtype}")
         axis.axhline(1e-9, color="grey", linestyle=":", linewidth=1)
         axis.annotate("float64's bar", (60, 1.5e-9), color="grey", fontsize=8)
         axis.set_title(f"{name}, tiny, digits10, dropout off")

@@ -5,6 +5,7 @@ import sys
 
 from vit.errors import UserError
 
+TITLES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
 SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
 INSTALL = {
     "torch": "pip install -r requirements.txt",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vit.backends import TITLES
 from vit.errors import UserError
 from vit.fe_compat import quiet_stderr
 
@@ -73,11 +74,10 @@ def check(precision: str, multiply: Callable[[str], None], framework: str) -> No
     """
     if precision not in _PRODUCTS:
         return
-    title = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}[framework]
     try:
         with quiet_stderr(show_on_failure=False):
             multiply(_PRODUCTS[precision])
     except (RuntimeError, TypeError, NotImplementedError):
         others = " or ".join(name for name in ("fp32", *_PRODUCTS) if name != precision)
-        raise UserError(f"precision {precision!r}: {title} has no products of {_PRODUCTS[precision]} on this "
-                        f"device: choose {others}, or another framework or device") from None
+        raise UserError(f"precision {precision!r}: {TITLES[framework]} has no products of {_PRODUCTS[precision]} on "
+                        f"this device: choose {others}, or another framework or device") from None
