@@ -105,7 +105,8 @@ def main() -> None:
             if (run[4], run[2]) != ("ms", "bf16")  # has no such products on CPU
             and (run[2] == "fp32" or run[:2] == ("digits", "apphub"))]
     names = {run: name_of(run, asked) for run in runs}
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() and not asked.again else {}
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    due = {name for name in names.values() if asked.again or name not in kept}
     cores, lock = queue.SimpleQueue(), threading.Lock()
     for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
         cores.put(core)
@@ -114,10 +115,12 @@ def main() -> None:
         def one(run: tuple) -> None:
             data, recipe, precision, seed, backend = run
             name = names[run]
-            if name not in kept:
+            if name in due:
                 core = cores.get()
-                result = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
-                cores.put(core)
+                try:
+                    result = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
+                finally:
+                    cores.put(core)
                 with lock:
                     kept[name] = result
                     write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
