@@ -7,19 +7,22 @@ CIFAR-100 that lies there, in each framework, once for each seed; the first also
 proportion), batch size, variant and data differ from the files. What is reported is the last epoch, never the best one;
 nothing was chosen by the test pictures.
 
-What each run learned is kept in `benchmarks/learn.json`; those in it are not repeated (`--again` repeats them). Writes
-`benchmarks/learn.md` and `learn.png`.
+What each run learned is kept in `benchmarks/learn.json`; those in it are not repeated (`--again` repeats them). Draws
+all that is kept there into `benchmarks/learn.md` and `learn.png`, so runs of other lengths (`--epochs 100 --backends
+torch`) stand beside the first.
 """
 import argparse
 import json
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +36,7 @@ from vit.files import write_whole
 
 KEPT = HERE / "learn.json"
 RECIPES = ("apphub", "small_data")
-COLOURS = {"torch": "tab:red", "tf": "tab:orange", "ms": "tab:blue"}
+LINES = {"torch": ("tab:red", 5), "tf": ("tab:orange", 3), "ms": ("tab:blue", 1.2)}  # thinner over wider: all seen
 # What a run does in a process of its own: the first stage of a script.
 STAGE = """
 import json, os, sys
@@ -50,21 +53,47 @@ with open(options["model_dir"] + "/learned.json", "w") as file:
 """
 
 
-def options_of(recipe: str, data: str, seed: int, precision: str, asked: argparse.Namespace) -> dict:
+class Protocol(NamedTuple):
+    """What the runs of one row of the table have in common."""
+
+    data: str
+    recipe: str
+    variant: str
+    batch: int
+    epochs: int
+    precision: str
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    protocol: Protocol
+    seed: int
+    backend: str
+
+    @property
+    def name(self) -> str:
+        """What it is kept under."""
+        data, recipe, variant, batch, epochs, precision = self.protocol
+        return f"{data}-{recipe}-{variant}-batch{batch}-epochs{epochs}-{precision}-seed{self.seed}-{self.backend}"
+
+    @classmethod
+    def named(cls, name: str) -> "Run":
+        """The inverse of `name`."""
+        data, recipe, variant, batch, epochs, precision, seed, backend = re.fullmatch(
+            r"(\w+)-(\w+)-(\w+)-batch(\d+)-epochs(\d+)-(\w+)-seed(\d+)-(\w+)", name).groups()
+        return cls(Protocol(data, recipe, variant, int(batch), int(epochs), precision), int(seed), backend)
+
+
+def options_of(run: Run, data_dir: str | None) -> dict:
     """What `vit.flow.prepare` is given."""
-    path = HERE.parent / "recipes" / f"{recipe}.yaml"
+    protocol = run.protocol
+    path = HERE.parent / "recipes" / f"{protocol.recipe}.yaml"
     whole = recipe_file.build(str(path))
-    return {"recipe": str(path), "data": data, "data_dir": asked.data_dir if data == "cifar" else None,
-            "variant": asked.variant, "batch_size": asked.batch_size, "pretrain_epochs": asked.epochs,
-            "seed": seed, "precision": precision,
-            "warmup_epochs": whole.warmup_epochs * asked.epochs / whole.pretrain_epochs}
-
-
-def name_of(run: tuple, asked: argparse.Namespace) -> str:
-    """What a run is kept under: all that can be asked for."""
-    data, recipe, precision, seed, backend = run
-    trained = f"{asked.variant}-batch{asked.batch_size}-epochs{asked.epochs}-{precision}-seed{seed}"
-    return f"{data}-{recipe}-{trained}-{backend}"
+    return {"recipe": str(path), "data": protocol.data, "data_dir": data_dir if protocol.data == "cifar" else None,
+            "variant": protocol.variant, "batch_size": protocol.batch, "pretrain_epochs": protocol.epochs,
+            "seed": run.seed, "precision": protocol.precision,
+            "warmup_epochs": whole.warmup_epochs * protocol.epochs / whole.pretrain_epochs}
 
 
 def learn(backend: str, options: dict, folder: Path, core: int) -> dict:
@@ -101,77 +130,98 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="repeat the runs that are in benchmarks/learn.json")
     asked = parser.parse_args()
     sets = ["digits", *(["cifar"] if asked.data_dir else [])]
-    runs = [run for run in product(sets, asked.recipes, asked.precisions, range(asked.seeds), asked.backends)
-            if (run[4], run[2]) != ("ms", "bf16")  # has no such products on CPU
-            and (run[2] == "fp32" or run[:2] == ("digits", "apphub"))]
-    names = {run: name_of(run, asked) for run in runs}
+    runs = [Run(Protocol(data, recipe, asked.variant, asked.batch_size, asked.epochs, precision), seed, backend)
+            for data, recipe, precision, seed, backend
+            in product(sets, asked.recipes, asked.precisions, range(asked.seeds), asked.backends)
+            if (backend, precision) != ("ms", "bf16")  # has no such products on CPU
+            and (precision == "fp32" or (data, recipe) == ("digits", "apphub"))]
+    runs.sort(key=lambda run: (run.protocol.precision != "fp32", run.seed))  # seed by seed
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    due = {name for name in names.values() if asked.again or name not in kept}
+    due = {run for run in runs if asked.again or run.name not in kept}
     cores, lock = queue.SimpleQueue(), threading.Lock()
     for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
         cores.put(core)
-    with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(runs), unit="run") as bar:
+    with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(due), unit="run") as bar:
 
-        def one(run: tuple) -> None:
-            data, recipe, precision, seed, backend = run
-            name = names[run]
-            if name in due:
-                core = cores.get()
-                try:
-                    result = learn(backend, options_of(recipe, data, seed, precision, asked), asked.folder / name, core)
-                finally:
-                    cores.put(core)
-                with lock:
-                    kept[name] = result
-                    write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
+        def one(run: Run) -> None:
+            core = cores.get()
+            try:
+                result = learn(run.backend, options_of(run, asked.data_dir), asked.folder / run.name, core)
+            finally:
+                cores.put(core)
+            with lock:
+                kept[run.name] = result
+                write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
             bar.update()
 
-        list(pool.map(one, sorted(runs, key=lambda run: (run[2] != "fp32", run[3]))))  # seed by seed
-    found = {run: kept[names[run]] for run in runs}
-    (HERE / "learn.md").write_text(table(found, asked))
+        list(pool.map(one, [run for run in runs if run in due]))
+    found = grouped(kept)
+    (HERE / "learn.md").write_text(table(found))
     draw(found, HERE / "learn.png")
-    print(table(found, asked))
+    print(table(found))
 
 
-def table(found: dict, asked: argparse.Namespace) -> str:
-    """Markdown: a row for each data, recipe and precision, a column for each framework."""
-    spread_of = f"mean ± standard deviation of {asked.seeds} seeds" if asked.seeds > 1 else "one seed"
-    lines = [f"Top-1 on the test pictures after the last of {asked.epochs} epochs, %: {spread_of}; "
-             f"variant `{asked.variant}`, batch {asked.batch_size}.", "",
-             f"| data | recipe | precision | {' | '.join(backends.TITLES[b] for b in asked.backends)} | chance |",
-             f"| --- | --- | --- | {'--- | ' * len(asked.backends)}--- |"]
-    for data, recipe, precision in dict.fromkeys(run[:3] for run in found):
-        cells, name = [], ""
-        for backend in asked.backends:
-            values = [result for run, result in found.items() if run[:3] == (data, recipe, precision)
-                      and run[4] == backend]
-            cells.append(spread([result["accuracy"][-1] for result in values]) if values else "no products")
-            name = f"{values[0]['data']} ({values[0]['train']:,} / {values[0]['test']:,})" if values else name
-        lines.append(f"| {name} | {recipe} | {precision} | {' | '.join(cells)} | 1.0 |")
+def order(run: Run) -> tuple:
+    """Short trainings first, the digits first, float32 first, the frameworks as everywhere."""
+    data, recipe, variant, batch, epochs, precision = run.protocol
+    backend = list(LINES).index(run.backend)
+    return epochs, data != "digits", recipe, variant, batch, precision != "fp32", backend, run.seed
+
+
+def grouped(kept: dict) -> dict:
+    """What is kept as {protocol: {backend: [a result for each seed]}}."""
+    found = {}
+    for run in sorted(map(Run.named, kept), key=order):
+        found.setdefault(run.protocol, {}).setdefault(run.backend, []).append(kept[run.name])
+    return found
+
+
+def table(found: dict) -> str:
+    """Markdown: a row for each protocol, a column for each framework."""
+    lines = ["Top-1 on the test pictures after the last epoch, % (chance: 1): mean ± standard deviation of the seeds.",
+             "", f"| data (train / test) | recipe | variant | batch | epochs | precision | seeds | "
+             f"{' | '.join(backends.TITLES[backend] for backend in LINES)} |",
+             f"|{' --- |' * (7 + len(LINES))}"]
+    for protocol, by_backend in found.items():
+        results = next(iter(by_backend.values()))
+        seeds = sorted({len(runs) for runs in by_backend.values()})
+        cells = [spread([run["accuracy"][-1] for run in by_backend[backend]]) if backend in by_backend else "-"
+                 for backend in LINES]
+        name = f"{results[0]['data']} ({results[0]['train']:,} / {results[0]['test']:,})"
+        lines.append(f"| {name} | {protocol.recipe} | {protocol.variant} | {protocol.batch} | {protocol.epochs} | "
+                     f"{protocol.precision} | {' to '.join(map(str, seeds))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def draw(found: dict, path: Path) -> None:
     """Accuracy over the epochs: a line for each framework's mean, its seeds' range around it."""
     from matplotlib.figure import Figure
-    panels = list(dict.fromkeys(run[:2] for run in found))
-    figure = Figure(figsize=(4.6 * len(panels), 4), layout="constrained")
-    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for precision, backend in dict.fromkeys((run[2], run[4]) for run in found if run[:2] == panel):
-            curves = 100 * np.array([result["accuracy"] for run, result in found.items()
-                                     if run[:2] == panel and (run[2], run[4]) == (precision, backend)])
-            epochs = np.arange(1, curves.shape[1] + 1)
-            axis.plot(epochs, curves.mean(axis=0), "--" if precision != "fp32" else "-", color=COLOURS[backend],
-                      label=f"{backends.TITLES[backend]}, {precision}")
-            axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=COLOURS[backend], alpha=0.15)
-        result = next(result for run, result in found.items() if run[:2] == panel)
-        axis.set_title(f"{panel[1]} on {result['data']}")
+    panels = list(dict.fromkeys(protocol._replace(precision="") for protocol in found))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axis, panel in zip(axes, panels, strict=False):
+        for protocol, by_backend in found.items():
+            if protocol._replace(precision="") != panel:
+                continue
+            for backend, results in by_backend.items():
+                curves = 100 * np.array([result["accuracy"] for result in results])
+                epochs = np.arange(1, curves.shape[1] + 1)
+                colour, width = LINES[backend]
+                style = {"linewidth": width} if protocol.precision == "fp32" else {"linewidth": 1.5, "linestyle": ":"}
+                axis.plot(epochs, curves.mean(axis=0), color=colour, **style,
+                          label=f"{backends.TITLES[backend]}, {protocol.precision}")
+                axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+                axis.set_title(f"{results[0]['data']}, {panel.recipe}, {panel.epochs} epochs")
         axis.set_xlabel("epoch")
         axis.set_ylabel("top-1 on the test pictures, %")
         axis.set_ylim(0)
         axis.grid(alpha=0.3)
-        axis.legend()
-    figure.savefig(path, dpi=120)
+        axis.legend(fontsize="small")
+    for axis in list(axes):
+        axis.set_axis_off()
+    figure.savefig(path, dpi=100)
 
 
 if __name__ == "__main__":
