@@ -53,6 +53,10 @@ def test_fields_override_a_file(file):
     assert recipe_file.build(path, batch_size=4, seed=3) == Recipe(batch_size=4, mixup=0.8, seed=3)
 
 
+def test_a_zero_in_front_means_nothing(file):
+    assert recipe_file.build(file("batch_size: 010")).batch_size == 10
+
+
 @pytest.mark.parametrize("number", ["1e-3", "1E-3", "1.0e-3", "0.001", "+1e-3", ".1e-2", "10e-4", "1.e-3"])
 def test_numbers_may_have_an_exponent(file, number):
     assert recipe_file.build(file(f"learning_rate: {number}")).learning_rate == pytest.approx(1e-3)
@@ -81,12 +85,26 @@ BROKEN = {
     "side that does not fit": ("image_size: 33", ("image_size 33", "patch_size 4")),
     "twice": ("seed: 1\nmixup: 1\nseed: 2\n", ("line 3", "'seed'", "twice")),
     "no mapping": ("- seed", ("field: value", "list")),
-    "empty": ("", ("field: value", "batch_size")),
+    "empty": ("", ("field: value", "nothing", "batch_size")),
     "syntax": ("seed: [1", ("line", "expected")),
     "code": ("seed: !!python/object/apply:os.system [ls]", ("line 1", "python/object/apply:os.system")),
     "not text": (b"\xff\xfe\x00", ("UTF-8", )),
     "zero byte": ("seed: 1\x00", ("YAML", )),
-    "deep": ("[" * 5000, ("YAML", )),
+    "deep": ("[" * 5000, ("nested too deep", )),
+    "alias": ("seed: &a 1\nbatch_size: *a\n", ("line 2", "no aliases")),
+    "many digits": (f"learning_rate: 1{'0' * 400}", ("learning_rate", "float", "000...")),
+    "more digits": (f"batch_size: {'1' * 5000}", ("batch_size", "int", "111...")),
+    "large": ("learning_rate: 99999999999", ("learning_rate", "at most 4294967295", "99999999999")),
+    "large epochs": ("warmup_epochs: 1e308", ("warmup_epochs", "[0, 1000000]")),
+    "small epochs": ("schedule: step\ndecay_epochs: 5e-324", ("decay_epochs", "[1e-06, 1000000]")),
+    "large side": ("image_size: 80000", ("image_size", "16384")),
+    "base 16": ("batch_size: 0x10", ("batch_size", "int", "'0x10'")),
+    "base 60": ("batch_size: 1:30", ("batch_size", "int", "'1:30'")),
+    "date": ("seed: 2020-13-45", ("seed", "int", "'2020-13-45'")),
+    "no truth": ("nesterov: !!bool foo", ("YAML", "foo")),
+    "no date": ("seed: !!timestamp abc", ("YAML", )),
+    "no number": ("batch_size: !!int ''", ("YAML", )),
+    "no map": ("!!map [1, 2]", ("YAML", )),
     "unhashable": ("{a: b}: c", ("line 1", "unhashable")),
 }
 

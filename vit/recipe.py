@@ -16,17 +16,17 @@ CHOICES = {
 # Field to (lowest, highest); None for no limit. The brackets of the message say whether the limit itself is allowed.
 _LIMITS = {
     "[]": {"batch_size": (1, None), "pretrain_epochs": (1, None), "finetune_epochs": (1, None),
-           "train_steps_per_epoch": (1, None), "eval_steps_per_epoch": (1, None), "image_size": (1, None),
+           "train_steps_per_epoch": (1, None), "eval_steps_per_epoch": (1, None), "image_size": (1, 2**14),
            "accumulate_steps": (1, None), "seed": (0, 2**32 - 1), "pad": (0, None), "hole": (0, None),
            "learning_rate": (0, None), "min_rate": (0, None), "weight_decay": (0, None), "clip_norm": (0, None),
-           "warmup_steps": (0, None), "warmup_epochs": (0, None), "mixup": (0, None), "cutmix": (0, None),
+           "warmup_steps": (0, None), "warmup_epochs": (0, 10**6), "mixup": (0, None), "cutmix": (0, None),
            "mirror_rate": (0, 1), "mix_rate": (0, 1), "erasing_rate": (0, 1), "crop_min": (0, 1),
-           "crop_max": (0, 1), "randaugment_number": (1, None), "randaugment_magnitude": (0, 10),
-           "randaugment_std": (0, None)},
+           "crop_max": (0, 1), "decay_epochs": (1e-6, 10**6), "randaugment_number": (1, None),
+           "randaugment_magnitude": (0, 10), "randaugment_std": (0, None)},
     "[)": {"momentum": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "dropout": (0, 1),
            "attention_dropout": (0, 1), "drop_path": (0, 1)},
     "(]": {"layer_decay": (0, 1), "decay_rate": (0, 1), "eval_crop": (0, 1)},
-    "()": {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (0, None), "decay_epochs": (0, None)},
+    "()": {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (0, None)},
 }
 
 
@@ -48,10 +48,12 @@ class Recipe:
 
         batch_size: Pictures of a training step; the last step of an epoch may see fewer.
         accumulate_steps: Steps whose gradients are averaged into one update of the weights, at the rate of the last.
+            What a stage's last steps gather short of an update is dropped.
         pretrain_epochs: Passes over the many-class set.
         finetune_epochs: Passes over the few-class set, or over a folder.
-        train_steps_per_epoch: Steps after which a training epoch ends, or None for the whole set.
-        eval_steps_per_epoch: Steps after which an evaluation ends, or None for the whole set.
+        train_steps_per_epoch: Steps after which a training epoch ends, or None for the whole set; one of more steps
+            than the set has passes over it again, augmented anew.
+        eval_steps_per_epoch: Steps after which an evaluation ends, the whole set at most; None for the whole set.
         seed: Of the initial weights, the order of the samples, the augmentation and the dropout.
 
         optimizer: "sgd", "adam" or "adamw"; g is the (clipped) gradient, w a weight, r the step's learning rate times

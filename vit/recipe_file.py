@@ -2,6 +2,7 @@
 import difflib
 import os
 import re
+import reprlib
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,7 +17,15 @@ FIELDS = tuple(field.name for field in fields(Recipe))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which takes no key twice and knows `1e-3` for a number (YAML 1.1 asks for `1.0e-3`)."""
+    """YAML's safe loader, which takes no key twice and no aliases, and numbers as everybody writes them.
+
+    In YAML 1.1 `1e-3` is a word, `010` is 8 and `1:30` is 90; here the first two are numbers, and the last is a word.
+    """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for gigabytes
+            raise yaml.composer.ComposerError(None, None, "a recipe takes no aliases", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -28,8 +37,16 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-                              list("-+.0123456789"))
+_NUMBERS = {  # a whole number of more digits is a word: nobody means it, and Python's `int` may not read it
+    "tag:yaml.org,2002:int": r"[-+]?\d{1,400}$",
+    "tag:yaml.org,2002:float": r"([-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(?i:inf)|\.(?i:nan))$",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in (*_NUMBERS, "tag:yaml.org,2002:timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
 def build(path: str | os.PathLike | None = None, **changes) -> Recipe:
@@ -77,7 +94,7 @@ def _check_name(key) -> None:
     if key not in FIELDS:
         near = difflib.get_close_matches(str(key), FIELDS, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown key {key!r}{hint}; a recipe has {', '.join(FIELDS)}")
+        raise UserError(f"unknown key {reprlib.repr(key)}{hint}; a recipe has {', '.join(FIELDS)}")
 
 
 def _checked(given: dict) -> Recipe:
@@ -102,8 +119,8 @@ def _read(path: Path) -> dict:
         raise UserError(f"{path}: recipe is not a text file (UTF-8)") from None
     given = _parse(text, str(path))
     if not isinstance(given, dict):
-        raise UserError(f"{path}: a recipe is lines of `field: value`, not {type(given).__name__}; "
-                        f"it has {', '.join(FIELDS)}")
+        found = "nothing" if given is None else type(given).__name__
+        raise UserError(f"{path}: a recipe is lines of `field: value`, not {found}; it has {', '.join(FIELDS)}")
     return given
 
 
@@ -113,5 +130,7 @@ def _parse(text: str, source: str):
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise UserError(f"{source}: {line}{' '.join(str(error.problem or error.context).split())}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UserError(f"{source}: nested too deep for a recipe") from None
+    except Exception as error:  # YAML's constructors of `!!bool x` and the like raise whatever comes
         raise UserError(f"{source}: not YAML ({' '.join(str(error).split())[:200]})") from None
