@@ -3,6 +3,8 @@ import contextlib
 import csv
 import io
 import json
+import os
+import warnings
 
 import cv2
 import numpy as np
@@ -71,11 +73,12 @@ def test_imagenets_layout(tmp_path):
     assert load("folder", str(tmp_path)).finetune.classes == ("n01440764", "n02123045")
 
 
-def test_a_class_may_be_missing_from_the_evaluation(root):
+def test_a_class_may_be_missing_from_the_evaluation(root, capsys):
     for path in (root / "val" / "rot").iterdir():
         path.unlink()
     (root / "val" / "rot").rmdir()
     assert set(load("folder", str(root)).finetune.test.labels) == {0, 1}
+    assert f"{root / 'val'}: no picture of rot: accuracy is over the other 2 classes" in capsys.readouterr().out
 
 
 def test_pictures_are_read_when_they_are_asked_for(root):
@@ -215,6 +218,15 @@ def test_a_jpeg_with_something_behind_it_is_whole(root, monkeypatch):
     assert len(load("folder", str(root)).finetune.train) == 12
 
 
+@pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
+def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, limit):
+    monkeypatch.setattr(folder, "_ALL_DECODED", limit)
+    os.mkfifo(root / "train" / "rot" / "pipe.jpg")
+    (root / "train" / "rot" / "gone.jpg").symlink_to("nowhere")
+    with refused("2 of its pictures cannot be read", "pipe.jpg (not a file)", "gone.jpg (No such file"):
+        load("folder", str(root))
+
+
 def test_a_bomb_is_damaged(root, monkeypatch, refused):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with refused("cannot be read", "bomb"):
@@ -245,6 +257,12 @@ def test_pictures_without_class_folders(tmp_path, refused):
 def test_a_class_that_was_never_trained(root, refused):
     (root / "val" / "gelb").mkdir()
     with refused(root / "val" / "gelb", "no class", "blau, grün, rot"):
+        load("folder", str(root))
+
+
+def test_a_class_whose_name_is_not_utf8(root, refused):
+    os.rename(root / "train" / "rot", os.fsencode(root / "train") + b"/caf\xe9")
+    with refused(root / "train", r"'caf\udce9'", "UTF-8"):
         load("folder", str(root))
 
 
@@ -349,21 +367,35 @@ def test_predictions_are_a_picture_with_right_ones_in_blue(trained):
     assert blue.sum() > 200
 
 
-def test_titles_are_blue_when_right_and_red_when_wrong(trained, monkeypatch, digits):
-    """A model that takes everything for class 1, on two pictures of class 0 and one of class 1."""
-    from matplotlib.axes import Axes
-    titles = []
-    monkeypatch.setattr(Axes, "set_title", lambda axis, text, color, **_: titles.append((text, color)))
+def _always_the_second(trained, classes):
+    """A stage of a model that takes everything for class 1, with two pictures of class 0 and one of class 1."""
     pair = load("folder", str(trained[0]), skip_bad_pictures=True)
     test = pair.finetune.test.take(np.array([0, 1, 8]))
-    dataset = type(pair.finetune)("some", CLASSES, pair.finetune.train, test)
+    dataset = type(pair.finetune)("some", classes, pair.finetune.train, test)
     job = flow.Job("torch", Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
     stage = flow.Stage(job, "finetune", dataset, 1, job.config(dataset))
     stage.weights = {name: value * 0 for name, value in weights_.initial(stage.config, 0).items()}
     stage.weights["head.bias"][1] = 1
-    predictions.draw(stage, trained[1] / "other.png")
+    return stage
+
+
+def test_titles_are_blue_when_right_and_red_when_wrong(trained, monkeypatch):
+    from matplotlib.axes import Axes
+    titles = []
+    monkeypatch.setattr(Axes, "set_title", lambda axis, text, color, **_: titles.append((text, color)))
+    predictions.draw(_always_the_second(trained, CLASSES), trained[1] / "other.png")
     wrong, right = ("grün\n(is blau)", "tab:red"), ("grün", "tab:blue")
     assert titles == [wrong, wrong, right]
+
+
+@pytest.mark.parametrize(("name", "noted"), [("\U00012000", True), ("gröβer", False)])
+def test_letters_that_no_font_has_are_said_in_one_line(trained, capsys, name, noted):
+    """A sign of cuneiform is in none of the fonts that are asked for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predictions.draw(_always_the_second(trained, ("blau", name, "rot")), trained[1] / "other.png")
+    out = capsys.readouterr().out
+    assert (out.count("other.png: no installed font has") == 1) == noted
 
 
 def test_a_folder_is_finetuned_from_a_file(trained, tmp_path):

@@ -4,8 +4,10 @@ A picture may be of any size and mode: it is turned as its EXIF says, what is tr
 palettes become RGB, 16 bits become 8. One that cannot be read is named before anything is trained.
 """
 import concurrent.futures
+import functools
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,9 @@ def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
         UserError: The folder does not hold that, or a picture cannot be read.
     """
     classes = _subfolders(folder / "train")
+    for name in classes:
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # what Python makes of other bytes
+            raise UserError(f"{folder / 'train'}: the name of the class folder {name!a} is not UTF-8; rename it")
     if len(classes) < 2:
         raise UserError(f"{folder / 'train'}: holds {len(classes)} class folders, and two at least are needed; "
                         f"pictures are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
@@ -145,6 +150,9 @@ def _pictures(folder: Path, classes: tuple[str, ...], paths: list[Path], labels:
     if not kept or (folder.name == "train" and empty):
         place = folder / empty[0] if folder.name == "train" else folder
         raise UserError(f"{place}: holds no picture that can be read; pictures end in {', '.join(ENDINGS)}")
+    if empty:
+        print(f"warning: {folder}: no picture of {_some(tuple(empty))}: accuracy is over the other "
+              f"{len(classes) - len(empty)} classes", flush=True)
     return FolderPictures(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
 
 
@@ -155,8 +163,14 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
     check = _decode if len(paths) <= _ALL_DECODED else _glance
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
-        faults = tqdm(pool.map(check, paths), total=len(paths), desc="checking pictures", unit="", disable=None)
+        faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
+                      desc="checking pictures", unit="", disable=None)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
+
+
+def _look(path: Path, check: Callable[[Path], str | None]) -> str | None:
+    """What is wrong with a picture; one that is a pipe would be waited for."""
+    return check(path) if os.path.isfile(path) or not os.path.exists(path) else "not a file"
 
 
 def _decode(path: Path) -> str | None:
