@@ -354,7 +354,7 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
                              epochs=stage.epochs,
                              traces=stage.traces(model, access, profiler),
                              train_steps_per_epoch=stage.recipe.train_steps_per_epoch,
-                             eval_steps_per_epoch=stage.recipe.eval_steps_per_epoch,
+                             eval_steps_per_epoch=stage.eval_steps,
                              log_steps=stage.log_steps,
                              monitor_names="ce")
     estimator.fit(warmup=False)

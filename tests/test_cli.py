@@ -119,6 +119,18 @@ def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
         cli.main("", fail, [])
 
 
+def test_too_little_memory_is_one_line(capsys):
+    def fail(**_):
+        np.empty((2**24, 2**24), np.float64)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main("", fail, [])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (Unable to allocate") and "--batch_size" in err
+    assert err.count("\n") == 1
+
+
 # Bad values.
 
 @pytest.mark.parametrize(("arguments", "fragments"), [
@@ -144,6 +156,9 @@ def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
     (("--set", "batch_size=3", "--batch_size", "4"), ("batch_size", "--set")),
     (("--precision", "fp8"), ("precision", "fp8", "bf16")),
     (("--image_size", "30"), ("image_size", "30", "patch_size 8")),
+    (("--set", "hole=33"), ("hole", "(32)", "33")),
+    (("--image_size", "8", "--set", "hole=9"), ("hole", "(8)", "9")),
+    (("--set", "accumulate_steps=100000"), ("accumulate_steps", "steps of the pretraining", "100000")),
     (("--recipe", "none.yaml"), ("none.yaml", "recipe")),
     (("stray", ), ("stray", )),
     (("--seed", "seven"), ("--seed", "seven")),
@@ -177,6 +192,11 @@ def test_model_dir_that_is_a_file(refuses, tmp_path):
 def test_model_dir_under_a_file(refuses, tmp_path):
     (tmp_path / "file").write_text("kept")
     refuses((*GOOD, "--model_dir", tmp_path / "file" / "run"), tmp_path / "file" / "run", "model_dir")
+
+
+def test_tensorboard_under_a_file(refuses, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    refuses((*GOOD, "--tensorboard", tmp_path / "file" / "events"), tmp_path / "file" / "events", "tensorboard")
 
 
 def test_model_dir_where_nothing_can_be_made(refuses):

@@ -185,6 +185,16 @@ def test_same_seed_gives_the_same_weights(whole, tmp_path):
     assert set(results["stages"]) == {"pretrain", "finetune"}
 
 
+def test_an_evaluation_sees_no_picture_twice(whole, tmp_path):
+    """One of more steps than the set has is one of the whole set."""
+    several = {"pretrained": str(whole[0] / "pretrained.safetensors"), "batch_size": 300}
+    _, asked, *_ = _train_with_torch(tmp_path / "asked", **several, eval_steps_per_epoch=1000)
+    _, every, *_ = _train_with_torch(tmp_path / "every", **several, eval_steps_per_epoch=None)
+    [asked], [every] = (results["stages"]["finetune"]["epochs"] for results in (asked, every))
+    assert {name: asked[name] for name in ("accuracy", "top5", "eval_loss")} == {
+        name: every[name] for name in ("accuracy", "top5", "eval_loss")}
+
+
 def test_another_seed_gives_other_weights(whole, tmp_path):
     _, results, *_ = _train_with_torch(tmp_path, seed=8, pretrain_epochs=1)
     assert results["weights_sha256"] != whole[1]["weights_sha256"]
@@ -306,6 +316,8 @@ def test_default_folder_names_the_time_and_the_backend(tmp_path, monkeypatch):
     ({"variant": "huge"}, ("huge", "tiny", "apphub")), ({"data": "mnist"}, ("mnist", "digits")),
     ({"colour": 1}, ("colour", )), ({"num_workers": -1}, ("num_workers", "-1")), ({"log_steps": -1}, ("log_steps",)),
     ({"batch_size": 0}, ("batch_size", "0")), ({"seed": -1}, ("seed", "-1")),
+    ({"accumulate_steps": 4}, ("accumulate_steps", "3, the steps of the finetune", "4")),
+    ({"batch_size": 10**399}, ("batch_size", "at most")), ({"hole": 40}, ("hole", "(32)", "40")),
 ])
 def test_bad_option_writes_nothing(tmp_path, refused, option, fragments):
     with refused(*fragments):

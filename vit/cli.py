@@ -102,3 +102,7 @@ def main(description: str, run: Callable[..., dict], arguments: list[str] | None
         # One that was raised in a data worker comes as its traceback, the last line of which is the message.
         print(f"error: {str(error).strip().splitlines()[-1].removeprefix('vit.errors.UserError: ')}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(f"error: out of memory ({error}); a smaller --batch_size, --image_size or --variant needs less",
+              file=sys.stderr)
+        sys.exit(2)

@@ -65,12 +65,20 @@ class Job:
         """The variant, with a head and an input side for a set.
 
         Raises:
-            UserError: The set's pictures do not fit the variant's patches.
+            UserError: The set's pictures do not fit the variant's patches, or are smaller than the recipe's hole.
         """
         try:
-            return self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side, self.base)
+            config = self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
+        if self.recipe.hole > config.image_size:
+            raise UserError(f"hole must be at most the side of the pictures ({config.image_size}), "
+                            f"not {self.recipe.hole}")
+        return config
+
+    def steps_per_epoch(self, dataset: Dataset) -> int:
+        """Training steps of an epoch over a set."""
+        return self.recipe.train_steps_per_epoch or math.ceil(len(dataset.train) / self.recipe.batch_size)
 
     def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
         """Begin a stage."""
@@ -109,6 +117,12 @@ class Stage:
     def freeze_encoder(self) -> bool:
         """Whether the head alone is trained: only under a pretrained encoder."""
         return self.recipe.freeze_encoder and self.name == "finetune"
+
+    @property
+    def eval_steps(self) -> int | None:
+        """Steps of an evaluation, or None for the whole set: FastEstimator would pass over a smaller one again."""
+        steps = self.recipe.eval_steps_per_epoch
+        return steps if steps and steps * self.recipe.batch_size < len(self.dataset.test) else None
 
     @property
     def log_steps(self) -> int:
@@ -150,7 +164,7 @@ class Stage:
         from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
         self.model = model
-        steps = self.recipe.train_steps_per_epoch or math.ceil(len(self.dataset.train) / self.recipe.batch_size)
+        steps = self.job.steps_per_epoch(self.dataset)
 
         def rate(step: int) -> float:
             return self.recipe.rate(step, steps * self.epochs, steps)
@@ -246,7 +260,8 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     data = load(checked.data, data_dir, skip_bad_pictures)
     job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
               checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error, profile=profile)
-    job.config(job.data.finetune)
+    for dataset in filter(None, (data.pretrain, data.finetune)):
+        job.config(dataset)
     return job
 
 
@@ -295,8 +310,12 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
     elif job.data.pretrain is None and job.recipe.freeze_encoder:
         raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")
+    _check_updates(job, pretrains=weights is None and job.data.pretrain is not None)
     load_fastestimator()  # what keeps it from loading must show before a folder is made
-    results.open_folder(job.model_dir)
+    for name, folder in (("tensorboard", job.tensorboard), ("model_dir", job.model_dir)):
+        if folder:
+            results.open_folder(name, folder)
+    (job.model_dir / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
     (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
     (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
     if weights is None and job.data.pretrain is not None:
@@ -305,6 +324,18 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
     if compare_scratch and weights is not None:
         finetune(job, None)
     return results.write(job, pretrained, time.perf_counter() - started)
+
+
+def _check_updates(job: Job, pretrains: bool) -> None:
+    """Refuse to gather gradients for longer than a stage lasts: its weights would stay as they are."""
+    stages = [("finetune", job.data.finetune, job.recipe.finetune_epochs)]
+    if pretrains:
+        stages.insert(0, ("pretraining", job.data.pretrain, job.recipe.pretrain_epochs))
+    for name, dataset, epochs in stages:
+        steps = job.steps_per_epoch(dataset) * epochs
+        if job.recipe.accumulate_steps > steps:
+            raise UserError(f"accumulate_steps must be at most {steps}, the steps of the {name}, "
+                            f"not {job.recipe.accumulate_steps}: no weight would ever change")
 
 
 def _resume(resume: str, overrides: Sequence[str], options: dict) -> Resume:

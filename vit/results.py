@@ -21,8 +21,12 @@ _HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accur
 _TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "images_per_second")
 
 
-def open_folder(folder: Path) -> None:
-    """Make the folder for a run's files.
+def open_folder(name: str, folder: Path) -> None:
+    """Make a folder for a run's files.
+
+    Args:
+        name: Of the flag that says where it is.
+        folder: Where it is.
 
     Raises:
         UserError: It cannot be made or written.
@@ -32,10 +36,8 @@ def open_folder(folder: Path) -> None:
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
-        (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
     except OSError as error:
-        raise UserError(f"{folder}: model_dir cannot be written ({error.strerror}); "
-                        "choose another --model_dir") from None
+        raise UserError(f"{folder}: {name} cannot be written ({error.strerror}); choose another --{name}") from None
 
 
 def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
