@@ -26,7 +26,7 @@ torch tensors on the CPU.
 """
 from vit.fe_compat import load_fastestimator
 
-_fe = load_fastestimator()
+load_fastestimator()
 
 from fastestimator.estimator import Estimator
 

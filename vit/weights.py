@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 
 from vit.config import ViTConfig
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 from vit.files import whole_file
 
 FORMAT = "vit-canonical-1"
@@ -238,13 +238,13 @@ def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weight
     except FileNotFoundError:
         raise UserError(f"{path}: no such weights file") from None
     except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({_one_line(error)})") from None
+        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)})") from None
     if metadata.get("format") != FORMAT:
         raise UserError(f"{path}: has no {FORMAT} manifest, so it was not written by this project")
     try:
         config = ViTConfig.from_dict(json.loads(metadata["spec"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its manifest is not a model spec ({_one_line(error)})") from None
+        raise UserError(f"{path}: its manifest is not a model spec ({one_line(error)})") from None
     try:
         check(weights, config)
     except UserError as error:
@@ -265,7 +265,3 @@ def _with_bfloat16(path: str | os.PathLike) -> Weights:
     types = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32, "F64": np.float64}
     return {name: np.frombuffer(part["data"], types[part["dtype"]]).reshape(part["shape"])
             for name, part in parts.items()}
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

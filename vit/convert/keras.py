@@ -9,8 +9,8 @@ import numpy as np
 
 from vit import weights
 from vit.convert.layouts import APPHUB_KERAS
-from vit.convert.source import MOST_NAMES, most_bytes, one_line, shown, twice
-from vit.errors import UserError
+from vit.convert.source import MOST_NAMES, most_bytes, shown, twice
+from vit.errors import UserError, one_line
 
 # A damaged file can make the HDF5 library crash, loop, or ask for gigabytes, so it runs in a process of its own.
 _SECONDS, _BYTES_A_SECOND = 20, 20 << 20

@@ -10,8 +10,8 @@ from vit.convert import positions
 from vit.convert.containers import open_source, settings_beside
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, REFUSED, TIMM, Layout
 from vit.convert.report import Report
-from vit.convert.source import FLOATS, Source, Tensor, one_line, reading, shown, twice
-from vit.errors import UserError
+from vit.convert.source import FLOATS, Source, Tensor, reading, shown, twice
+from vit.errors import UserError, one_line
 from vit.weights import Weights
 
 # Heads of the published widths: Zhai et al., "Scaling Vision Transformers", 2022, table 2.
@@ -116,7 +116,7 @@ def _spec(source: Source, layout: Layout, names: dict[str, str], depth: int, hea
         raise UserError(f"{source.path}: patches of {patch[0]} x {patch[1]} pixels; only square ones can be expressed")
     class_token = has("cls_token")
     own = _manifest(source)
-    settings = _settings(source, layout, report)
+    settings = _settings(source, report)
     count = shape("pos_embed", 3)[1]
     try:
         cells = positions.grid_of(count, class_token, _known_grid(settings, patch[0], grid))
@@ -161,7 +161,7 @@ def _manifest(source: Source) -> ViTConfig | None:
         raise UserError(f"{source.path}: its manifest is not a model spec ({one_line(error)})") from None
 
 
-def _settings(source: Source, layout: Layout, report: Report) -> dict:
+def _settings(source: Source, report: Report) -> dict:
     """What a Hugging Face `config.json` says: {"fields": of the spec, "heads": ..., "image_size": ...}."""
     found = source.settings
     if found is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 
 # A file of weights is about as large as its tensors. One that claims much more, or this many names, is no such file.
 MOST_NAMES = 20_000
@@ -78,12 +78,6 @@ def shown(names, most: int = 6) -> str:
 def twice(names) -> list[str]:
     """The names that are there more than once."""
     return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line and not long."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text[:160])
 
 
 @contextlib.contextmanager
