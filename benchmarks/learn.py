@@ -32,6 +32,7 @@ sys.path.insert(0, str(HERE.parent))
 from tqdm import tqdm
 
 from vit import backends, recipe_file
+from vit.data import load
 from vit.files import write_whole
 
 KEPT = HERE / "learn.json"
@@ -57,6 +58,7 @@ class Protocol(NamedTuple):
     """What the runs of one row of the table have in common."""
 
     data: str
+    size: int  # training pictures: there are several cuts of CIFAR-100
     recipe: str
     variant: str
     batch: int
@@ -74,15 +76,15 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """What it is kept under."""
-        data, recipe, variant, batch, epochs, precision = self.protocol
-        return f"{data}-{recipe}-{variant}-batch{batch}-epochs{epochs}-{precision}-seed{self.seed}-{self.backend}"
+        data, size, recipe, variant, batch, epochs, precision = self.protocol
+        return f"{data}{size}-{recipe}-{variant}-batch{batch}-epochs{epochs}-{precision}-seed{self.seed}-{self.backend}"
 
     @classmethod
     def named(cls, name: str) -> "Run":
         """The inverse of `name`."""
-        data, recipe, variant, batch, epochs, precision, seed, backend = re.fullmatch(
-            r"(\w+)-(\w+)-(\w+)-batch(\d+)-epochs(\d+)-(\w+)-seed(\d+)-(\w+)", name).groups()
-        return cls(Protocol(data, recipe, variant, int(batch), int(epochs), precision), int(seed), backend)
+        data, size, recipe, variant, batch, epochs, precision, seed, backend = re.fullmatch(
+            r"([a-z]+)(\d+)-(\w+)-(\w+)-batch(\d+)-epochs(\d+)-(\w+)-seed(\d+)-(\w+)", name).groups()
+        return cls(Protocol(data, int(size), recipe, variant, int(batch), int(epochs), precision), int(seed), backend)
 
 
 def options_of(run: Run, data_dir: str | None) -> dict:
@@ -129,8 +131,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/learn"), help="where the runs' files go")
     parser.add_argument("--again", action="store_true", help="repeat the runs that are in benchmarks/learn.json")
     asked = parser.parse_args()
-    sets = ["digits", *(["cifar"] if asked.data_dir else [])]
-    runs = [Run(Protocol(data, recipe, asked.variant, asked.batch_size, asked.epochs, precision), seed, backend)
+    sets = {"digits": None} | ({"cifar": asked.data_dir} if asked.data_dir else {})
+    sizes = {data: len(load(data, folder).pretrain.train) for data, folder in sets.items()}
+    runs = [Run(Protocol(data, sizes[data], recipe, asked.variant, asked.batch_size, asked.epochs, precision),
+                seed, backend)
             for data, recipe, precision, seed, backend
             in product(sets, asked.recipes, asked.precisions, range(asked.seeds), asked.backends)
             if (backend, precision) != ("ms", "bf16")  # has no such products on CPU
@@ -163,9 +167,9 @@ def main() -> None:
 
 def order(run: Run) -> tuple:
     """Short trainings first, the digits first, float32 first, the frameworks as everywhere."""
-    data, recipe, variant, batch, epochs, precision = run.protocol
+    data, size, recipe, variant, batch, epochs, precision = run.protocol
     backend = list(LINES).index(run.backend)
-    return epochs, data != "digits", recipe, variant, batch, precision != "fp32", backend, run.seed
+    return epochs, data != "digits", size, recipe, variant, batch, precision != "fp32", backend, run.seed
 
 
 def grouped(kept: dict) -> dict:
@@ -209,7 +213,8 @@ def draw(found: dict, path: Path) -> None:
                 curves = 100 * np.array([result["accuracy"] for result in results])
                 epochs = np.arange(1, curves.shape[1] + 1)
                 colour, width = LINES[backend]
-                style = {"linewidth": width} if protocol.precision == "fp32" else {"linewidth": 1.5, "linestyle": ":"}
+                alone = len(by_backend) == 1
+                style = {"linewidth": 1.2 if alone else width} if protocol.precision == "fp32" else {"linestyle": ":"}
                 axis.plot(epochs, curves.mean(axis=0), color=colour, **style,
                           label=f"{backends.TITLES[backend]}, {protocol.precision}")
                 axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
@@ -218,7 +223,7 @@ def draw(found: dict, path: Path) -> None:
         axis.set_ylabel("top-1 on the test pictures, %")
         axis.set_ylim(0)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+        axis.legend(fontsize="small", loc="lower right")
     for axis in list(axes):
         axis.set_axis_off()
     figure.savefig(path, dpi=100)

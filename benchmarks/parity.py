@@ -3,8 +3,7 @@
     python benchmarks/parity.py [--steps 100]
 
 Trains the `tiny` variant on digits from the same weights with the same batches, dropout off, with SGD and with AdamW
-(no-decay set, clipping, warm-up and cosine). Writes `benchmarks/parity.md` (the table in the README) and
-`benchmarks/parity.png`.
+(no-decay set, clipping, warm-up and cosine). Writes `benchmarks/parity.md` and `parity.png`.
 """
 import argparse
 import sys
