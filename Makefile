@@ -8,15 +8,17 @@ TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full parity crash-test check bench clean
+.PHONY: help demo known-backend test test-full parity crash-test check bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-demo: .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
-	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
+demo: known-backend .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
 	$(PY) vit_$(BACKEND).py --data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --finetune_epochs 5 \
 		--compare_scratch --seed 7 --model_dir runs/demo-$(BACKEND)
+
+known-backend:
+	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
 
 test: .venv  ## run the tests, two files at a time
 	$(TWO) $(PY) -m pytest -n 2 --dist loadfile
@@ -37,7 +39,7 @@ bench: .venv  ## measure the drift between the frameworks (benchmarks/)
 	$(PY) benchmarks/parity.py
 
 clean:  ## remove what was installed and written by runs
-	rm -rf .venv runs rank_0 kernel_meta
+	rm -rf .venv runs rank_0 kernel_meta somas_meta
 
 .venv: .venv/installed  ## install everything into .venv (again only when a requirements file changes)
 

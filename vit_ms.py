@@ -400,7 +400,9 @@ def train(stage: flow.Stage, weights: Weights) -> Weights:
 def profiler(folder: str):
     """What traces its block into a folder, for MindSpore's viewer."""
     from mindspore import profiler as tools
-    return tools.profile(activities=[tools.ProfilerActivity.CPU], start_profile=False,
+    devices = {"Ascend": [tools.ProfilerActivity.NPU], "GPU": [tools.ProfilerActivity.GPU]}
+    activities = [tools.ProfilerActivity.CPU, *devices.get(ms.get_context("device_target"), [])]
+    return tools.profile(activities=activities, start_profile=False,
                          on_trace_ready=tools.tensorboard_trace_handler(folder))
 
 

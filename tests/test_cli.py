@@ -1,4 +1,5 @@
 """The flags, and bad input: one line on stderr, exit status 2, nothing written."""
+import errno
 import importlib.util
 import os
 import pickle
@@ -6,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from vit import __main__ as tool
 from vit import backends, cli, fe_compat
 from vit import weights as weights_
 from vit.config import VARIANTS
@@ -117,6 +119,25 @@ def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
 
     with pytest.raises(ValueError, match="a mistake of ours"):
         cli.main("", fail, [])
+
+    def miss(**_):
+        os.stat("a file of ours that is not there")
+
+    with pytest.raises(FileNotFoundError):
+        cli.main("", miss, [])
+
+
+@pytest.mark.parametrize(("raised", "status", "line"), [
+    (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    (OSError(errno.ENOSPC, "No space left on device", "runs/a.csv"), 2, "error: runs/a.csv: No space left on device\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "error: a file: No space left on device\n")])
+def test_what_the_machine_or_the_person_ends_is_one_line(capsys, raised, status, line):
+    def fail(**_):
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main("", fail, [])
+    assert (ended.value.code, capsys.readouterr().err) == (status, line)
 
 
 def test_too_little_memory_is_one_line(capsys):
@@ -258,6 +279,13 @@ def test_pretrained_that_is_cut_off(refuses, weights_file):
 def test_pretrained_that_is_not_safetensors(refuses, weights_file):
     weights_file.write_bytes(b"PK\x03\x04 an ordinary .pt file")
     refuses((*GOOD, "--pretrained", weights_file), weights_file, "safetensors")
+
+
+def test_pretrained_for_grey_pictures(refuses, tmp_path):
+    config = VARIANTS["tiny"].replace(in_channels=1)
+    weights_.save(tmp_path / "grey.safetensors", weights_.initial(config, 0), config)
+    refuses(("--data", "digits", "--pretrained", tmp_path / "grey.safetensors"), "grey.safetensors", "1 channels")
+    assert tool.main(["compare", "numpy", "numpy", "--weights", str(tmp_path / "grey.safetensors")]) == 2
 
 
 def test_pretrained_of_another_model(refuses, weights_file):

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from vit.fe_compat import load_fastestimator, quiet_stderr
+from vit.fe_compat import load_fastestimator, quiet_stderr, use_one_gpu
 
 # FastEstimator as it is installed, without the bridge; only Keras 2 is asked for, or it would not import.
 UNPATCHED = """
@@ -145,3 +145,12 @@ def test_quiet_stderr_leaks_no_file(capfd):
     with pytest.raises(RuntimeError), quiet_stderr():
         raise RuntimeError
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("visible", "wanted"), [(None, "0"), ("2,3", "2"), ("1", "1"), ("", "")])
+def test_one_gpu_is_seen(monkeypatch, visible, wanted):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    use_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == wanted

@@ -211,6 +211,29 @@ def test_pretrained_file_stands_in_for_pretraining(whole, tmp_path):
     assert results["images_per_second"] > 0
 
 
+def test_a_finished_run_goes_on_for_more_epochs(whole, tmp_path):
+    """Ends as one of as many from the start, and what was trained from the shorter pretraining is trained again."""
+    _train_with_torch(tmp_path, pretrain_epochs=1)
+    _, results, *_ = _train_with_torch(tmp_path, pretrain_epochs=2, resume="auto",
+                                       resume_override=["pretrain_epochs=2"])
+    assert results["recipe"]["pretrain_epochs"] == 2
+    for stage in ("pretrain", "finetune"):
+        assert results["stages"][stage]["weights_sha256"] == whole[1]["stages"][stage]["weights_sha256"]
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.superseded")] == [
+        "finetune-00000003.safetensors.superseded"]
+
+
+def test_an_average_may_begin_when_a_run_goes_on(tmp_path):
+    """It begins at the weights that are there."""
+    _, short, *_ = _train_with_torch(tmp_path, pretrain_epochs=1)
+    changes = {"pretrain_epochs": 2, "ema_decay": 0.999999}
+    overrides = [f"{name}={value}" for name, value in changes.items()]
+    _, results, *_ = _train_with_torch(tmp_path, resume="auto", resume_override=overrides, **changes)
+    first, second = results["stages"]["pretrain"]["epochs"]
+    assert second["eval_loss"] == pytest.approx(first["eval_loss"], abs=1e-4) and second["train_loss"] > 0
+    assert first["eval_loss"] == short["stages"]["pretrain"]["epochs"][0]["eval_loss"]
+
+
 # The order of things, with a stub instead of a framework.
 
 class Stub:
@@ -267,6 +290,20 @@ def test_pretrained_file_is_what_the_finetune_starts_from(tmp_path):
     assert results["pretrained_from"] == str(file)
 
 
+def test_the_side_must_fit_the_files_model_and_not_a_variant_that_nobody_chose(tmp_path, refused):
+    """The default variant's patches of 4 do not divide 35."""
+    config = VARIANTS["tiny"].replace(patch_size=7, image_size=35)
+    weights_.save(tmp_path / "w", weights_.initial(config, 1), config)
+    options = {name: value for name, value in OPTIONS.items() if name != "variant"} | {"pretrained": tmp_path / "w"}
+    stub = Stub()
+    flow.run("stub", None, lambda job, weights: flow.finetune(job, stub.train, weights), None,
+             model_dir=str(tmp_path / "run"), image_size=35, **options)
+    assert stub.given[0][0].config.image_size == 35
+    with refused("image_size 36", "patch_size 7"):
+        flow.run("stub", None, None, None, model_dir=str(tmp_path / "no"), image_size=36, **options)
+    assert not (tmp_path / "no").exists()
+
+
 def test_pretrained_file_may_be_a_path(tmp_path):
     weights_.save(tmp_path / "w", weights_.initial(VARIANTS["tiny"], 1), VARIANTS["tiny"])
     results = Stub().run(tmp_path / "run", pretrained=tmp_path / "w")
@@ -302,6 +339,23 @@ def test_results_are_valid_json_even_when_the_loss_is_no_number(tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
+
+
+def test_checkpoints_of_an_earlier_run_are_out_of_the_way_of_a_new_one(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "pretrain-00003130.safetensors").write_bytes(b"old")
+    Stub().run(tmp_path)
+    assert "earlier run are now in checkpoints.old" in capsys.readouterr().out
+    assert (tmp_path / "checkpoints.old" / "pretrain-00003130.safetensors").read_bytes() == b"old"
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flow.time, "strftime", lambda _: "now")
+    for _ in range(3):
+        Stub().run(None, model_dir=None)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["now-stub", "now-stub-2", "now-stub-3"]
 
 
 def test_default_folder_names_the_time_and_the_backend(tmp_path, monkeypatch):

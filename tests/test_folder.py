@@ -15,6 +15,7 @@ from vit import flow, predictions
 from vit import weights as weights_
 from vit.config import VARIANTS
 from vit.data import folder, load, pipeline
+from vit.data.pictures import IMAGENET
 from vit.recipe import Recipe
 
 COLOURS = {"blau": (30, 60, 200), "rot": (200, 40, 30), "grün": (40, 190, 60)}
@@ -296,7 +297,7 @@ def test_without_random_crops_training_sees_the_middle(root):
     line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, False, config=recipe.model(3, 32))
     with line(mode="train", epoch=1) as loader:
         x = next(iter(loader))["x"].numpy()
-    shown = np.round((x * folder.STD + folder.MEAN) * 255).mean(axis=(1, 2))
+    shown = np.round((x * IMAGENET[1] + IMAGENET[0]) * 255).mean(axis=(1, 2))
     assert x.shape == (12, 32, 32, 3)
     assert {CLASSES[np.abs(np.array([COLOURS[name] for name in CLASSES]) - mean).sum(axis=1).argmin()]
             for mean in shown} == set(CLASSES)

@@ -7,7 +7,7 @@ from vit import checkpoints, recipe_file, zoo
 from vit import compare as compare_
 from vit import convert as convert_
 from vit import weights as weights_
-from vit.cli import Parser
+from vit.cli import Parser, report_errors
 from vit.config import VARIANTS
 from vit.errors import UserError
 
@@ -24,11 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     listing.add_argument("folder", metavar="DIR", help="a run's --model_dir, or its folder of checkpoints")
     listing.set_defaults(run=_checkpoints)
     options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return report_errors(lambda: options.run(options))
 
 
 def _add_compare(commands) -> None:
@@ -60,6 +56,9 @@ def _compare(options: argparse.Namespace) -> int:
         raise UserError(f"unknown variant {options.variant!r}: choose one of {', '.join(VARIANTS)}")
     if options.weights:
         weights, config = weights_.load(options.weights, like=VARIANTS.get(options.variant))
+        if config.in_channels != 3:
+            raise UserError(f"{options.weights}: its model sees pictures of {config.in_channels} channels, "
+                            "and those to compare with have 3")
     else:
         config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
         weights = weights_.scrambled(config, seed=0)

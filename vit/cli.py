@@ -1,5 +1,6 @@
 """The flags that the three scripts share, and how they end: status 0, or one line on stderr and status 2."""
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -61,7 +62,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     add("--on_save_error", choices=("stop", "continue"), default="continue",
         help="what to do where a checkpoint cannot be written (default: %(default)s)")
     add("--resume", metavar="WHERE", help="go on with a stopped run: auto (the newest checkpoint that is whole, in "
-        "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's")
+        "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's; flags that are not "
+        "fields of the recipe, such as --checkpoint_every, are to be given again")
     add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
         help="a field of the recipe that may differ from the stopped run's")
     add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
@@ -92,17 +94,40 @@ def main(description: str, run: Callable[..., dict], arguments: list[str] | None
     flags = parser(description)
     if device_targets:
         flags.add_argument("--device_target", choices=device_targets, help="where to run (default: what is there)")
+    if status := report_errors(lambda: _run(flags, run, arguments)):
+        sys.exit(status)
+
+
+def _run(flags: argparse.ArgumentParser, run: Callable[..., dict], arguments: list[str] | None) -> None:
+    options = vars(flags.parse_args(arguments))
+    settings = dict(recipe_file.setting(text) for text in options.pop("settings"))
+    if twice := sorted(set(settings) & set(options)):
+        raise UserError(f"{twice[0]} is given both by --set and by another flag: leave one out")
+    run(**options, **settings)
+
+
+# Of OSError: what is wrong with a disk or with rights, and not with the program.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+
+
+def report_errors(function: Callable[[], int | None]) -> int | None:
+    """Call a function; what the person at the terminal can mend is one line on stderr.
+
+    Returns:
+        What the function returns; or 2 after bad input and where the machine lacks space or rights, 130 after Ctrl-C.
+    """
     try:
-        options = vars(flags.parse_args(arguments))
-        settings = dict(recipe_file.setting(text) for text in options.pop("settings"))
-        if twice := sorted(set(settings) & set(options)):
-            raise UserError(f"{twice[0]} is given both by --set and by another flag: leave one out")
-        run(**options, **settings)
+        return function()
+    except KeyboardInterrupt:
+        line, status = "interrupted", 130
     except UserError as error:
         # One that was raised in a data worker comes as its traceback, the last line of which is the message.
-        print(f"error: {str(error).strip().splitlines()[-1].removeprefix('vit.errors.UserError: ')}", file=sys.stderr)
-        sys.exit(2)
+        line, status = str(error).strip().splitlines()[-1].removeprefix("vit.errors.UserError: "), 2
     except MemoryError as error:
-        print(f"error: out of memory ({error}); a smaller --batch_size, --image_size or --variant needs less",
-              file=sys.stderr)
-        sys.exit(2)
+        line, status = f"out of memory ({error}); a smaller --batch_size, --image_size or --variant needs less", 2
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        line, status = f"{error.filename or 'a file'}: {error.strerror}", 2
+    print(f"error: {line}", file=sys.stderr)
+    return status

@@ -57,6 +57,12 @@ def _load_triton_apart() -> None:
         sys.setdlopenflags(flags)
 
 
+def use_one_gpu() -> None:
+    """Let FastEstimator see the first visible GPU only: it would spread a model over all of them, which the scripts'
+    functions of weights and moments do not know. (Without effect once torch has counted the GPUs.)"""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 def load_fastestimator():
     """Import FastEstimator, with what it needs from today's torch and TensorFlow in place.
 

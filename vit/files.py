@@ -36,6 +36,12 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove what `whole_file` had begun in a folder when its process was killed."""
+    for path in Path(folder).glob(".*.safetensors.*"):
+        path.unlink(missing_ok=True)
+
+
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
     """Write data as a `whole_file`."""
     with whole_file(path) as file:

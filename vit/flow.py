@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vit import masks, precision, recipe_file, results, traces
+from vit import fe_compat, masks, precision, recipe_file, results, traces
 from vit import weights as weights_
 from vit.average import average
-from vit.checkpoints import Access, Checkpoint, check_saving, saver
+from vit.best import best_model_saver
+from vit.checkpoints import Access, Checkpoint, check_saving, checkpoint_name, saver, set_aside
 from vit.config import VARIANTS, ViTConfig
 from vit.data import DataPair, Dataset, load, pipeline
 from vit.errors import UserError
-from vit.fe_compat import load_fastestimator
 from vit.loss_scaling import loss_scaling
 from vit.pretrained import read as read_pretrained
 from vit.profiling import profiling
@@ -99,6 +99,7 @@ class Stage:
         history: Filled while it trains.
         model: The framework's model, once it trains.
         weights: What it ended with.
+        saving: The trace that writes its checkpoints, once it trains.
     """
     job: Job
     name: str
@@ -108,6 +109,7 @@ class Stage:
     history: traces.History = field(default_factory=traces.History)
     model: object = None
     weights: Weights | None = None
+    saving: object = None
 
     @property
     def recipe(self) -> Recipe:
@@ -145,11 +147,20 @@ class Stage:
     def run(self, train: "Train", weights: Weights) -> Weights:
         """Train from `weights`, or from the stage's checkpoint; one that was finished is not trained again."""
         point = self.job.points.get(self.name)
-        if point is None or point.phase != "finished":
-            self.weights = train(self, weights)
-        else:
+        if point is not None and point.phase == "finished" and point.epoch >= self.epochs:
             point.refill(self.history)
             self.weights = point.average or point.weights
+            return self.weights
+        if point is not None and point.phase == "finished" and self.name == "pretrain":
+            # More epochs are asked for: what was trained from it was trained from less.
+            folder = self.job.model_dir / "checkpoints"
+            set_aside(folder, folder / checkpoint_name("pretrain", point.step))
+            self.job.points = {"pretrain": point}
+        try:
+            self.weights = train(self, weights)
+        finally:
+            if self.saving is not None:
+                self.saving.close()
         return self.weights
 
     def traces(self, model, access: Access, profiler: Callable) -> list:
@@ -161,7 +172,6 @@ class Stage:
             profiler: Its script's function of that name.
         """
         from fastestimator.trace.adapt import LRScheduler
-        from fastestimator.trace.io import BestModelSaver
         from fastestimator.trace.metric import Accuracy
         self.model = model
         steps = self.job.steps_per_epoch(self.dataset)
@@ -172,28 +182,27 @@ class Stage:
         def updates() -> int:
             return access.optimizer_steps(model.current_optimizer)
 
-        scaling = averaging = saving = profiled = None
+        scaling = averaging = profiled = None
         if precision.scales_loss(self.recipe.precision):
             scaling = loss_scaling(model, access.set_loss_scale, self.recipe.accumulate_steps)
         if self.recipe.ema_decay:
             averaging = average(model, access.to_numpy, access.from_numpy, self.recipe.ema_decay, updates)
         if self.job.checkpoint_every:
-            saving = saver(model, access, self.config, self.job.model_dir / "checkpoints", self.job.checkpoint_every,
-                           self.job.keep, self.job.on_save_error, self.name, history=self.history, average=averaging,
-                           scaling=scaling, accumulate=self.recipe.accumulate_steps,
-                           resume=self.job.points.get(self.name), recipe=self.recipe.to_dict(),
-                           options=self.job.options, backend=self.job.backend)
+            self.saving = saver(model, access, self.config, self.job.model_dir / "checkpoints",
+                                self.job.checkpoint_every, self.job.keep, self.job.on_save_error, self.name,
+                                history=self.history, average=averaging, scaling=scaling,
+                                accumulate=self.recipe.accumulate_steps, resume=self.job.points.get(self.name),
+                                recipe=self.recipe.to_dict(), options=self.job.options, backend=self.job.backend)
         if self.job.profile:
             profiled = profiling(profiler, self.job.model_dir / "profile", steps)
             self.job.profile = False  # one stage is enough
         return [
             *([LRScheduler(model, rate)] if self.recipe.scheduled else []),
             Accuracy(true_key="y", pred_key="y_pred"),
-            BestModelSaver(model=model, save_dir=str(self.job.model_dir / "best"), metric="accuracy",
-                           save_best_mode="max"),
+            best_model_saver(model, self.job.model_dir / "best", "accuracy", self.job.on_save_error),
             *traces.build(self.history, model, steps, self.epochs, self.name, rate,
                           self.job.tensorboard and self.job.tensorboard / self.name, scaling),
-            *(trace for trace in (scaling, averaging, saving, profiled) if trace is not None),
+            *(trace for trace in (scaling, averaging, self.saving, profiled) if trace is not None),
         ]
 
 
@@ -228,7 +237,7 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
             log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
             tensorboard: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
-            on_save_error: str = "continue", profile: bool = False, **fields) -> Job:
+            on_save_error: str = "continue", profile: bool = False, own_model: bool = True, **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
@@ -244,12 +253,14 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
         tensorboard: Folder for TensorBoard's event files; None for none.
         profile: Whether a few steps are traced for the framework's viewer.
+        own_model: Whether the model is the recipe's variant, and not that of a file which is read later.
         fields: Fields of `Recipe`; they override the file's.
 
     Raises:
         UserError: Bad input.
     """
-    checked = recipe_file.build(recipe, **fields)
+    fe_compat.use_one_gpu()
+    checked = recipe_file.build(recipe, own_model, **fields)
     for name, value in (("num_workers", num_workers), ("log_steps", log_steps)):
         if value < 0:
             raise UserError(f"{name} must not be negative, not {value}")
@@ -260,7 +271,7 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     data = load(checked.data, data_dir, skip_bad_pictures)
     job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
               checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error, profile=profile)
-    for dataset in filter(None, (data.pretrain, data.finetune)):
+    for dataset in filter(None, (data.pretrain, data.finetune)) if own_model else ():
         job.config(dataset)
     return job
 
@@ -290,17 +301,18 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         UserError: Bad input; nothing was written.
     """
     started = time.perf_counter()
-    points = {}
+    found = None
     if resume is not None:
         found = _resume(resume, resume_override, options)
-        points, options = found.points, {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
-        options["data_dir"] = options.get("data_dir") or found.options["data_dir"]
-        options["skip_bad_pictures"] = found.options.get("skip_bad_pictures", False)
-        pretrained = found.options["pretrained"]
-        compare_scratch = compare_scratch or found.options["compare_scratch"]
-    job = prepare(backend, **options)
+        options = {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
+        # What a file was called may have changed since.
+        options["data_dir"] = options.get("data_dir") or found.options.get("data_dir")
+        options["skip_bad_pictures"] = options.get("skip_bad_pictures") or found.options.get("skip_bad_pictures", False)
+        pretrained = pretrained or found.options.get("pretrained")
+        compare_scratch = compare_scratch or found.options.get("compare_scratch", False)
+    job = prepare(backend, own_model=pretrained is None, **options)
     precision.check(job.recipe.precision, multiply, backend)
-    job.points = points
+    job.points = found.points if found else {}
     job.options = {"data_dir": options.get("data_dir"), "skip_bad_pictures": options.get("skip_bad_pictures", False),
                    "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
@@ -308,14 +320,18 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         chosen = resume is None and (options.get("recipe") or "variant" in options)  # a stopped run's file was checked
         like = VARIANTS[job.recipe.variant] if chosen else None
         weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
+        job.config(job.data.finetune)
     elif job.data.pretrain is None and job.recipe.freeze_encoder:
         raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")
     _check_updates(job, pretrains=weights is None and job.data.pretrain is not None)
-    load_fastestimator()  # what keeps it from loading must show before a folder is made
-    for name, folder in (("tensorboard", job.tensorboard), ("model_dir", job.model_dir)):
-        if folder:
-            results.open_folder(name, folder)
-    (job.model_dir / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
+    fe_compat.load_fastestimator()  # what keeps it from loading must show before a folder is made
+    if job.tensorboard:
+        results.probe(job.tensorboard, "tensorboard")
+    if options.get("model_dir") is None:
+        job.model_dir = results.unused(job.model_dir)
+    results.open_folder(job.model_dir, resuming=found is not None)
+    if found is not None:
+        found.set_aside()
     (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
     (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
     if weights is None and job.data.pretrain is not None:

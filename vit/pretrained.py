@@ -26,6 +26,8 @@ def read(path: str | os.PathLike, side: int | None, like: ViTConfig | None) -> t
         UserError: The file cannot be read, or holds another model than was asked for.
     """
     weights, config, report = convert.read(path, image_size=side)
+    if config.in_channels != 3:
+        raise UserError(f"{path}: its model sees pictures of {config.in_channels} channels, and these have 3")
     if like is not None:
         theirs, ours = config.to_dict(), like.to_dict()
         other = [f"{name} {theirs[name]!r} (wanted {ours[name]!r})" for name in ours

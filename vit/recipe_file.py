@@ -10,7 +10,7 @@ import yaml
 
 from vit.config import VARIANTS
 from vit.data import NAMES
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 from vit.recipe import Recipe
 
 FIELDS = tuple(field.name for field in fields(Recipe))
@@ -49,11 +49,12 @@ for _tag, _pattern in _NUMBERS.items():
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def build(path: str | os.PathLike | None = None, **changes) -> Recipe:
+def build(path: str | os.PathLike | None = None, own_model: bool = True, **changes) -> Recipe:
     """A recipe from a file, from named fields, or from both: then the fields come first.
 
     Args:
         path: A YAML file; None for the defaults.
+        own_model: Whether the variant is the model, so that the pictures' side must fit it.
         changes: Fields of `Recipe` that override the file's.
 
     Raises:
@@ -63,11 +64,11 @@ def build(path: str | os.PathLike | None = None, **changes) -> Recipe:
     if path is not None:
         given = _read(Path(path))
         try:
-            _checked(given)
+            _checked(given, own_model)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
     try:
-        return _checked({**given, **changes})
+        return _checked({**given, **changes}, own_model)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -97,7 +98,7 @@ def _check_name(key) -> None:
         raise UserError(f"unknown key {reprlib.repr(key)}{hint}; a recipe has {', '.join(FIELDS)}")
 
 
-def _checked(given: dict) -> Recipe:
+def _checked(given: dict, own_model: bool) -> Recipe:
     for key in given:
         _check_name(key)
     recipe = Recipe(**given)
@@ -105,7 +106,7 @@ def _checked(given: dict) -> Recipe:
         raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
     if recipe.data not in NAMES:
         raise UserError(f"unknown data {recipe.data!r}: choose one of {', '.join(NAMES)}")
-    if recipe.image_size is not None:
+    if own_model and recipe.image_size is not None:
         recipe.model(VARIANTS[recipe.variant].num_classes, recipe.image_size)
     return recipe
 
@@ -133,4 +134,4 @@ def _parse(text: str, source: str):
     except RecursionError:
         raise UserError(f"{source}: nested too deep for a recipe") from None
     except Exception as error:  # YAML's constructors of `!!bool x` and the like raise whatever comes
-        raise UserError(f"{source}: not YAML ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{source}: not YAML ({one_line(error)})") from None

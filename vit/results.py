@@ -1,10 +1,12 @@
 """What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
 import csv
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,23 +23,60 @@ _HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accur
 _TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "images_per_second")
 
 
-def open_folder(name: str, folder: Path) -> None:
-    """Make a folder for a run's files.
+def open_folder(folder: Path, resuming: bool = False) -> None:
+    """Make the folder for a run's files, or clear the way in that of an earlier run.
 
     Args:
-        name: Of the flag that says where it is.
         folder: Where it is.
+        resuming: Whether the run goes on from the checkpoints in it; else they are put into `checkpoints.old`, for
+            their steps could be taken for this run's.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    probe(folder, "model_dir")
+    (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
+    points = folder / "checkpoints"
+    if not resuming and points.is_dir() and any(points.iterdir()):
+        shutil.rmtree(folder / "checkpoints.old", ignore_errors=True)
+        points.rename(folder / "checkpoints.old")
+        print(f"note: {folder}: the checkpoints of an earlier run are now in checkpoints.old", flush=True)
+
+
+def probe(folder: Path, flag: str) -> None:
+    """Make a folder if need be, and see that it can be written.
+
+    Args:
+        folder: Where it is.
+        flag: Which flag says so.
 
     Raises:
         UserError: It cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        file = folder / f".probe-{os.getpid()}"
+        file.touch()
+        file.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: {name} cannot be written ({error.strerror}); choose another --{name}") from None
+        raise UserError(f"{folder}: {flag} cannot be written ({error.strerror}); choose another --{flag}") from None
+
+
+def unused(folder: Path) -> Path:
+    """Make a folder that no other run has, by this name or with -2, -3 and so on behind it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    path = folder
+    for number in itertools.count(2):
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            path = folder.with_name(f"{folder.name}-{number}")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made ({error.strerror}); name a --model_dir") from None
 
 
 def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
@@ -76,9 +115,10 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
     if job.backend in backends.SCRIPTS:
         predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
-    (job.model_dir / "results.json").write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+    plain = _plain(content)
+    (job.model_dir / "results.json").write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
     print(table(content, job.model_dir), flush=True)
-    return content
+    return plain
 
 
 def _plain(value):

@@ -17,11 +17,18 @@ class Resume:
         points: Each stage's checkpoint, where there is one.
         recipe: Its recipe's fields, changed as asked.
         options: What else it was started with.
+        last: The file that was named to go on from; None for the newest.
     """
     model_dir: Path
     points: dict[str, Checkpoint]
     recipe: dict
     options: dict
+    last: Path | None = None
+
+    def set_aside(self) -> None:
+        """Rename the checkpoints that come after the one that was named: from now on they are of another run."""
+        if self.last is not None:
+            checkpoints.set_aside(self.last.parent, self.last)
 
 
 def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) -> Resume:
@@ -36,6 +43,7 @@ def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) 
     Raises:
         UserError: There is nothing to go on from, or the recipe differs.
     """
+    path = None
     if resume == "auto":
         if not model_dir:
             raise UserError("--resume auto needs --model_dir, the folder of the run to go on with")
@@ -48,8 +56,7 @@ def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) 
         folder = path.parent
         if path not in checkpoints.checkpoints(folder):
             raise UserError(f"{path}: is not named like a checkpoint (STAGE-STEP.safetensors)")
-        checkpoints.set_aside(folder, path)
-        points = checkpoints.newest(folder, _warn)
+        points = checkpoints.newest(folder, _warn, path)
     changes = dict(recipe_file.setting(text, "--resume_override") for text in overrides)
     asked = {**given, **changes}
     differing = [f"{name} is {last.recipe.get(name)!r} there and {value!r} here" for name, value in asked.items()
@@ -59,7 +66,8 @@ def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) 
         raise UserError(f"the run to resume has another recipe: {'; '.join(differing)}; leave that out, or allow it "
                         f"with --resume_override {name}={given[name]}")
     print(f"resuming {last.stage} after step {last.step} (epoch {last.epoch}, written by {last.backend})", flush=True)
-    return Resume(Path(model_dir) if model_dir else folder.parent, points, {**last.recipe, **changes}, last.options)
+    return Resume(Path(model_dir) if model_dir else folder.parent, points, {**last.recipe, **changes}, last.options,
+                  path)
 
 
 def _warn(line: str) -> None:

@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.checkpoints.test_file import make
 from tests.test_pipeline import _batches, _bytes, _line
 from vit import backends, checkpoints, compare, flow, resume, weights
+from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
 
 RECIPE = Recipe(data="digits", variant="tiny", batch_size=16)
@@ -38,7 +40,23 @@ def test_a_named_checkpoint_sets_the_later_ones_aside(run_folder):
     found = resume.find(str(path), None, {}, [])
     assert {stage: point.step for stage, point in found.points.items()} == {"pretrain": 4}
     assert found.model_dir == run_folder
-    assert len(list(path.parent.glob("*.superseded"))) == 2
+    before = {later.name: later.read_bytes() for later in path.parent.iterdir() if later != path}
+    found.set_aside()
+    assert sorted(later.name for later in path.parent.glob("*.superseded")) == [f"{name}.superseded"
+                                                                                for name in sorted(before)]
+    for name, content in before.items():  # and those that were set aside earlier stay
+        (path.parent / name).write_bytes(content[::-1])
+    found.set_aside()
+    for name, content in before.items():
+        assert (path.parent / f"{name}.superseded").read_bytes() == content
+        assert (path.parent / f"{name}.superseded2").read_bytes() == content[::-1]
+
+
+def test_a_refusal_sets_nothing_aside(run_folder, refused):
+    path = run_folder / "checkpoints" / "pretrain-00000004.safetensors"
+    with refused("batch_size"):
+        resume.find(str(path), None, {"batch_size": 32}, [])
+    assert list(path.parent.glob("*.superseded*")) == []
 
 
 def test_what_was_asked_for_again_is_no_difference(run_folder):
@@ -79,8 +97,9 @@ def test_skipped_batches_are_the_first_ones(workers, steps, skipped):
 
 # Saving that fails.
 
-def _train(folder, on_save_error, break_it):
-    """Six steps in torch with a checkpoint at each other one; `break_it` acts before the second of them."""
+def _train(folder, on_save_error, break_it, phase="training"):
+    """Six steps in torch with a checkpoint at each other one; `break_it` acts before the second of them, or before the
+    first of another phase."""
     from vit.checkpoints import trace
     recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=6, eval_steps_per_epoch=1)
     config = recipe.model(10, 32)
@@ -88,9 +107,15 @@ def _train(folder, on_save_error, break_it):
     job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=2, on_save_error=on_save_error)
     stage = flow.Stage(job, "finetune", pair.finetune, 1, config)
     whole = trace._trace_class()._save
-    trace._trace_class()._save = lambda saver, phase: (saver.step == 4 and break_it(), whole(saver, phase))
+
+    def save(saver, now):
+        if now == phase and (now != "training" or saver.step == 4):
+            break_it()
+        whole(saver, now)
+
+    trace._trace_class()._save = save
     try:
-        return backends.script("torch").train(stage, weights.initial(config, 0))
+        return stage.run(backends.script("torch").train, weights.initial(config, 0))
     finally:
         trace._trace_class()._save = whole
 
@@ -113,16 +138,62 @@ def test_a_lost_folder_stops_a_training_that_asked_for_it(tmp_path, refused):
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, capsys):
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    _train(tmp_path, "continue", lambda: monkeypatch.setattr(os, "fsync", full))
+    _train(tmp_path, "continue", lambda: monkeypatch.setattr(os, "fsync", _full))
     monkeypatch.undo()
     assert "No space left on device" in capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["finetune-00000002.safetensors"]
     assert checkpoints.load(tmp_path / "checkpoints" / names[0]).step == 2
+
+
+def _full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _no_room_for_the_best(monkeypatch):
+    load_fastestimator()
+    from fastestimator.trace.io import best_model_saver
+    monkeypatch.setattr(best_model_saver, "save_model", _full)
+
+
+def test_a_best_model_that_cannot_be_written_is_said_and_training_goes_on(tmp_path, monkeypatch, capsys):
+    _no_room_for_the_best(monkeypatch)
+    _train(tmp_path, "continue", lambda: None)
+    assert f"{tmp_path / 'best'}: the best model could not be written (No space left" in capsys.readouterr().err
+    assert checkpoints.load(tmp_path / "checkpoints" / "finetune-00000006.safetensors").phase == "finished"
+
+
+def test_a_best_model_that_cannot_be_written_stops_a_training_that_asked_for_it(tmp_path, monkeypatch, refused):
+    _no_room_for_the_best(monkeypatch)
+    with refused(str(tmp_path / "best"), "training stopped", "on_save_error"):
+        _train(tmp_path, "stop", lambda: None)
+
+
+def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    part = tmp_path / "checkpoints" / ".finetune-00000002.safetensors.k3j2"
+    part.write_bytes(b"half")
+    _train(tmp_path, "continue", lambda: None)
+    assert not part.exists()
+
+
+def test_signals_act_as_before_once_a_training_has_raised(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def raise_it():
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        _train(tmp_path, "continue", raise_it)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_signal_in_the_last_moment_ends_the_run_as_well(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        _train(tmp_path, "continue", lambda: os.kill(os.getpid(), signal.SIGTERM), phase="finished")
+    assert ended.value.code == 143
+    assert "stopped after step 6 of finetune" in capsys.readouterr().err
+    assert checkpoints.load(tmp_path / "checkpoints" / "finetune-00000006.safetensors").phase == "finished"
 
 
 # Accumulated gradients.
@@ -140,5 +211,6 @@ def test_checkpoints_wait_for_the_end_of_an_update(tmp_path):
     whole = _accumulate(tmp_path / "a", {})
     points = [checkpoints.load(path) for path in checkpoints.checkpoints(tmp_path / "a" / "checkpoints")]
     assert [(point.step, point.optimizer_steps) for point in points] == [(4, 2), (6, 3), (10, 5)]
+    assert (tmp_path / "a" / "checkpoints" / points[-1].best[1]).is_file()  # no evaluation fell on an update's end
     for point in points[:-1]:
         assert _accumulate(tmp_path / f"b{point.step}", {"finetune": point}) == whole

@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from vit import weights as weights_
 from vit.config import ViTConfig
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 from vit.files import write_whole
 from vit.weights import Weights
 
@@ -115,7 +115,7 @@ def load(path: str | os.PathLike) -> Checkpoint:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: its state makes no sense ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{path}: its state makes no sense ({one_line(error)})") from None
 
 
 def _read(path: Path) -> tuple[str, dict[str, np.ndarray]]:
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except (safetensors.SafetensorError, OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({' '.join(str(error).split())[:200]})") from None
+        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)})") from None
     text = metadata.get("state", "")
     if metadata.get("sha256") != _digest(text, tensors):
         raise UserError(f"{path}: damaged: its content is not what its sha256 says")

@@ -1,4 +1,5 @@
 """A folder of checkpoints: their names, which is the newest that is whole, and a table of them."""
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,12 +26,13 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def newest(folder: str | Path, say: Callable[[str], None]) -> dict[str, Checkpoint]:
+def newest(folder: str | Path, say: Callable[[str], None], last: Path | None = None) -> dict[str, Checkpoint]:
     """Each stage's newest checkpoint that is whole.
 
     Args:
         folder: Where they are.
         say: Is told of each newer one that is damaged, in one line.
+        last: The last one to look at; None for all.
 
     Returns:
         `{stage: checkpoint}`, the stage that was begun last at the end.
@@ -39,6 +41,7 @@ def newest(folder: str | Path, say: Callable[[str], None]) -> dict[str, Checkpoi
         UserError: There is none.
     """
     paths = checkpoints(folder)
+    paths = paths if last is None else paths[:paths.index(last) + 1]
     found: dict[str, Checkpoint] = {}
     for path in reversed(paths):
         stage = stage_of(path)
@@ -54,10 +57,12 @@ def newest(folder: str | Path, say: Callable[[str], None]) -> dict[str, Checkpoi
 
 
 def set_aside(folder: str | Path, after: Path) -> None:
-    """Rename the checkpoints that come after one, so that they no longer count; nothing is deleted."""
+    """Rename the checkpoints that come after one of them, so that they no longer count; nothing is deleted."""
     paths = checkpoints(folder)
-    for path in paths[paths.index(after) + 1:]:
-        path.rename(path.with_name(f"{path.name}.superseded"))
+    for path in paths[paths.index(after) + 1:] if after in paths else ():
+        numbers = itertools.chain([""], itertools.count(2))
+        names = (path.with_name(f"{path.name}.superseded{number}") for number in numbers)
+        path.rename(next(name for name in names if not name.exists()))
 
 
 def stage_of(path: Path) -> str:

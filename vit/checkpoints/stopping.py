@@ -1,7 +1,6 @@
 """SIGTERM and Ctrl-C as a request: the first one is remembered, the second one ends the process at once."""
 import os
 import signal
-import sys
 
 
 class StopRequest:
@@ -35,4 +34,4 @@ class StopRequest:
         self.status = 128 + number
         for other in self._before:
             signal.signal(other, signal.SIG_DFL)
-        os.write(sys.stderr.fileno(), b"\nstopping: this step is finished and saved (once more to leave at once)\n")
+        os.write(2, b"\nstopping: this step is finished and saved (once more to leave at once)\n")

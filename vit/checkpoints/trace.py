@@ -12,6 +12,7 @@ from vit.checkpoints.stopping import StopRequest
 from vit.config import ViTConfig
 from vit.errors import UserError
 from vit.fe_compat import load_fastestimator
+from vit.files import remove_parts
 from vit.weights import Weights
 
 
@@ -34,7 +35,8 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
         access: Its script's functions.
         config: Its spec.
         folder: Where the checkpoints go; made if need be.
-        every: Training steps between checkpoints, or "epoch". The best evaluation and the end are always saved.
+        every: Training steps between checkpoints, or "epoch". The best evaluation (where gradients are accumulated,
+            the end of the update that it fell into) and the end are always saved.
         keep: How many of the newest stay.
         on_error: "stop" or "continue" where a checkpoint cannot be written.
         stage: What to call the training.
@@ -53,6 +55,7 @@ def saver(model, access: Access, config: ViTConfig, folder: str | Path, every: i
     check_saving(every, keep, on_error)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
+        remove_parts(folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
     return _trace_class()(model, access, config, Path(folder), every, keep, on_error, stage, metric, history, average,
@@ -104,7 +107,7 @@ def _trace_class():
             self.history, self.average, self.resume, self.facts = history, average, resume, facts
             self.scaling, self.accumulate, self.request = scaling, accumulate, StopRequest()
             self.step = self.batch = self.epoch = 0
-            self.due = False
+            self.due = self.better = False
             self.last = self.best = self.best_name = None
 
         # FastEstimator's events, in the order in which they come.
@@ -137,14 +140,19 @@ def _trace_class():
                 self._save_if("trained", self.due)
                 return
             self.last = float(data[self.metric])
-            better = self.best is None or self.last > self.best
-            if better:
-                self.best, self.best_name = self.last, folder_.name(self.stage, self.step)
-            self.due = self.due or self.every == "epoch" or better
+            if self.best is None or self.last > self.best:
+                self.best, self.better = self.last, True
+            self.due = self.due or self.every == "epoch" or self.better
             self._save_if("evaluated", self.due)
 
         def on_end(self, data) -> None:
             self._save("finished")
+            if self.request.status:
+                self._leave()
+            self.close()
+
+        def close(self) -> None:
+            """Let signals act as before; a training that raises does not come to its end."""
             self.request.__exit__()
 
         # Saving.
@@ -156,20 +164,25 @@ def _trace_class():
             if due or stopping:
                 self._save(phase)
             if stopping:
-                self.request.__exit__()
-                print(f"stopped after step {self.step} of {self.stage}; to go on: --resume auto --model_dir "
-                      f"{self.folder.parent}", file=sys.stderr, flush=True)
-                raise SystemExit(stopping)
+                self._leave()
+
+        def _leave(self) -> None:
+            self.close()
+            print(f"stopped after step {self.step} of {self.stage}; to go on: --resume auto --model_dir "
+                  f"{self.folder.parent}", file=sys.stderr, flush=True)
+            raise SystemExit(self.request.status)
 
         def _save(self, phase: str) -> None:
-            self.due = False
+            if self.better:
+                self.best_name = folder_.name(self.stage, self.step)
+            self.due = self.better = False
             try:
                 save(self.folder / folder_.name(self.stage, self.step), self._gather(phase))
                 folder_.prune(self.folder, self.stage, self.keep, self.best_name)
             except OSError as error:
                 line = f"{self.folder}: the checkpoint of step {self.step} could not be written ({error.strerror})"
                 if self.on_error == "stop":
-                    self.request.__exit__()
+                    self.close()
                     raise UserError(f"{line}; training stopped, as on_save_error says") from None
                 print(f"warning: {line}; training goes on", file=sys.stderr, flush=True)
 
@@ -215,7 +228,7 @@ def _trace_class():
             if self.scaling and point.loss_scale:
                 self.scaling.go_on(point.loss_scale)
             if self.average:
-                self.average.values = point.average
+                self.average.values = point.average or self.access.to_numpy(self.model)
             self.step, self.batch, self.epoch, self.last = point.step, point.batch, point.epoch, point.metric
             self.best, self.best_name = point.best
             if self.history:

@@ -15,7 +15,7 @@ import numpy as np
 
 from vit.data import download, unpickle
 from vit.data.pictures import DataPair, Dataset, Pictures
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 
 _GITHUB = "https://github.com/cvjena/cifair/releases/download/v1.0"
 _DRIVE = "https://drive.usercontent.google.com/download?confirm=t&export=download&id="
@@ -91,7 +91,7 @@ def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
     names = unpickle.load(*member(archive.meta)).get(archive.names)
     if not isinstance(names, list) or len(names) != archive.classes:
         raise UserError(f"{member(archive.meta)[1]}: does not name {archive.classes} classes under {archive.names!r}")
-    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    classes = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
     return Dataset(archive.name, classes,
                    train=_pictures(archive, [member(part) for part in archive.train]),
                    test=_pictures(archive, [member(part) for part in archive.test]))
@@ -131,7 +131,7 @@ def _from_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, 
     except KeyError as error:
         raise UserError(f"{path}: {error.args[0]}; get the archive again") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
-        raise UserError(f"{path}: not a whole archive ({' '.join(str(error).split())}); get it again") from None
+        raise UserError(f"{path}: not a whole archive ({one_line(error)}); get it again") from None
     if missing := [name for name in names if name not in read]:
         raise UserError(f"{path}: holds no {folder}/{missing[0]}; get the archive again")
     return {name: (data, f"{path}:{folder}/{name}") for name, data in read.items()}

@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit.data.pictures import DataPair, Dataset
-from vit.errors import UserError
+from vit.data.pictures import IMAGENET, DataPair, Dataset
+from vit.errors import UserError, one_line
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 _ALL_DECODED = 20_000  # sets of more pictures are checked by their headers and ends
 
 
@@ -76,7 +75,7 @@ def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
         print(f"warning: {line}; they are left out", flush=True)
     parts = {part: _pictures(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
-    return DataPair(None, dataset, MEAN, STD, mirror=True)
+    return DataPair(None, dataset, *IMAGENET, mirror=True)
 
 
 def read(path: Path) -> np.ndarray:
@@ -115,7 +114,7 @@ def _fault(error: BaseException) -> str:
         return "not a picture"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split())[:100] or type(error).__name__
+    return one_line(error, 100)
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:

@@ -3,6 +3,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its channels, as fractions of 255
+
 
 @dataclass(frozen=True)
 class Pictures:

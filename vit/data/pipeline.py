@@ -15,12 +15,12 @@ import numpy as np
 from vit import masks
 from vit.config import ViTConfig
 from vit.data import mixing, policies, sizes
-from vit.data.pictures import DataPair, Pictures
+from vit.data.pictures import IMAGENET, DataPair, Pictures
 from vit.fe_compat import load_fastestimator
 from vit.recipe import Recipe
 
 NORMALIZATIONS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": IMAGENET,
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vit.errors import UserError
+from vit.errors import UserError, one_line
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -48,7 +48,7 @@ def load(data: bytes, source: str) -> dict[str, Any]:
     try:
         content = _CifarUnpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{source}: not a CIFAR file ({' '.join(str(error).split())[:150] or type(error).__name__}); "
+        raise UserError(f"{source}: not a CIFAR file ({one_line(error)}); "
                         "get the archive again") from None
     if not isinstance(content, dict):
         raise UserError(f"{source}: not a CIFAR file (it holds a {type(content).__name__}, not a dict)")
