@@ -204,7 +204,9 @@ def draw(found: dict, path: Path) -> None:
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.6 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(panels):]:
+        axis.set_axis_off()
     for axis, panel in zip(axes, panels, strict=False):
         for protocol, by_backend in found.items():
             if protocol._replace(precision="") != panel:
@@ -224,8 +226,6 @@ def draw(found: dict, path: Path) -> None:
         axis.set_ylim(0)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small", loc="lower right")
-    for axis in list(axes):
-        axis.set_axis_off()
     figure.savefig(path, dpi=100)
 
 

@@ -252,6 +252,13 @@ def test_bad_pickle(refuses, tmp_path, train, fragment):
     refuses(("--data", "cifar", "--data_dir", data), data / "cifar-100-python" / "train", fragment)
 
 
+def test_class_that_is_not_utf8(refuses, tmp_path):
+    folder = _official_folder(tmp_path, b"")
+    names = {b"fine_label_names": [b"caf\xe9"] * 100}
+    (folder / "cifar-100-python" / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    refuses(("--data", "cifar", "--data_dir", tmp_path), "meta", r"b'caf\xe9'", "UTF-8")
+
+
 def test_pickle_that_would_run_code(refuses, tmp_path):
     data = _official_folder(tmp_path / "data", pickle.dumps(_Touch(tmp_path / "touched")))
     refuses(("--data", "cifar", "--data_dir", data), data / "cifar-100-python" / "train", "system")
@@ -281,11 +288,12 @@ def test_pretrained_that_is_not_safetensors(refuses, weights_file):
     refuses((*GOOD, "--pretrained", weights_file), weights_file, "safetensors")
 
 
-def test_pretrained_for_grey_pictures(refuses, tmp_path):
+def test_pretrained_for_grey_pictures(refuses, tmp_path, capsys):
     config = VARIANTS["tiny"].replace(in_channels=1)
     weights_.save(tmp_path / "grey.safetensors", weights_.initial(config, 0), config)
     refuses(("--data", "digits", "--pretrained", tmp_path / "grey.safetensors"), "grey.safetensors", "1 channels")
-    assert tool.main(["compare", "numpy", "numpy", "--weights", str(tmp_path / "grey.safetensors")]) == 2
+    assert tool.main(["compare", "numpy", "torch", "--weights", str(tmp_path / "grey.safetensors")]) == 2
+    assert "grey.safetensors: its model sees pictures of 1 channels" in capsys.readouterr().err
 
 
 def test_pretrained_of_another_model(refuses, weights_file):

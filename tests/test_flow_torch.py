@@ -3,6 +3,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import struct
 from types import SimpleNamespace
 
@@ -356,6 +357,12 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
     for _ in range(3):
         Stub().run(None, model_dir=None)
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["now-stub", "now-stub-2", "now-stub-3"]
+
+
+def test_a_run_uses_one_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    Stub().run(tmp_path)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
 
 
 def test_default_folder_names_the_time_and_the_backend(tmp_path, monkeypatch):

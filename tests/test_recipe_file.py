@@ -95,6 +95,7 @@ BROKEN = {
     "many digits": (f"learning_rate: 1{'0' * 400}", ("learning_rate", "float", "000...")),
     "more digits": (f"batch_size: {'1' * 5000}", ("batch_size", "int", "111...")),
     "large": ("learning_rate: 99999999999", ("learning_rate", "at most 4294967295", "99999999999")),
+    "large below 0": (f"learning_rate: -1{'0' * 399}", ("learning_rate", "at most 4294967295 in size", "-1000")),
     "large epochs": ("warmup_epochs: 1e308", ("warmup_epochs", "[0, 1000000]")),
     "small epochs": ("schedule: step\ndecay_epochs: 5e-324", ("decay_epochs", "[1e-06, 1000000]")),
     "large side": ("image_size: 80000", ("image_size", "16384")),

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vit import backends, fe_compat, flow, reference
+from vit import backends, flow, reference
 from vit.config import ViTConfig, stage_names
 from vit.data import DataPair, Dataset, Pictures, digits
 from vit.errors import UserError
@@ -111,7 +111,6 @@ def gradients(party: str, config: ViTConfig, weights: Weights, images: np.ndarra
 
 def train(party: str, config: ViTConfig, weights: Weights, recipe: Recipe, steps: int, dtype: str) -> Trajectory:
     """Train through FastEstimator's Estimator on digits, with the recipe's optimizer and augmentation."""
-    fe_compat.use_one_gpu()
     script, pair = backends.script(party), _digits(config)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         recipe = dataclasses.replace(recipe, train_steps_per_epoch=steps, eval_steps_per_epoch=1)

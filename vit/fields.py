@@ -16,7 +16,7 @@ def check_types(spec) -> None:
         value, kind = getattr(spec, field.name), field.type
         kinds = getattr(kind, "__args__", None) or (kind,)  # of `float | None`, the two
         if type(value) is int and abs(value) > MOST:
-            raise ValueError(f"{field.name} must be at most {MOST}, not {reprlib.repr(value)}")
+            raise ValueError(f"{field.name} must be at most {MOST} in size, not {reprlib.repr(value)}")
         if float in kinds and type(value) is int:
             object.__setattr__(spec, field.name, float(value))
         elif type(value) not in kinds:

@@ -37,7 +37,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_parts(folder: str | os.PathLike) -> None:
-    """Remove what `whole_file` had begun in a folder when its process was killed."""
+    """Remove the safetensors files that `whole_file` had begun in a folder when its process was killed."""
     for path in Path(folder).glob(".*.safetensors.*"):
         path.unlink(missing_ok=True)
 

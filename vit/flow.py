@@ -61,6 +61,9 @@ class Job:
     profile: bool = False
     stages: list["Stage"] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        fe_compat.use_one_gpu()
+
     def config(self, dataset: Dataset) -> ViTConfig:
         """The variant, with a head and an input side for a set.
 
@@ -259,7 +262,6 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
     Raises:
         UserError: Bad input.
     """
-    fe_compat.use_one_gpu()
     checked = recipe_file.build(recipe, own_model, **fields)
     for name, value in (("num_workers", num_workers), ("log_steps", log_steps)):
         if value < 0:

@@ -50,7 +50,11 @@ def draw(stage: "Stage", path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         figure.savefig(path, dpi=100)
-    if any("missing from" in str(warning.message) for warning in caught):
+    lacking = [warning for warning in caught if "missing from" in str(warning.message)]
+    for warning in caught:
+        if warning not in lacking:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    if lacking:
         print(f"note: {path}: no installed font has all letters of the classes' names, which show as boxes; one that "
               "has Chinese, Japanese and Korean is Debian's fonts-noto-cjk", flush=True)
 

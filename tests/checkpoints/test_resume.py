@@ -211,6 +211,8 @@ def test_checkpoints_wait_for_the_end_of_an_update(tmp_path):
     whole = _accumulate(tmp_path / "a", {})
     points = [checkpoints.load(path) for path in checkpoints.checkpoints(tmp_path / "a" / "checkpoints")]
     assert [(point.step, point.optimizer_steps) for point in points] == [(4, 2), (6, 3), (10, 5)]
-    assert (tmp_path / "a" / "checkpoints" / points[-1].best[1]).is_file()  # no evaluation fell on an update's end
+    # The evaluation after step 5 falls into an update, the end of which stands for it.
+    assert points[1].best[1] == "finetune-00000006.safetensors"
+    assert all((tmp_path / "a" / "checkpoints" / point.best[1]).is_file() for point in points[1:])
     for point in points[:-1]:
         assert _accumulate(tmp_path / f"b{point.step}", {"finetune": point}) == whole

@@ -91,7 +91,11 @@ def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
     names = unpickle.load(*member(archive.meta)).get(archive.names)
     if not isinstance(names, list) or len(names) != archive.classes:
         raise UserError(f"{member(archive.meta)[1]}: does not name {archive.classes} classes under {archive.names!r}")
-    classes = tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in names)
+    try:
+        classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{member(archive.meta)[1]}: the class {error.object!r} is not UTF-8; "
+                        "get the archive again") from None
     return Dataset(archive.name, classes,
                    train=_pictures(archive, [member(part) for part in archive.train]),
                    test=_pictures(archive, [member(part) for part in archive.test]))
