@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from vit.backends import require
+from vit.backends import require, run_in_caller
 
 require("mindspore", __name__)
 
@@ -26,6 +26,8 @@ from vit.masks import sites
 from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
 from vit.recipe import Recipe
 from vit.weights import Weights, check, shapes
+
+run_in_caller(ms.get_context("device_target"))
 
 
 class Linear(nn.Dense):

@@ -28,10 +28,13 @@ from vit.fe_compat import load_fastestimator
 
 load_fastestimator()
 
+import mindspore as ms
 from fastestimator.estimator import Estimator
 
 from fe_mindspore.enable import enable
+from vit.backends import run_in_caller
 
+run_in_caller(ms.get_context("device_target"))
 enable()
 
 from fastestimator.network import Network, build

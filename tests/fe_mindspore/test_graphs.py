@@ -144,3 +144,21 @@ print("fine")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": root})
     assert done.stdout.strip().endswith("fine"), done.stderr[-2000:]
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="lists its threads as Linux does")
+@pytest.mark.parametrize(("module", "asked", "elsewhere"),
+                         [("vit_ms", {}, False), ("fe_mindspore", {}, False),
+                          ("vit_ms", {"MS_DEV_HOST_BLOCKING_RUN": "0"}, True)])  # what the user has set stays
+def test_a_step_runs_in_the_thread_that_asks_for_it(run_python, monkeypatch, module, asked, elsewhere):
+    """MindSpore's own way is a thread for it, for which the caller waits by spinning: a core less to compute with."""
+    monkeypatch.delenv("MS_DEV_HOST_BLOCKING_RUN", raising=False)  # as this process has set it by now
+    done = run_python("-c", f"""
+import glob
+import mindspore as ms
+import {module}
+assert (ms.Tensor([1.0]) + 1).asnumpy() == 2
+print([open(name).read() for name in glob.glob("/proc/self/task/*/comm")])
+""", **asked)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ("frontend_queue" in done.stdout) == elsewhere, done.stdout
