@@ -21,10 +21,10 @@ known-backend:
 	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
 
 test: .venv  ## run the tests, two files at a time
-	$(TWO) $(PY) -m pytest -n 2 --dist loadfile
+	$(TWO) $(PY) -m pytest -n 2
 
 test-full: .venv  ## run the tests that `make test` leaves out, which take minutes each
-	$(TWO) $(PY) -m pytest -n 2 --dist loadfile -m full
+	$(TWO) $(PY) -m pytest -n 2 -m full
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"
