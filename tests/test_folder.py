@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit import flow, predictions
+from vit import flow, predictions, results
 from vit import weights as weights_
 from vit.config import VARIANTS
 from vit.data import folder, load, pipeline
@@ -395,6 +395,19 @@ def test_letters_that_no_font_has_are_said_in_one_line(trained, capsys, name, no
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         predictions.draw(_always_the_second(trained, ("blau", name, "rot")), trained[1] / "other.png")
+    out = capsys.readouterr().out
+    assert (out.count("other.png: no installed font has") == 1) == noted
+
+
+@pytest.mark.parametrize(("name", "noted"), [("\U00012000", True), ("$x^$", False)])
+def test_curves_have_the_folders_name_as_it_stands(trained, capsys, name, noted):
+    """"$x^$" is a formula to matplotlib, with an error in it."""
+    stage = _always_the_second(trained, CLASSES)
+    stage.dataset = type(stage.dataset)(name, CLASSES, stage.dataset.train, stage.dataset.test)
+    stage.history.epochs.append({"epoch": 1, "train_loss": 2.0, "eval_loss": 1.0, "accuracy": 0.5})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        results.plot([stage], trained[1] / "other.png")
     out = capsys.readouterr().out
     assert (out.count("other.png: no installed font has") == 1) == noted
 

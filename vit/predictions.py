@@ -1,12 +1,11 @@
 """`predictions.png`: evaluation pictures under what the model takes them for, blue if right and red if wrong."""
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit import backends
+from vit import backends, figures
 from vit.data import pipeline
 
 if TYPE_CHECKING:
@@ -14,9 +13,6 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS = 4, 6
 RIGHT, WRONG = "tab:blue", "tab:red"
-# For the letters that matplotlib's own font lacks, if installed: Linux's, Windows's and macOS's.
-FONTS = ("Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Noto Sans Devanagari",
-         "Microsoft YaHei", "Malgun Gothic", "Nirmala UI", "Arial Unicode MS")
 
 
 def draw(stage: "Stage", path: Path) -> None:
@@ -26,7 +22,6 @@ def draw(stage: "Stage", path: Path) -> None:
         stage: A stage that has been trained.
         path: The file to write.
     """
-    from matplotlib import font_manager
     from matplotlib.figure import Figure
     images, labels = _batch(stage)
     script = backends.script(stage.job.backend)
@@ -37,26 +32,16 @@ def draw(stage: "Stage", path: Path) -> None:
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
     figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
-    fonts = ["DejaVu Sans", *sorted(set(FONTS) & set(font_manager.get_font_names()), key=FONTS.index)]
+    options = figures.text_options()
     names = [name if len(name) <= 20 else f"{name[:19]}…" for name in stage.dataset.classes]
     for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
         axis.set_axis_off()
     for axis, image, label, guess in zip(axes.flat, shown, labels, guesses, strict=False):
         axis.imshow(image, interpolation="nearest" if len(image) < 100 else None)
         title = names[guess] if guess == label else f"{names[guess]}\n(is {names[label]})"
-        axis.set_title(title, color=RIGHT if guess == label else WRONG, fontsize=10, fontfamily=fonts,
-                       parse_math=False)
+        axis.set_title(title, color=RIGHT if guess == label else WRONG, fontsize=10, **options)
     figure.suptitle(f"{(guesses == labels).sum()} of these {len(labels)} are right")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        figure.savefig(path, dpi=100)
-    lacking = [warning for warning in caught if "missing from" in str(warning.message)]
-    for warning in caught:
-        if warning not in lacking:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    if lacking:
-        print(f"note: {path}: no installed font has all letters of the classes' names, which show as boxes; one that "
-              "has Chinese, Japanese and Korean is Debian's fonts-noto-cjk", flush=True)
+    figures.save(figure, path, dpi=100)
 
 
 def _batch(stage: "Stage") -> tuple[np.ndarray, np.ndarray]:

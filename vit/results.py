@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vit import backends, predictions
+from vit import backends, figures, predictions
 from vit import weights as weights_
 from vit.errors import UserError
 
@@ -158,7 +158,8 @@ def plot(stages: list["Stage"], path: Path) -> None:
     axes = figure.subplots(2, len(groups), squeeze=False, sharex="col")
     for column, group in enumerate(groups):
         loss, accuracy = axes[:, column]
-        loss.set_title(f"{'pretrain' if group[0].name == 'pretrain' else 'finetune'} on {group[0].dataset.name}")
+        loss.set_title(f"{'pretrain' if group[0].name == 'pretrain' else 'finetune'} on {group[0].dataset.name}",
+                       **figures.text_options())
         for stage in group:
             epochs = [epoch["epoch"] for epoch in stage.history.epochs]
             series = {key: [epoch[key] for epoch in stage.history.epochs]
@@ -175,7 +176,7 @@ def plot(stages: list["Stage"], path: Path) -> None:
         for axis in (loss, accuracy):
             axis.grid(alpha=0.3)
             axis.legend()
-    figure.savefig(path, dpi=120)
+    figures.save(figure, path, dpi=120)
 
 
 def _versions() -> dict[str, str | None]:
