@@ -1,4 +1,5 @@
 """The bridge to FastEstimator: still needed, and enough."""
+import gc
 import importlib.util
 import json
 import os
@@ -62,6 +63,11 @@ def test_with_the_bridge_torch_has_optimizers(first, run_python):
                       "print(torch.optim.SGD([torch.ones(1)], lr=0.5).defaults['lr'])",
                       TF_CPP_MIN_LOG_LEVEL="3", TF_USE_LEGACY_KERAS="1")
     assert (done.returncode, done.stdout) == (0, "0.5\n"), done.stderr
+
+
+def test_what_is_loaded_for_good_is_not_searched_for_garbage():
+    load_fastestimator()
+    assert gc.get_freeze_count() > 100_000
 
 
 @pytest.mark.parametrize("workers", [0, 2])
