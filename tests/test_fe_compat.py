@@ -99,6 +99,26 @@ def test_with_the_bridge_a_lone_input_of_a_keras_model_stays_whole(inputs, sprea
     assert op.multi_inputs is spread
 
 
+def test_with_the_bridge_tensorflow_tunes_no_data_pipeline():
+    """Its tuner's thread is waited for after each pass; on one core for seconds."""
+    fe = load_fastestimator()
+    import tensorflow as tf
+    from fastestimator.dataset.numpy_dataset import NumpyDataset
+    from fastestimator.op.tensorop.model import ModelOp
+
+    def one_layer():
+        return tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+
+    model = fe.build(model_fn=one_layer, optimizer_fn=None)
+    pipeline = fe.Pipeline(eval_data=NumpyDataset({"x": np.eye(3, dtype="float32")}), batch_size=2)
+    network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y")])
+    estimator = fe.Estimator(pipeline=pipeline, network=network, epochs=1)
+    with pipeline(mode="eval", epoch=1) as loader:
+        dataset = estimator._configure_loader(loader)
+        assert [len(batch["x"]) for batch in dataset] == [2, 1]
+    assert dataset.options().autotune.enabled is False
+
+
 def test_loading_twice_bridges_once():
     from torch.utils.data import Sampler
     fe = load_fastestimator()

@@ -5,6 +5,8 @@ Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15
 * Its sampler calls `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
 * Its sampler is its own iterator, and torch's BatchSampler now calls `iter()` on it before each batch: every batch
   would begin the pass anew, so that an evaluation would see its first batch again and again.
+* Its Estimator leaves TensorFlow's tuner of data pipelines on. It has nothing to tune here, and each pass over the data
+  may wait for seconds for it to end, the more often the fewer cores there are.
 * Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
 * It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
@@ -83,6 +85,7 @@ def load_fastestimator():
     # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
     fastestimator.estimator._verify_dependency_versions = _known_newer_versions
     from fastestimator.dataset.dataloader import InfiniteSampler
+    from fastestimator.estimator import Estimator
     from fastestimator.op.tensorop.model import ModelOp
     from torch.utils.data import Sampler
     if Sampler.__init__ is not _init_without_data_source:
@@ -90,6 +93,7 @@ def load_fastestimator():
         begin_pass = InfiniteSampler.__iter__
         InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
         ModelOp.build = functools.partialmethod(_build_model_op, ModelOp.build)
+        Estimator._configure_loader = functools.partialmethod(_configure_loader, Estimator._configure_loader)
         # FastEstimator collects garbage after every pass over the data, through all that the frameworks have loaded
         # (750,000 objects, 0.4 s): they are there to stay, and need not be looked at.
         gc.freeze()
@@ -110,6 +114,17 @@ def _build_model_op(op, build, framework: str, device=None) -> None:
     """`ModelOp.build`, and for TensorFlow the condition that it has for torch: several inputs."""
     build(op, framework, device)
     op.multi_inputs = op.multi_inputs and len(op.inputs) > 1
+
+
+def _configure_loader(estimator, configure, loader):
+    """`Estimator._configure_loader`, and for TensorFlow without the tuner."""
+    import tensorflow
+    loader = configure(estimator, loader)
+    if not isinstance(loader, tensorflow.data.Dataset):
+        return loader
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    return loader.with_options(options)
 
 
 def _known_newer_versions() -> None:
