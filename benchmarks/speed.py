@@ -17,6 +17,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from vit.config import VARIANTS
+
 WAYS = {"PyTorch": ("torch", {}), "TensorFlow": ("tf", {}), "MindSpore": ("ms", {}),
         "MindSpore, a thread for each step": ("ms", {"MS_DEV_HOST_BLOCKING_RUN": "0"})}
 # What a process does: its last line is the seconds of a step, from the end of the first on (so without compiling).
@@ -43,11 +47,13 @@ def step_seconds(backend: str, environment: dict, options: dict) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", default="tiny")
+    parser.add_argument("--variant", choices=VARIANTS, default="tiny")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    if asked.batch_size < 1 or asked.steps < 2 or asked.rounds < 1:
+        parser.error("--batch_size and --rounds must be at least 1, --steps at least 2: the first is not timed")
     options = {"variant": asked.variant, "batch_size": asked.batch_size, "train_steps_per_epoch": asked.steps}
     seconds = {way: [] for way in WAYS}
     with tqdm(total=asked.rounds * len(WAYS), unit="run") as bar:

@@ -36,7 +36,12 @@ class Model(tf.keras.Model):
 model = fastestimator.build(model_fn=Model, optimizer_fn=None)
 op = ModelOp(model=model, inputs="x", outputs="y")
 op.build("tf")
-print(json.dumps([first, list(itertools.islice(batches, 3)), op.multi_inputs]))
+
+from types import SimpleNamespace
+system = SimpleNamespace(train_steps_per_epoch=None, eval_steps_per_epoch=None)
+loader = fastestimator.Estimator._configure_loader(SimpleNamespace(network=None, system=system),
+                                                   tf.data.Dataset.range(3))
+print(json.dumps([first, list(itertools.islice(batches, 3)), op.multi_inputs, loader.options().autotune.enabled]))
 """
 
 
@@ -44,10 +49,11 @@ def test_fastestimator_still_needs_the_bridge(run_python):
     """Should this fail, FastEstimator or torch has changed: take the part that is named out of `vit/fe_compat.py`."""
     done = run_python("-c", UNPATCHED, TF_CPP_MIN_LOG_LEVEL="3")
     assert done.returncode == 0, done.stderr
-    sampler, batches, spread = json.loads(done.stdout.splitlines()[-1])
+    sampler, batches, spread, tuned = json.loads(done.stdout.splitlines()[-1])
     assert "__init__() takes exactly one argument" in sampler, "Sampler.__init__ takes data_source again"
     assert batches == [[0, 1]] * 3, "BatchSampler no longer begins FastEstimator's sampler anew at each batch"
     assert spread is True, "ModelOp no longer spreads a lone input over a Keras model with an optional second one"
+    assert tuned is not False, "Estimator turns TensorFlow's data tuner off itself"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch's CPU build comes without triton")
@@ -124,9 +130,14 @@ def test_loading_twice_bridges_once():
     fe = load_fastestimator()
     from fastestimator.dataset.dataloader import InfiniteSampler
     from fastestimator.op.tensorop.model import ModelOp
-    before = Sampler.__init__, InfiniteSampler.__iter__, vars(ModelOp)["build"]
+
+    def bridged():
+        return (Sampler.__init__, InfiniteSampler.__iter__, vars(ModelOp)["build"],
+                vars(fe.Estimator)["_configure_loader"])
+
+    before = bridged()
     assert load_fastestimator() is fe
-    assert (Sampler.__init__, InfiniteSampler.__iter__, vars(ModelOp)["build"]) == before
+    assert bridged() == before
 
 
 def test_no_database_of_fits_is_kept_in_the_users_home():
