@@ -167,7 +167,8 @@ def plot(stages: list["Stage"], path: Path) -> None:
             colour, label = colours[stage.name], labels[stage.name]
             loss.plot(epochs, series["train_loss"], "o-", color=colour, label=f"{label}, training")
             loss.plot(epochs, series["eval_loss"], "o--", color=colour, label=f"{label}, test")
-            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label)
+            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label,
+                          clip_on=False, zorder=3)  # a point at 100 % is drawn whole
         loss.set_ylabel("cross entropy")
         accuracy.set_ylabel("top-1 on the test pictures, %")
         accuracy.set_ylim(0, 100)
