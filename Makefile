@@ -30,7 +30,7 @@ parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"
 
 crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end
-	$(PY) -m tests.crash
+	$(PY) -m tests.checkpoints.crash
 
 check: .venv  ## run the linter
 	.venv/bin/ruff check .

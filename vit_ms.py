@@ -7,27 +7,32 @@ Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a sid
 """
 import functools
 import math
+import os
 
 import numpy as np
 
-from vit.backends import require, run_in_caller
+from vit.backend import require
 
 require("mindspore", __name__)
 
 import mindspore as ms
+from fe_compat import load_fastestimator, quiet_stderr
 from mindspore import nn, ops
 
-from vit import cli, convert, flow
+from vit import convert
 from vit.checkpoints import Access
-from vit.config import ViTConfig
+from vit.cli import train as cli
 from vit.errors import UserError
-from vit.fe_compat import load_fastestimator, quiet_stderr
-from vit.masks import sites
-from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
-from vit.recipe import Recipe
-from vit.weights import Weights, check, shapes
+from vit.model.config import ViTConfig
+from vit.model.dropout import sites
+from vit.model.parameters import Weights, check, shapes
+from vit.model.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
+from vit.training import run as flow
+from vit.training.recipe import Recipe
 
-run_in_caller(ms.get_context("device_target"))
+# By default another thread runs a step while the caller spins until it is done, which on a CPU takes a core away.
+if ms.get_context("device_target") == "CPU":
+    os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
 
 
 class Linear(nn.Dense):
@@ -190,14 +195,14 @@ class ViT(nn.Cell):
         self.head = Linear(config.width, config.num_classes, dtypes)
 
     def construct(self, x: ms.Tensor, masks: ms.Tensor | None = None) -> ms.Tensor:
-        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        """Masks [B, flags] are rows of `vit.model.dropout.draw`; in training, a model with dropout does not go without."""
         if self.training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per picture")
         return self.stages(x, masks, keep=False)[-1]
 
     def stages(self, x: ms.Tensor, masks: ms.Tensor | None = None,
                keep: bool = True) -> tuple[ms.Tensor, ...]:
-        """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        """Every stage of the forward pass, named by `vit.model.config.stage_names`; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.picture:
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
@@ -253,7 +258,7 @@ def load_pretrained(path: str, image_size: int | None = None, num_classes: int |
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
     images, masks = ms.Tensor(images).permute(0, 3, 1, 2), None if masks is None else ms.Tensor(masks)
     return [stage.asnumpy() for stage in model.set_train(False).stages(images, masks)]
 
@@ -280,7 +285,7 @@ def clip(gradients: list[ms.Tensor], limit: ms.Tensor | None) -> tuple[list[ms.T
 
 
 class Optimizer(nn.Optimizer):
-    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.training.recipe.Recipe` defines them."""
 
     def __init__(self, model: ViT, recipe: Recipe):
         names = table(model)
@@ -362,11 +367,10 @@ def freeze_encoder(model: ViT) -> ViT:
 def train(stage: flow.Stage, weights: Weights) -> Weights:
     """Train a model that starts from `weights` in FastEstimator's op graph; returns the weights it ends with."""
     fe = load_fastestimator()
+    import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
     from fastestimator.op.tensorop.tensorop import LambdaOp
-
-    import fe_mindspore  # noqa: F401  (teaches FastEstimator about MindSpore models)
 
     model = from_numpy(ViT(stage.config, stage.dtype, stage.recipe.precision), weights)
     model = freeze_encoder(model) if stage.freeze_encoder else model

@@ -9,22 +9,24 @@ import math
 
 import numpy as np
 
-from vit.backends import require
+from vit.backend import require
 
 require("tensorflow", __name__)
 
-from vit.fe_compat import legacy_tensorflow, load_fastestimator
+from fe_compat import legacy_tensorflow, load_fastestimator
 
 tf = legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
-from vit import cli, convert, flow
+from vit import convert
 from vit.checkpoints import Access
-from vit.config import ViTConfig
-from vit.masks import sites
-from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
-from vit.recipe import Recipe
-from vit.weights import Weights, check, shapes
+from vit.cli import train as cli
+from vit.model.config import ViTConfig
+from vit.model.dropout import sites
+from vit.model.parameters import Weights, check, shapes
+from vit.model.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
+from vit.training import run as flow
+from vit.training.recipe import Recipe
 
 
 class Linear(nn.Dense):
@@ -169,14 +171,14 @@ class ViT(tf.keras.Model):
         self(tf.zeros((1, *self.picture), dtypes.weights))  # makes the weights
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
-        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        """Masks [B, flags] are rows of `vit.model.dropout.draw`; in training, a model with dropout does not go without."""
         if training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per picture")
         return self.stages(x, masks, keep=False)[-1]
 
     def stages(self, x: tf.Tensor, masks: tf.Tensor | None = None,
                keep: bool = True) -> tuple[tf.Tensor, ...]:
-        """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        """Every stage of the forward pass, named by `vit.model.config.stage_names`; only the logits if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.picture):
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
@@ -234,7 +236,7 @@ def load_pretrained(path: str, image_size: int | None = None, num_classes: int |
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
     images, masks = tf.constant(images), None if masks is None else tf.constant(masks)
     return [stage.numpy() for stage in model.stages(images, masks)]
 
@@ -258,7 +260,7 @@ def clip(gradients: list[tf.Tensor], limit: float | None) -> tuple[list[tf.Tenso
 
 
 class Optimizer(tf.keras.optimizers.Optimizer):
-    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.training.recipe.Recipe` defines them."""
 
     def __init__(self, model: ViT, recipe: Recipe):
         names = table(model)

@@ -5,23 +5,25 @@
 
 Legend: B batch, N tokens, D width, H heads, P patch side, G patches along a side, C channels, S image side.
 """
-from vit.backends import require
+from vit.backend import require
 
 require("torch", __name__)
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from fe_compat import load_fastestimator
 from torch import nn
 
-from vit import cli, convert, flow
+from vit import convert
 from vit.checkpoints import Access
-from vit.config import ViTConfig
-from vit.fe_compat import load_fastestimator
-from vit.masks import sites
-from vit.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
-from vit.recipe import Recipe
-from vit.weights import Weights, check, shapes
+from vit.cli import train as cli
+from vit.model.config import ViTConfig
+from vit.model.dropout import sites
+from vit.model.parameters import Weights, check, shapes
+from vit.model.precision import FIRST_SCALE, Dtypes, dtype_names, scales_loss
+from vit.training import run as flow
+from vit.training.recipe import Recipe
 
 
 class Linear(nn.Linear):
@@ -167,14 +169,14 @@ class ViT(nn.Module):
         self.head = Linear(config.width, config.num_classes, dtypes)
 
     def forward(self, x: torch.Tensor, masks: torch.Tensor | None = None) -> torch.Tensor:
-        """Masks [B, flags] are rows of `vit.masks.draw`; in training, a model with dropout does not go without."""
+        """Masks [B, flags] are rows of `vit.model.dropout.draw`; in training, a model with dropout does not go without."""
         if self.training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, one row of vit.masks.draw per picture")
+            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per picture")
         return self.stages(x, masks, keep=False)[-1]
 
     def stages(self, x: torch.Tensor, masks: torch.Tensor | None = None,
                keep: bool = True) -> tuple[torch.Tensor, ...]:
-        """Every stage of the forward pass, named by `vit.config.stage_names`; only the logits if not to `keep`."""
+        """Every stage of the forward pass, named by `vit.model.config.stage_names`; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.picture:
             raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
@@ -229,7 +231,7 @@ def load_pretrained(path: str, image_size: int | None = None, num_classes: int |
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.config.stage_names` names them."""
+    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
     images, masks = torch.tensor(images).permute(0, 3, 1, 2), None if masks is None else torch.tensor(masks)
     with torch.no_grad():
         return [stage.numpy() for stage in model.eval().stages(images, masks)]
@@ -253,7 +255,7 @@ def clip(gradients: list[torch.Tensor], limit: float | None) -> tuple[list[torch
 
 
 class Optimizer(torch.optim.Optimizer):
-    """SGD, Adam or AdamW over a model's weights, exactly as `vit.recipe.Recipe` defines them."""
+    """SGD, Adam or AdamW over a model's weights, exactly as `vit.training.recipe.Recipe` defines them."""
 
     def __init__(self, model: ViT, recipe: Recipe):
         names = table(model)

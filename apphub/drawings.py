@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
-from vit.config import ViTConfig
+from vit.model.config import ViTConfig
 
 _BLUE, _ORANGE, _GREY, _GREEN, _PINK = "#cfe2f7", "#ffcf8f", "#e4e4e4", "#d3ecd0", "#f6d3d8"
 

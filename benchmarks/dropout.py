@@ -4,7 +4,7 @@
 
 Times, for the attention weights of one `apphub` block at batch 128 (4.3 M values), each framework's own dropout against
 two ways to a mask that every framework can compute: a 32-bit hash of the index in the framework's own integer ops
-(inside the graph), and what the models do: `vit.masks.draw` for each sample (outside), copied in. Ratios are within one
+(inside the graph), and what the models do: `vit.model.dropout.draw` for each sample (outside), copied in. Ratios are within one
 process; the median of some repeats.
 """
 import argparse
@@ -19,8 +19,9 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vit import backends, masks
-from vit.config import VARIANTS
+from vit.backend import load_script
+from vit.model import dropout
+from vit.model.config import VARIANTS
 
 CONFIG = VARIANTS["apphub"].replace(depth=1, dropout=0.0)
 SHAPE, RATE, SEED, STEP, LAYER = (128, 8, 65, 65), 0.1, 7, 3, 2
@@ -31,11 +32,11 @@ MULTIPLIERS, MASK = (0x7FEB352D, 0x68BC21EB), 0xFFFFFFFF
 
 def drawn_mask() -> np.ndarray:
     """Rows of a model whose only site is of that size."""
-    return np.stack([masks.draw(CONFIG, SEED, STEP, LAYER, sample) for sample in range(SHAPE[0])]).reshape(SHAPE)
+    return np.stack([dropout.draw(CONFIG, SEED, STEP, LAYER, sample) for sample in range(SHAPE[0])]).reshape(SHAPE)
 
 
 def torch_ways() -> dict[str, Callable]:
-    torch = backends.script("torch").torch
+    torch = load_script("torch").torch
     x, index = torch.randn(SHAPE), torch.tensor(INDEX)
 
     def hashed():
@@ -49,7 +50,7 @@ def torch_ways() -> dict[str, Callable]:
 
 
 def tf_ways() -> dict[str, Callable]:
-    tf = backends.script("tf").tf
+    tf = load_script("tf").tf
     x, index = tf.random.normal(SHAPE), tf.constant(INDEX)
 
     @tf.function
@@ -73,7 +74,7 @@ def tf_ways() -> dict[str, Callable]:
 
 
 def ms_ways() -> dict[str, Callable]:
-    script = backends.script("ms")
+    script = load_script("ms")
     ms, nn, ops = script.ms, script.nn, script.ops
     x, index = ms.Tensor(np.random.randn(*SHAPE).astype(np.float32)), ms.Tensor(INDEX)
     numbers = (int(KEY), 2**16, MASK, round(RATE * 2**32))

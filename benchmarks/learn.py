@@ -31,9 +31,10 @@ sys.path.insert(0, str(HERE.parent))
 
 from tqdm import tqdm
 
-from vit import backends, recipe_file
+from vit.backend import SCRIPTS, TITLES
 from vit.data import load
-from vit.files import write_whole
+from vit.files.atomic import write_whole
+from vit.training import recipe_file
 
 KEPT = HERE / "learn.json"
 RECIPES = ("apphub", "small_data")
@@ -42,15 +43,17 @@ LINES = {"torch": ("tab:red", 5), "tf": ("tab:orange", 3), "ms": ("tab:blue", 1.
 STAGE = """
 import json, os, sys
 os.sched_setaffinity(0, {int(sys.argv[3])})  # before a framework counts the cores
-from vit import backends, flow, weights
+from vit.backend import SCRIPTS, TITLES, load_script
+from vit.model import parameters
+from vit.training import run as flow
 backend, options = sys.argv[1], json.loads(sys.argv[2])
 job = flow.prepare(backend, log_steps=0, keep=1, **options)
-backends.script(backend).pretrain(job)
+load_script(backend).pretrain(job)
 stage = job.stages[0]
 with open(options["model_dir"] + "/learned.json", "w") as file:
     json.dump({"data": stage.dataset.name, "train": len(stage.dataset.train), "test": len(stage.dataset.test),
                "accuracy": [epoch["accuracy"] for epoch in stage.history.epochs],
-               "weights_sha256": weights.sha256(stage.weights)}, file)
+               "weights_sha256": parameters.sha256(stage.weights)}, file)
 """
 
 
@@ -88,7 +91,7 @@ class Run(NamedTuple):
 
 
 def options_of(run: Run, data_dir: str | None) -> dict:
-    """What `vit.flow.prepare` is given."""
+    """What `vit.training.run.prepare` is given."""
     protocol = run.protocol
     path = HERE.parent / "recipes" / f"{protocol.recipe}.yaml"
     whole = recipe_file.build(str(path))
@@ -125,7 +128,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one core each")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
-    parser.add_argument("--backends", nargs="+", choices=backends.SCRIPTS, default=list(backends.SCRIPTS))
+    parser.add_argument("--backends", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"],
                         help="others than fp32 for the apphub recipe on digits only")
     parser.add_argument("--folder", type=Path, default=Path("runs/learn"), help="where the runs' files go")
@@ -184,7 +187,7 @@ def table(found: dict) -> str:
     """Markdown: a row for each protocol, a column for each framework."""
     lines = ["Top-1 on the test pictures after the last epoch, % (chance: 1): mean ± standard deviation of the seeds.",
              "", f"| data (train / test) | recipe | variant | batch | epochs | precision | seeds | "
-             f"{' | '.join(backends.TITLES[backend] for backend in LINES)} |",
+             f"{' | '.join(TITLES[backend] for backend in LINES)} |",
              f"|{' --- |' * (7 + len(LINES))}"]
     for protocol, by_backend in found.items():
         results = next(iter(by_backend.values()))
@@ -218,7 +221,7 @@ def draw(found: dict, path: Path) -> None:
                 alone = len(by_backend) == 1
                 style = {"linewidth": 1.2 if alone else width} if protocol.precision == "fp32" else {"linestyle": ":"}
                 axis.plot(epochs, curves.mean(axis=0), color=colour, **style,
-                          label=f"{backends.TITLES[backend]}, {protocol.precision}")
+                          label=f"{TITLES[backend]}, {protocol.precision}")
                 axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
                 axis.set_title(f"{results[0]['data']}, {panel.recipe}, {panel.epochs} epochs")
         axis.set_xlabel("epoch")

@@ -17,10 +17,11 @@ sys.path.insert(0, str(HERE.parent))
 
 from tqdm import tqdm
 
-from vit import backends, compare, weights
-from vit.backends import TITLES
-from vit.config import VARIANTS
-from vit.recipe import Recipe
+from vit.backend import SCRIPTS, TITLES
+from vit.model import parameters
+from vit.model.config import VARIANTS
+from vit.parity import compare
+from vit.training.recipe import Recipe
 
 RECIPES = {
     "SGD": Recipe(data="digits", batch_size=16),
@@ -83,9 +84,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     steps = parser.parse_args().steps
     config = VARIANTS["tiny"].replace(num_classes=10)
-    start = weights.initial(config, seed=7)
+    start = parameters.initial(config, seed=7)
     wanted = [(name, dtype, backend) for name in RECIPES for dtype in ("float32", "float64")
-              for backend in backends.SCRIPTS]
+              for backend in SCRIPTS]
     runs: dict = {}
     for name, dtype, backend in tqdm(wanted, desc="trainings", disable=None):
         values = {key: value.astype(dtype) for key, value in start.items()}

@@ -15,13 +15,14 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vit import backends, flow
+from vit.backend import SCRIPTS, load_script
 from vit.checkpoints import trace
+from vit.training import run as flow
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", choices=backends.SCRIPTS, default="torch")
+    parser.add_argument("--backend", choices=SCRIPTS, default="torch")
     parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
     saves = []
@@ -38,7 +39,7 @@ def main() -> None:
         job = flow.prepare(options.backend, data="digits", variant="tiny", batch_size=32, pretrain_epochs=1,
                            train_steps_per_epoch=options.steps, eval_steps_per_epoch=1, log_steps=0,
                            checkpoint_every=100, model_dir=folder)
-        backends.script(options.backend).pretrain(job)
+        load_script(options.backend).pretrain(job)
     # From the end of the first step on, so without compiling.
     seconds = job.stages[0].history.epochs[0]["step_seconds"] * (options.steps - 1)
     steps = seconds - sum(saves)

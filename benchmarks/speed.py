@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--variant tiny] [--batch_size 32] [--steps 150] [--rounds 3]
 
 Each training is a process of its own; the frameworks take turns, and the median of each one's rounds is reported.
-MindSpore is also run as it comes, with a thread of its own for each step (`vit.backends.run_in_caller`).
+MindSpore is also run as it comes, with a thread of its own for each step (`vit.backend.run_in_caller`).
 """
 import argparse
 import json
@@ -19,17 +19,18 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vit.config import VARIANTS
+from vit.model.config import VARIANTS
 
 WAYS = {"PyTorch": ("torch", {}), "TensorFlow": ("tf", {}), "MindSpore": ("ms", {}),
         "MindSpore, a thread for each step": ("ms", {"MS_DEV_HOST_BLOCKING_RUN": "0"})}
 # What a process does: its last line is the seconds of a step, from the end of the first on (so without compiling).
 TRAIN = """
 import json, sys
-from vit import backends, flow
+from vit.backend import load_script
+from vit.training import run as flow
 job = flow.prepare(sys.argv[1], data="digits", pretrain_epochs=1, eval_steps_per_epoch=1, log_steps=0,
                    **json.loads(sys.argv[2]))
-backends.script(sys.argv[1]).pretrain(job)
+load_script(sys.argv[1]).pretrain(job)
 print(job.stages[0].history.epochs[0]["step_seconds"])
 """
 

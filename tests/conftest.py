@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit.config import ViTConfig
 from vit.errors import UserError
-from vit.weights import shapes
+from vit.model.config import ViTConfig
+from vit.model.parameters import shapes
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -74,7 +74,8 @@ def run_python(tmp_path):
 
     def run(*arguments, **environment):
         variables = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-        path = os.pathsep.join(filter(None, [environment.pop("before", ""), str(REPO)]))
+        path = os.pathsep.join(filter(None, [environment.pop("before", ""), str(REPO), str(REPO / "packages/fe_compat"),
+                                             str(REPO / "packages/fe_mindspore")]))
         folder = tmp_path / "cwd"
         folder.mkdir(exist_ok=True)
         return subprocess.run([sys.executable, *map(str, arguments)], cwd=folder, capture_output=True, text=True,

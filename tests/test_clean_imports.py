@@ -25,7 +25,7 @@ def _walk(run_python, extra=""):
 def test_importing_every_module_imports_no_framework(run_python):
     names, frameworks = _walk(run_python)
     assert frameworks == []
-    assert {"vit.config", "vit.weights", "vit.flow", "vit.traces", "vit.fe_compat", "vit.data.pipeline",
+    assert {"vit.model.config", "vit.weights", "vit.training.run", "vit.training.traces.history", "fe_compat", "vit.training.pipeline",
             "vit.data.cifar", "vit.data.digits", "vit.data.download", "vit.data.unpickle"} <= set(names)
 
 

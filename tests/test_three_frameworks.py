@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit import flow, weights
-from vit.config import VARIANTS
-from vit.profiling import profiling
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
+from vit.training import run as flow
+from vit.training.traces.profile import profiling
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
@@ -45,7 +47,7 @@ def test_losses_follow_torch_for_20_steps(first_steps, backend):
 @pytest.mark.parametrize("backend", ["tf", "ms"])
 def test_trained_weights_follow_torch(first_steps, backend):
     reference, trained = first_steps["torch"].stages[0].weights, first_steps[backend].stages[0].weights
-    start = weights.initial(first_steps["torch"].stages[0].config, seed=3)
+    start = parameters.initial(first_steps["torch"].stages[0].config, seed=3)
     for name, value in reference.items():
         moved = np.abs(value - start[name]).max()
         assert np.abs(trained[name] - value).max() < 0.01 * moved + 1e-6, name
@@ -88,11 +90,11 @@ def test_a_profile_is_of_a_few_steps(tmp_path):
 def test_a_file_of_one_starts_the_finetune_of_another(first_steps, writer, reader, tmp_path):
     path = first_steps[writer].model_dir / "pretrained.safetensors"
     config = first_steps[writer].stages[0].config
-    read, spec = weights.load(path, like=VARIANTS["tiny"])
+    read, spec = canonical.load(path, like=VARIANTS["tiny"])
     assert spec == config
     script = importlib.import_module(SCRIPTS[reader])
     back = script.to_numpy(script.from_numpy(script.ViT(spec), read))
-    assert weights.sha256(back) == weights.sha256(first_steps[writer].stages[0].weights)
+    assert parameters.sha256(back) == parameters.sha256(first_steps[writer].stages[0].weights)
 
 
 @pytest.mark.parametrize("backend", SCRIPTS)
@@ -174,7 +176,7 @@ ORDERS[1:-1] = [pytest.param(order, marks=pytest.mark.full) for order in ORDERS[
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_any_order_of_importing_the_three_works(order):
-    code = "\n".join([*(f"import {script}" for script in order), "from vit.config import VARIANTS",
+    code = "\n".join([*(f"import {script}" for script in order), "from vit.model.config import VARIANTS",
                       *(f"{script}.ViT(VARIANTS['tiny'])" for script in order), "print('ok')"])
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

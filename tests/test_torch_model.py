@@ -5,9 +5,9 @@ import pytest
 import torch
 
 import vit_torch
-from vit.config import VARIANTS, ViTConfig, stage_names
-from vit.reference import forward
-from vit.weights import shapes
+from vit.model.config import VARIANTS, ViTConfig, stage_names
+from vit.model.oracle import forward
+from vit.model.parameters import shapes
 
 BASE = ViTConfig(patch_size=8, width=48, depth=3, heads=3, mlp_dim=40, num_classes=11)
 CASES = {

@@ -1,7 +1,7 @@
 """The short form of `make crash-test`: a run killed with SIGKILL, several times over, ends as if it never was."""
 import pytest
 
-from tests import crash
+from tests.checkpoints import crash
 
 MOMENTS = {
     "torch": [("pretrain", "save", 13), ("finetune", "step", 6)],

@@ -7,19 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit import weights
 from vit.checkpoints import Checkpoint, checkpoints, describe, load, newest, save, set_aside
 from vit.checkpoints.folder import prune
-from vit.config import ViTConfig
 from vit.errors import UserError
-from vit.recipe import Recipe
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import ViTConfig
+from vit.training.recipe import Recipe
 
 CONFIG = ViTConfig(image_size=8, patch_size=4, width=8, depth=1, heads=2, mlp_dim=8, num_classes=3)
 
 
 def _some(seed, dtype="float32"):
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=shape).astype(dtype) for name, shape in weights.shapes(CONFIG).items()}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in parameters.shapes(CONFIG).items()}
 
 
 def make(stage="pretrain", step=7, phase="training", **changes):
@@ -107,7 +108,7 @@ def test_a_changed_or_cut_file_is_refused_by_name(whole, tmp_path, data):
 
 def _same(a, b):
     return json.dumps(a.history) == json.dumps(b.history) and all(
-        weights.sha256(a.groups[name]) == weights.sha256(b.groups[name]) for name in b.groups)
+        parameters.sha256(a.groups[name]) == parameters.sha256(b.groups[name]) for name in b.groups)
 
 
 def _with_state(tmp_path, **changes):
@@ -121,7 +122,7 @@ def _with_state(tmp_path, **changes):
         metadata, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     state = json.loads(metadata["state"]) | changes
     metadata["state"] = json.dumps({name: value for name, value in state.items() if value != "absent"})
-    metadata["sha256"] = hashlib.sha256((metadata["state"] + weights.sha256(tensors)).encode()).hexdigest()
+    metadata["sha256"] = hashlib.sha256((metadata["state"] + parameters.sha256(tensors)).encode()).hexdigest()
     path = tmp_path / "pretrain-00000007.safetensors"
     path.write_bytes(safetensors.numpy.save(tensors, metadata))
     return path
@@ -141,7 +142,7 @@ def test_a_state_that_makes_no_sense_is_refused(tmp_path, changes, refused):
 
 
 def test_files_of_others_are_refused(tmp_path, refused):
-    weights.save(tmp_path / "w.safetensors", _some(1), CONFIG)
+    canonical.save(tmp_path / "w.safetensors", _some(1), CONFIG)
     with refused("w.safetensors", "not a checkpoint"):
         load(tmp_path / "w.safetensors")
     (tmp_path / "x.safetensors").write_text("hello")

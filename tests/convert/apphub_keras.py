@@ -2,7 +2,7 @@
 
 Source: FastEstimator `apphub/image_classification/vit/vit_tf.py`: post-norm, ReLU, LayerNorm epsilon 1e-6.
 """
-from vit.fe_compat import legacy_tensorflow
+from fe_compat import legacy_tensorflow
 
 tf = legacy_tensorflow()
 from tensorflow.keras import layers

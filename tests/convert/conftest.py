@@ -5,8 +5,10 @@ import io
 import numpy as np
 import pytest
 
-from vit import backends, reference, weights
-from vit.__main__ import main
+from vit.backend import load_script
+from vit.cli.commands import main
+from vit.files import canonical
+from vit.model import oracle
 
 BACKENDS = ("torch", "tf", "ms")
 
@@ -32,14 +34,14 @@ def converted(source, folder, *options):
     """Weights, spec and printed report of a file that must convert."""
     status, out, err = convert(source, folder / "converted.safetensors", *options)
     assert (status, err) == (0, "")
-    return *weights.load(folder / "converted.safetensors"), out
+    return *canonical.load(folder / "converted.safetensors"), out
 
 
 def logits(backend, config, values, images):
     """Our logits, of one framework or of the oracle."""
     if backend == "numpy":
-        return reference.forward(config, values, images)["logits"]
-    script = backends.script(backend)
+        return oracle.forward(config, values, images)["logits"]
+    script = load_script(backend)
     model = script.from_numpy(script.ViT(config, str(images.dtype)), values)
     return script.run_stages(model, images)[-1]
 

@@ -6,23 +6,24 @@ import pytest
 
 from tests.convert.conftest import convert
 from vit import convert as convert_
-from vit import weights
-from vit.config import VARIANTS
 from vit.convert import positions
+from vit.files import canonical, safetensors
+from vit.model import parameters
+from vit.model.config import VARIANTS
 
 CONFIG = VARIANTS["tiny"].replace(num_classes=5, activation="gelu_tanh")
-VALUES = weights.scrambled(CONFIG, 0)
+VALUES = parameters.scrambled(CONFIG, 0)
 
 
 @pytest.mark.parametrize(("first", "second"), permutations(convert_.FORMATS, 2))
 def test_formats_go_through_each_other_bit_by_bit(tmp_path, first, second):
-    weights.save(tmp_path / "a", VALUES, CONFIG)
+    canonical.save(tmp_path / "a", VALUES, CONFIG)
     assert convert(tmp_path / "a", tmp_path / "b", "--to", first)[0] == 0
     assert convert(tmp_path / "b", tmp_path / "c", "--to", second)[0] == 0
     assert convert(tmp_path / "c", tmp_path / "d")[0] == 0
-    values, config = weights.load(tmp_path / "d")
+    values, config = canonical.load(tmp_path / "d")
     assert config == CONFIG
-    assert weights.sha256(values) == weights.sha256(VALUES)
+    assert parameters.sha256(values) == parameters.sha256(VALUES)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -38,7 +39,7 @@ def test_types_survive(tmp_path, to, dtype):
 @pytest.mark.parametrize("to", [to for to in convert_.FORMATS if to != "canonical"])
 def test_a_post_norm_model_is_refused_by_name(tmp_path, to):
     config = CONFIG.replace(norm_order="post")
-    weights.save(tmp_path / "a", VALUES, config)
+    canonical.save(tmp_path / "a", VALUES, config)
     status, out, err = convert(tmp_path / "a", tmp_path / "b", "--to", to)
     assert (status, out) == (2, "") and "norm_order 'post'" in err
     assert not (tmp_path / "b").exists()
@@ -49,7 +50,7 @@ def test_a_post_norm_model_is_refused_by_name(tmp_path, to):
     (["--grid", "4"], "4"), (["--grid", "3x5"], "3 x 5"), (["--to", "caffe"], "caffe"), (["--image_size", "x"], "x"),
 ])
 def test_flags_that_cannot_be_heeded(tmp_path, options, named):
-    weights.save(tmp_path / "a", VALUES, CONFIG)
+    canonical.save(tmp_path / "a", VALUES, CONFIG)
     status, out, err = convert(tmp_path / "a", tmp_path / "b", *options)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert named in err
@@ -57,7 +58,7 @@ def test_flags_that_cannot_be_heeded(tmp_path, options, named):
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
-    weights.save(tmp_path / "a", VALUES, CONFIG)
+    canonical.save(tmp_path / "a", VALUES, CONFIG)
     for place in (tmp_path / "none" / "b", tmp_path):
         status, _, err = convert(tmp_path / "a", place)
         assert (status, err.count("\n")) == (2, 1) and str(place) in err
@@ -65,13 +66,13 @@ def test_a_place_that_cannot_be_written(tmp_path):
 
 
 def test_a_file_converts_onto_itself(tmp_path):
-    weights.save(tmp_path / "a", VALUES, CONFIG)
+    canonical.save(tmp_path / "a", VALUES, CONFIG)
     assert convert(tmp_path / "a", tmp_path / "a", "--num_classes", "3")[0] == 0
-    assert weights.load(tmp_path / "a")[1].num_classes == 3
+    assert canonical.load(tmp_path / "a")[1].num_classes == 3
 
 
 def test_quiet_leaves_out_the_tensors(tmp_path):
-    weights.save(tmp_path / "a", VALUES, CONFIG)
+    canonical.save(tmp_path / "a", VALUES, CONFIG)
     _, loud, _ = convert(tmp_path / "a", tmp_path / "b")
     _, quiet, _ = convert(tmp_path / "a", tmp_path / "b", "--quiet")
     assert len(loud.splitlines()) == len(VALUES) + len(quiet.splitlines())
@@ -81,7 +82,7 @@ def test_quiet_leaves_out_the_tensors(tmp_path):
 def test_a_grid_that_is_no_square_can_be_said(tmp_path):
     """A file of 2 x 8 positions, which would pass for 4 x 4."""
     with open(tmp_path / "m", "wb") as file:
-        weights.write_safetensors(file, VALUES, {})
+        safetensors.write_safetensors(file, VALUES, {})
     values, _, report = convert_.read(tmp_path / "m", grid=(2, 8), image_size=32)
     wanted = positions.resize(VALUES["pos_embed"][0, 1:], (2, 8), 4)
     assert np.array_equal(values["pos_embed"][0, 1:], wanted)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from vit import convert, weights
-from vit.config import VARIANTS
+from vit import convert
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
 
 CONFIG = VARIANTS["vit_b_16_224"]
 MEASURE = """
@@ -36,7 +38,7 @@ def cost(repo, source, destination, *options):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    weights.save(folder / "canonical", weights.initial(CONFIG, 0), CONFIG)
+    canonical.save(folder / "canonical", parameters.initial(CONFIG, 0), CONFIG)
     return folder
 
 
@@ -50,7 +52,7 @@ def test_a_base_size_file(repo, base, options):
 @pytest.mark.full
 @pytest.mark.parametrize("kind", ["hf", "timm", "mindspore", "npz", "torch"])
 def test_every_kind_of_base_size_file(repo, base, tmp_path, kind):
-    values = weights.initial(CONFIG, 0)
+    values = parameters.initial(CONFIG, 0)
     if kind == "torch":
         torch.save({name: torch.tensor(value) for name, value in values.items()}, tmp_path / kind)
     else:

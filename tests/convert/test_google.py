@@ -5,7 +5,7 @@ import pytest
 from tests.convert import google
 from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, pictures
 from vit import convert as convert_
-from vit import weights
+from vit.files import canonical
 
 SIZE = {"size": 32, "width": 24, "depth": 2, "heads": 4, "patch": 8, "classes": 5}
 CASES = {
@@ -60,7 +60,7 @@ def test_a_planted_defect_is_seen(tmp_path, defect, bars):
 def test_what_is_written_for_them_gives_the_same_logits(tmp_path, small, random_weights, settings, bars):
     config = small.replace(activation="gelu_tanh", **settings)
     values = random_weights(config)
-    weights.save(tmp_path / "ours.safetensors", values, config)
+    canonical.save(tmp_path / "ours.safetensors", values, config)
     assert convert(tmp_path / "ours.safetensors", tmp_path / "g.npz", "--to", "npz")[0] == 0
     with np.load(tmp_path / "g.npz", allow_pickle=False) as file:
         their_weights = dict(file)
@@ -75,7 +75,7 @@ def test_what_is_written_for_them_gives_the_same_logits(tmp_path, small, random_
 
 
 def test_a_departure_from_their_defaults_is_said_and_kept(tmp_path, small, random_weights):
-    weights.save(tmp_path / "ours.safetensors", random_weights(small), small)
+    canonical.save(tmp_path / "ours.safetensors", random_weights(small), small)
     status, out, _ = convert(tmp_path / "ours.safetensors", tmp_path / "g.npz", "--to", "npz")
     assert status == 0
     assert "approximate=False" in out

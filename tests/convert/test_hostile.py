@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 
 from tests.convert.conftest import convert
 from vit import convert as convert_
-from vit import weights
-from vit.config import ViTConfig
 from vit.convert import protobuf
 from vit.convert.layouts import HF_KERAS
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import ViTConfig
 
 CONFIG = ViTConfig(image_size=16, patch_size=8, width=16, depth=2, heads=2, mlp_dim=24, num_classes=3)
-VALUES = weights.scrambled(CONFIG, 0)
+VALUES = parameters.scrambled(CONFIG, 0)
 KINDS = ("canonical", "timm", "npz", "mindspore", "torch", "legacy", "plain")
 
 
@@ -80,12 +81,12 @@ def test_mutated_files(files, tmp_path, kind, data):
         assert (status, out, err.count("\n")) == (2, "", 1), err
         assert not (tmp_path / "result.safetensors").exists()
         return
-    values, config = weights.load(tmp_path / "result.safetensors")
-    weights.check(values, config)
+    values, config = canonical.load(tmp_path / "result.safetensors")
+    parameters.check(values, config)
     assert all(np.isfinite(value).all() for value in values.values())
     assert "recognised" in out
     if kind in ("canonical", "timm", "torch"):  # the others have no checksum, or only one over the values
-        assert weights.sha256(values) == weights.sha256(VALUES)
+        assert parameters.sha256(values) == parameters.sha256(VALUES)
 
 
 @pytest.mark.parametrize("kind", ["canonical", "timm", "npz", "torch"])

@@ -4,12 +4,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from fe_compat import legacy_tensorflow
 
 from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, pictures, randomize
 from vit import convert as convert_
-from vit import weights
-from vit.config import VARIANTS, ViTConfig
-from vit.fe_compat import legacy_tensorflow
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS, ViTConfig
 
 legacy_tensorflow()  # before transformers imports it
 import transformers
@@ -91,7 +92,7 @@ def test_settings_are_heeded(tmp_path, settings, expected, bars):
 def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, bars):
     config = VARIANTS["tiny"].replace(num_classes=7, **settings)
     values = random_weights(config)
-    weights.save(tmp_path / "ours.safetensors", values, config)
+    canonical.save(tmp_path / "ours.safetensors", values, config)
     assert convert(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")[0] == 0
     model, info = transformers.ViTForImageClassification.from_pretrained(tmp_path / "hf", torch_dtype=torch.float64,
                                                                          output_loading_info=True)
@@ -111,7 +112,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, 
 ])
 def test_what_they_cannot_express_is_refused_by_name(tmp_path, small, random_weights, settings, named):
     config = small.replace(**settings)
-    weights.save(tmp_path / "ours.safetensors", random_weights(config), config)
+    canonical.save(tmp_path / "ours.safetensors", random_weights(config), config)
     status, out, err = convert(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert named in err
@@ -136,7 +137,7 @@ def test_torch_file_beside_its_settings(tmp_path):
     model.save_pretrained(tmp_path / "bin", safe_serialization=False)
     first, _, _ = convert_.read(tmp_path / "hf")
     second, config, report = convert_.read(tmp_path / "bin" / "pytorch_model.bin")
-    assert weights.sha256(first) == weights.sha256(second)
+    assert parameters.sha256(first) == parameters.sha256(second)
     assert config.block_norm_eps == 1e-12
     assert "torch state dict" in report.recognised
 

@@ -8,8 +8,9 @@ from mindcv.models.vit import VisionTransformer
 
 from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, pictures
 from vit import convert as convert_
-from vit import weights
-from vit.config import VARIANTS, ViTConfig
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS, ViTConfig
 
 SIZE = {"image_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0,
         "num_classes": 7}
@@ -60,7 +61,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, exact, bar
     config = VARIANTS["tiny"].replace(num_classes=7, **({} if exact else {
         "activation": "gelu_tanh", "block_norm_eps": 1e-7, "final_norm_eps": 1e-7}))
     values = {name: value.astype(np.float32) for name, value in random_weights(config).items()}
-    weights.save(tmp_path / "ours.safetensors", values, config)
+    canonical.save(tmp_path / "ours.safetensors", values, config)
     status, out, _ = convert(tmp_path / "ours.safetensors", tmp_path / "m.ckpt", "--to", "mindspore")
     assert status == 0
     assert ("approximate=False" in out and "epsilon=1e-06" in out) == exact
@@ -73,13 +74,13 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, exact, bar
     assert difference(their_logits(model, images), logits("numpy", config, values, images)) < bars["float32"]
     again, spec, _ = converted(tmp_path / "m.ckpt", tmp_path)
     assert spec == config
-    assert weights.sha256(again) == weights.sha256(values)
+    assert parameters.sha256(again) == parameters.sha256(values)
 
 
 @pytest.mark.parametrize("options", [{"crc_check": True}, {"append_dict": {"loss": 0.5, "note": "text"}}])
 def test_what_mindspore_can_add_to_a_checkpoint(tmp_path, refused, options):
     config = VARIANTS["tiny"]
-    values = weights.scrambled(config, 1)
+    values = parameters.scrambled(config, 1)
     names = {name: name.replace("weight", "gamma").replace("bias", "beta") if "norm" in name else name
              for name in values}
     ms.save_checkpoint([{"name": names[name], "data": ms.Tensor(value)} for name, value in values.items()],
@@ -89,7 +90,7 @@ def test_what_mindspore_can_add_to_a_checkpoint(tmp_path, refused, options):
             convert_.read(tmp_path / "m.ckpt")
         return
     again, _, _ = convert_.read(tmp_path / "m.ckpt")
-    assert weights.sha256(again) == weights.sha256(values)
+    assert parameters.sha256(again) == parameters.sha256(values)
     data = bytearray((tmp_path / "m.ckpt").read_bytes())
     data[5000] ^= 1
     (tmp_path / "m.ckpt").write_bytes(data)

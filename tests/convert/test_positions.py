@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from tests.convert.conftest import converted
-from vit import convert, weights
+from vit import convert
 from vit.convert import positions
+from vit.files import canonical
+from vit.model import parameters
 
 
 @pytest.mark.parametrize(("count", "token", "grid", "expected"), [
@@ -53,7 +55,7 @@ def test_another_kernel_would_be_seen(monkeypatch):
 def test_the_class_token_keeps_its_position(tmp_path, small, random_weights, token, side):
     config = small.replace(image_size=32, pool="mean", class_token=token)
     before = random_weights(config)
-    weights.save(tmp_path / "w", before, config)
+    canonical.save(tmp_path / "w", before, config)
     after, spec, out = converted(tmp_path / "w", tmp_path, "--image_size", side)
     assert spec == config.replace(image_size=side)
     assert "resized  pos_embed" in out and f"from 4 x 4 to {side // 8} x {side // 8}" in out
@@ -66,13 +68,13 @@ def test_the_class_token_keeps_its_position(tmp_path, small, random_weights, tok
 
 
 def test_the_same_side_changes_no_bit(tmp_path, small, random_weights):
-    weights.save(tmp_path / "w", random_weights(small), small)
+    canonical.save(tmp_path / "w", random_weights(small), small)
     after, _, report = convert.read(tmp_path / "w", image_size=16)
-    assert weights.sha256(after) == weights.sha256(random_weights(small))
+    assert parameters.sha256(after) == parameters.sha256(random_weights(small))
     assert report.named("resized") == []
 
 
 def test_a_side_that_is_no_multiple_of_the_patch_is_refused(tmp_path, small, random_weights, refused):
-    weights.save(tmp_path / "w", random_weights(small), small)
+    canonical.save(tmp_path / "w", random_weights(small), small)
     with refused("image_size 20", "patch_size 8"):
         convert.read(tmp_path / "w", image_size=20)

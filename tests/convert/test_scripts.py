@@ -2,8 +2,11 @@
 import numpy as np
 import pytest
 
-from vit import backends, compare, weights
+from vit.backend import SCRIPTS, load_script
 from vit.convert import read
+from vit.files import canonical
+from vit.model import parameters
+from vit.parity import compare
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +26,10 @@ def _options(folder, tmp_path, **more):
             "eval_steps_per_epoch": 1, "log_steps": 0, "model_dir": str(tmp_path / "run"), **more}
 
 
-@pytest.mark.parametrize("backend", backends.SCRIPTS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
     folder, theirs = hugging_face
-    script = backends.script(backend)
+    script = load_script(backend)
     model = script.load_pretrained(str(folder))
     assert model.config.block_norm_eps == 1e-12
     images = compare.pictures(model.config, 3, "float32")[0]
@@ -37,18 +40,18 @@ def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
     assert np.abs(ours - wanted).max() / np.abs(wanted).max() < 1e-5
 
 
-@pytest.mark.parametrize("backend", backends.SCRIPTS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_run_starts_from_a_foreign_folder_and_can_train_the_head_alone(backend, hugging_face, tmp_path, capfd):
     folder, _ = hugging_face
-    results = backends.script(backend).fastestimator_run(
+    results = load_script(backend).fastestimator_run(
         **_options(folder, tmp_path, freeze_encoder=True, weight_decay=0.1, accumulate_steps=2))
     assert list(results["stages"]) == ["finetune"]
     assert results["spec"]["width"] == 48 and results["spec"]["block_norm_eps"] == 1e-12
     assert "Hugging Face" in capfd.readouterr().out
     before = read(folder)[0]
-    after, spec = weights.load(tmp_path / "run" / "finetuned.safetensors")
+    after, spec = canonical.load(tmp_path / "run" / "finetuned.safetensors")
     assert spec.num_classes == 10
-    fresh = weights.initial(spec, 0)
+    fresh = parameters.initial(spec, 0)
     for name, value in after.items():
         if name.startswith("head."):
             assert np.abs(value - fresh[name]).max() > 1e-5, f"{name} is trained"
@@ -58,13 +61,13 @@ def test_a_run_starts_from_a_foreign_folder_and_can_train_the_head_alone(backend
 
 def test_without_freezing_the_encoder_is_trained(hugging_face, tmp_path):
     folder, _ = hugging_face
-    backends.script("torch").fastestimator_run(**_options(folder, tmp_path))
-    before, after = read(folder)[0], weights.load(tmp_path / "run" / "finetuned.safetensors")[0]
+    load_script("torch").fastestimator_run(**_options(folder, tmp_path))
+    before, after = read(folder)[0], canonical.load(tmp_path / "run" / "finetuned.safetensors")[0]
     assert all(np.abs(after[name] - before[name]).max() > 0 for name in before if not name.startswith("head."))
 
 
 def test_a_variant_that_is_asked_for_by_name_must_be_the_files(hugging_face, tmp_path, refused):
     folder, _ = hugging_face
     with refused("holds another model", "width 48 (wanted 64)", "--variant"):
-        backends.script("torch").fastestimator_run(**_options(folder, tmp_path, variant="tiny"))
+        load_script("torch").fastestimator_run(**_options(folder, tmp_path, variant="tiny"))
     assert not (tmp_path / "run").exists()

@@ -10,8 +10,9 @@ import torch
 from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, pictures, randomize
 from tests.convert.originals import Apphub, Torchvision
 from vit import convert as convert_
-from vit import weights
-from vit.config import VARIANTS
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
 
 TIMM = json.loads((Path(__file__).parent / "timm_names.json").read_text())
 TIMM_VARIANTS = {"vit_tiny_patch16_224": "vit_ti_16_224", "vit_small_patch16_224": "vit_s_16_224",
@@ -77,13 +78,13 @@ def test_torchvisions_old_names_are_known(tmp_path):
     state = torch.load(tmp_path / "m.pt", weights_only=True)
     state = {name.replace("mlp.0", "mlp.linear_1").replace("mlp.3", "mlp.linear_2"): v for name, v in state.items()}
     torch.save(state, tmp_path / "old.pt")
-    assert weights.sha256(convert_.read(tmp_path / "m.pt", heads=6)[0]) == \
-        weights.sha256(convert_.read(tmp_path / "old.pt", heads=6)[0])
+    assert parameters.sha256(convert_.read(tmp_path / "m.pt", heads=6)[0]) == \
+        parameters.sha256(convert_.read(tmp_path / "old.pt", heads=6)[0])
 
 
 @pytest.mark.parametrize(("name", "variant"), TIMM_VARIANTS.items())
 def test_timms_names_and_shapes_are_the_canonical_ones(name, variant):
-    assert {key: list(shape) for key, shape in weights.shapes(VARIANTS[variant]).items()} == TIMM[name]
+    assert {key: list(shape) for key, shape in parameters.shapes(VARIANTS[variant]).items()} == TIMM[name]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
@@ -103,7 +104,7 @@ def test_timm_files_go_both_ways(tmp_path, suffix):
 
 def test_a_departure_from_timms_defaults_is_said_and_kept(tmp_path, small, random_weights):
     config = small.replace(block_norm_eps=1e-12, final_norm_eps=1e-12)
-    weights.save(tmp_path / "ours.safetensors", random_weights(config), config)
+    canonical.save(tmp_path / "ours.safetensors", random_weights(config), config)
     status, out, _ = convert(tmp_path / "ours.safetensors", tmp_path / "timm.safetensors", "--to", "timm")
     assert status == 0 and "eps=1e-12" in out
     assert convert_.read(tmp_path / "timm.safetensors")[1] == config
@@ -115,7 +116,7 @@ def test_a_departure_from_timms_defaults_is_said_and_kept(tmp_path, small, rando
 def _timm(changes=(), prefix="", width=64):
     """A small file with timm's names."""
     config = VARIANTS["tiny"].replace(num_classes=5)
-    values = {f"{prefix}{name}": torch.tensor(value) for name, value in weights.scrambled(config, 1).items()}
+    values = {f"{prefix}{name}": torch.tensor(value) for name, value in parameters.scrambled(config, 1).items()}
     return values | {f"{prefix}{name}": torch.zeros(shape) for name, shape in dict(changes).items()}
 
 
@@ -142,7 +143,7 @@ def test_maes_decoder_is_dropped_and_said(tmp_path):
     assert report.named("dropped") == ["mask_token", "decoder_blocks.0.norm1.weight", "decoder_pos_embed"]
     assert report.named("new") == ["head.weight", "head.bias"]
     assert config.num_classes == 3
-    weights.check(values, config)
+    parameters.check(values, config)
 
 
 @pytest.mark.parametrize("wrap", [lambda s: {"model": s, "epoch": 3, "optimizer": {}}, lambda s: {"state_dict": s},
@@ -194,5 +195,5 @@ def test_the_report_names_every_tensor_once(tmp_path):
     torch.save(_timm(), tmp_path / "m.pt")
     _, config, report = convert_.read(tmp_path / "m.pt", image_size=64, num_classes=2)
     ours = [name for action, name, _, _ in report.rows if action != "dropped"]
-    assert sorted(ours) == sorted(weights.shapes(config))
+    assert sorted(ours) == sorted(parameters.shapes(config))
     assert report.named("resized") == ["pos_embed"]

@@ -4,9 +4,10 @@ import functools
 import numpy as np
 import pytest
 
-from vit import compare, masks, weights
-from vit.config import VARIANTS, ViTConfig
-from vit.recipe import Recipe
+from vit.model import dropout, parameters
+from vit.model.config import VARIANTS, ViTConfig
+from vit.parity import compare
+from vit.training.recipe import Recipe
 
 # The spec's corners: both norm orders, both poolings, with and without class token and biases, widths and head counts
 # that are no powers of two, two picture sides, one to six blocks.
@@ -22,7 +23,7 @@ CONFIGS = {
     "one_head_48": ViTConfig(image_size=48, patch_size=16, width=24, depth=1, heads=1, mlp_dim=24, num_classes=10,
                              patch_bias=False, qkv_bias=False, activation="gelu_tanh"),
 }
-WITH_DROPOUT = [name for name, config in CONFIGS.items() if masks.sites(config)]
+WITH_DROPOUT = [name for name, config in CONFIGS.items() if dropout.sites(config)]
 RECIPES = {
     "sgd": Recipe(data="digits", batch_size=16),
     "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2, decay_all=False),
@@ -41,7 +42,7 @@ _seen: dict[tuple, tuple[float, float]] = {}
 @functools.cache
 def start(name: str, dtype: str):
     """Weights of a config that are nowhere at an initial 0 or 1."""
-    return {key: value.astype(dtype) for key, value in weights.scrambled(CONFIGS[name], seed=1).items()}
+    return {key: value.astype(dtype) for key, value in parameters.scrambled(CONFIGS[name], seed=1).items()}
 
 
 @functools.cache
@@ -57,8 +58,8 @@ def masked_stages(party: str, name: str, dtype: str):
     In float32 at initial weights: in six post-norm blocks of noisy ones, rounding alone grows to 1e-5.
     """
     config = CONFIGS[name]
-    rows = np.stack([masks.draw(config, 5, index) for index in range(4)])
-    values = start(name, dtype) if dtype == "float64" else weights.initial(config, seed=1)
+    rows = np.stack([dropout.draw(config, 5, index) for index in range(4)])
+    values = start(name, dtype) if dtype == "float64" else parameters.initial(config, seed=1)
     return compare.stages(party, config, values, compare.pictures(config, 4, dtype)[0], rows)
 
 
@@ -75,7 +76,7 @@ def trained(party: str, name: str, recipe: str, steps: int, dtype: str):
     A trajectory begins at initial weights: from `start` the post-norm model's SGD is chaotic, and torch alone turns a
     change of 1e-15 in its weights into one of 3e-8 after 100 steps; from initial weights it stays below 1e-12.
     """
-    values = start(name, dtype) if steps == 1 else weights.initial(CONFIGS[name], seed=1)
+    values = start(name, dtype) if steps == 1 else parameters.initial(CONFIGS[name], seed=1)
     return compare.train(party, CONFIGS[name], values, RECIPES[recipe], steps, dtype)
 
 

@@ -4,9 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from vit import compare, weights
-from vit.__main__ import main
-from vit.config import VARIANTS
+from vit.cli.commands import main
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
+from vit.parity import compare
 
 CONFIG = VARIANTS["tiny"].replace(num_classes=10)
 
@@ -24,7 +26,7 @@ def test_two_equal_parties_are_the_same(capsys, tmp_path):
 
 
 def test_the_first_difference_is_marked_named_and_status_1(capsys, monkeypatch):
-    whole = compare.reference.layer_norm
+    whole = compare.oracle.layer_norm
     calls = []
 
     def defective(x, scale, shift, eps):
@@ -45,7 +47,7 @@ def test_a_parameter_is_named_in_words():
 
 
 def test_gradients_of_a_weights_file(capsys, tmp_path):
-    weights.save(tmp_path / "w.safetensors", weights.scrambled(CONFIG, 5), CONFIG)
+    canonical.save(tmp_path / "w.safetensors", parameters.scrambled(CONFIG, 5), CONFIG)
     assert main(["compare", "torch", "tf", "--stage", "gradient", "--weights", str(tmp_path / "w.safetensors")]) == 0
     assert "blocks.3.mlp.fc2.weight" in capsys.readouterr().out
 
@@ -74,12 +76,12 @@ def test_bad_input_is_one_line_and_status_2(arguments, fragment, capsys):
 
 
 def test_a_missing_framework_is_one_line_and_status_2(capsys, monkeypatch):
-    from vit import backends
+    from vit.backend import MissingBackend, importlib
 
     def missing(_):
-        raise backends.MissingBackend("mindspore is not installed: pip install it")
+        raise MissingBackend("mindspore is not installed: pip install it")
 
-    monkeypatch.setattr(backends.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     assert main(["compare", "ms", "numpy"]) == 2
     assert "mindspore is not installed" in capsys.readouterr().err
 

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from tests.parity.conftest import CONFIGS, RECIPES, WITH_DROPOUT, gradients, masked_stages, stages, start, trained
-from vit import backends, compare, flow, weights
-from vit.config import VARIANTS, stage_names
+from vit.backend import SCRIPTS, load_script
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS, stage_names
+from vit.parity import compare
+from vit.training import run as flow
 
-BACKENDS = tuple(backends.SCRIPTS)
+BACKENDS = tuple(SCRIPTS)
 PAIRS = tuple(combinations(BACKENDS, 2))
 full = pytest.mark.full
 
@@ -22,13 +26,13 @@ def _pair(a, b):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_parameter_has_its_canonical_name_and_shape(backend, variant):
     config = VARIANTS[variant].replace(depth=1)  # blocks are all alike; the counts at full depth are in test_config.py
-    script = backends.script(backend)
+    script = load_script(backend)
     model = script.ViT(config)
-    assert {name: value.shape for name, value in script.to_numpy(model).items()} == weights.shapes(config)
+    assert {name: value.shape for name, value in script.to_numpy(model).items()} == parameters.shapes(config)
     trainable = {"torch": lambda: model.parameters(), "tf": lambda: model.trainable_variables,
                  "ms": lambda: model.trainable_params()}[backend]()
     count = sum(int(np.prod(parameter.shape)) for parameter in trainable)
-    assert count == sum(int(np.prod(shape)) for shape in weights.shapes(config).values())
+    assert count == sum(int(np.prod(shape)) for shape in parameters.shapes(config).values())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -60,7 +64,7 @@ def test_batches_that_reach_the_networks_are_the_same_bytes(tmp_path, monkeypatc
         job = flow.prepare(backend, data="digits", variant="tiny", batch_size=16, pretrain_epochs=2,
                            train_steps_per_epoch=3, eval_steps_per_epoch=2, model_dir=str(tmp_path / backend))
         job.model_dir.mkdir()
-        backends.script(backend).pretrain(job)
+        load_script(backend).pretrain(job)
     for backend in BACKENDS[1:]:
         assert len(seen[backend]) == len(seen["torch"]) == 2 * (3 + 2)
         for (x, y), (other_x, other_y) in zip(seen["torch"], seen[backend], strict=True):
@@ -126,11 +130,11 @@ def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype
     dtype, computed = (ml_dtypes.bfloat16, "float32") if dtype == "bfloat16" else (dtype, dtype)
     config = CONFIGS["post_mean_48"]
     original = {slot: {name: np.random.default_rng([i, j]).normal(size=shape).astype(dtype)
-                       for j, (name, shape) in enumerate(weights.shapes(config).items())}
+                       for j, (name, shape) in enumerate(parameters.shapes(config).items())}
                 for i, slot in enumerate(("weights", "moment1", "moment2"))}
     carried = original
     for stop, backend in enumerate((a, b, a)):
-        script = backends.script(backend)
+        script = load_script(backend)
         model = script.from_numpy(script.ViT(config, computed), carried["weights"])
         optimizer = script.Optimizer(model, RECIPES["adamw"])
         slots = dict(zip(("moment1", "moment2"), script.moments(model, optimizer), strict=True))
@@ -139,8 +143,8 @@ def test_weights_and_optimizer_state_travel_there_and_back_bit_exact(a, b, dtype
         left = {"weights": script.to_numpy(model), **{key: script.to_numpy(model, slot) for key, slot in slots.items()}}
         for key, value in left.items():
             value = {name: array.astype(dtype) for name, array in value.items()}
-            weights.save(tmp_path / f"{stop}.{key}.safetensors", value, config)
-        carried = {key: weights.load(tmp_path / f"{stop}.{key}.safetensors", like=config)[0] for key in left}
+            canonical.save(tmp_path / f"{stop}.{key}.safetensors", value, config)
+        carried = {key: canonical.load(tmp_path / f"{stop}.{key}.safetensors", like=config)[0] for key in left}
     assert all(value.dtype == dtype for slot in carried.values() for value in slot.values())
     for key, value in original.items():
-        assert weights.sha256(carried[key]) == weights.sha256(value), key
+        assert parameters.sha256(carried[key]) == parameters.sha256(value), key

@@ -6,13 +6,14 @@ import pytest
 
 import vit_torch
 from tests.parity.conftest import CONFIGS, RECIPES, start
-from vit import compare, masks
-from vit.recipe import Recipe
+from vit.model import dropout
+from vit.parity import compare
+from vit.training.recipe import Recipe
 
 torch, F = vit_torch.torch, vit_torch.F
 # Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
 CONFIG = CONFIGS["tiny_dropout"].replace(depth=2)
-MASKS = np.stack([masks.draw(CONFIG, 3, index) for index in range(4)])
+MASKS = np.stack([dropout.draw(CONFIG, 3, index) for index in range(4)])
 GELU, SOFTMAX = F.gelu, torch.softmax
 
 
@@ -123,7 +124,7 @@ def _loss_summed(patch):
     patch(CrossEntropy, "forward", lambda self, data, state: mean(self, data, state) * len(data[1]))
 
 
-RATE, DRAW = Recipe.rate, masks.draw
+RATE, DRAW = Recipe.rate, dropout.draw
 COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rate=0.01, warmup_steps=4)
 TRAIN_DEFECTS = {
     "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
@@ -136,7 +137,7 @@ TRAIN_DEFECTS = {
         vit_torch, "clip", lambda gradients, limit, clip=vit_torch.clip: clip(gradients, limit * 0.999))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
     "masks of another epoch": (RECIPES["sgd"], lambda patch: patch(
-        masks, "draw", lambda config, seed, epoch, *key: DRAW(config, seed, epoch + 1, *key))),
+        dropout, "draw", lambda config, seed, epoch, *key: DRAW(config, seed, epoch + 1, *key))),
     "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(vit_torch.Dropout, "forward", _unscaled)),
 }
 

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from tests.parity.conftest import CONFIGS
-from vit import backends, checkpoints, compare, loss_scaling, masks, precision, reference, weights
+from vit import checkpoints
+from vit.backend import SCRIPTS, load_script
+from vit.files import canonical
+from vit.model import dropout, oracle, parameters, precision
+from vit.parity import compare
+from vit.training.traces import loss_scale as loss_scaling
 
 NAME = "tiny_dropout"  # with attention dropout, torch too takes the products of attention one by one
 CONFIG = CONFIGS[NAME]
@@ -22,10 +27,10 @@ BAR = 0.3  # of what rounding changes; up to 0.21 seen, and from 0.41 with a pla
 
 @functools.cache
 def _input():
-    rows = np.stack([masks.draw(CONFIG, 5, index) for index in range(16)])
+    rows = np.stack([dropout.draw(CONFIG, 5, index) for index in range(16)])
     rng = np.random.default_rng(0)
     values = {name: value + (0.1 * rng.normal(size=value.shape).astype(np.float32) if name.endswith("bias") else 0)
-              for name, value in weights.initial(CONFIG, seed=1).items()}
+              for name, value in parameters.initial(CONFIG, seed=1).items()}
     return values, compare.pictures(CONFIG, 16, "float32")[0], rows
 
 
@@ -33,11 +38,11 @@ def _input():
 def _oracle(kind, dropout=True):
     values, images, rows = _input()
     product = np.matmul if kind == "exact" else functools.partial(precision.product, precision=kind)
-    return list(reference.forward(CONFIG, values, images, masks=rows if dropout else None, product=product).values())
+    return list(oracle.forward(CONFIG, values, images, masks=rows if dropout else None, product=product).values())
 
 
 def _ours(backend, kind, dropout=True):
-    script = backends.script(backend)
+    script = load_script(backend)
     values, images, rows = _input()
     model = script.from_numpy(script.ViT(CONFIG, "float32", kind), values)
     return script.run_stages(model, images, rows if dropout else None)
@@ -129,7 +134,7 @@ _FOLDERS = []
 
 
 def _run(backend, folder, **options):
-    script = backends.script(backend)
+    script = load_script(backend)
     with pytest.MonkeyPatch.context() as patch:
         for module in (script, loss_scaling):
             patch.setattr(module, "FIRST_SCALE", SCALE)
@@ -143,7 +148,7 @@ def _scaled(backend):
     folder = Path((keep := tempfile.TemporaryDirectory()).name)
     _FOLDERS.append(keep)  # lives as long as the tests
     config = CONFIG.replace(depth=1)
-    weights.save(folder / "start.safetensors", weights.initial(config, 1), config)
+    canonical.save(folder / "start.safetensors", parameters.initial(config, 1), config)
     stage = _run(backend, folder / "run", data="digits", pretrained=str(folder / "start.safetensors"), precision="fp16",
                  batch_size=16, train_steps_per_epoch=STEPS // 2, finetune_epochs=2, eval_steps_per_epoch=2,
                  ema_decay=0.5, checkpoint_every=1, keep=STEPS)
@@ -156,7 +161,7 @@ def _same(a, b):
     return all((a[name] == b[name]).all() for name in b)
 
 
-@pytest.mark.parametrize("backend", backends.SCRIPTS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_step_that_is_not_finite_is_skipped_and_the_scale_follows(backend):
     _, stage, points = _scaled(backend)
     scale, good, skipped = SCALE, 0, 0

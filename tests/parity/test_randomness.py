@@ -8,8 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from vit import backends, compare, masks, weights
-from vit.config import ViTConfig
+from vit.backend import SCRIPTS, load_script
+from vit.model import dropout, parameters
+from vit.model.config import ViTConfig
+from vit.parity import compare
 
 Z = 4.9
 RATE = 0.3
@@ -24,17 +26,17 @@ SITES = {
 }
 
 
-@pytest.fixture(scope="module", params=backends.SCRIPTS)
+@pytest.fixture(scope="module", params=SCRIPTS)
 def framework(request):
     """(backend, script, model)."""
-    script = backends.script(request.param)
-    return request.param, script, script.from_numpy(script.ViT(CONFIG), weights.scrambled(CONFIG, 3))
+    script = load_script(request.param)
+    return request.param, script, script.from_numpy(script.ViT(CONFIG), parameters.scrambled(CONFIG, 3))
 
 
 @pytest.fixture(scope="module")
 def rows():
     """Masks of 1024 samples."""
-    return np.stack([masks.draw(CONFIG, 11, index) for index in range(1024)])
+    return np.stack([dropout.draw(CONFIG, 11, index) for index in range(1024)])
 
 
 def _run(framework, layer, *arrays):
@@ -50,7 +52,7 @@ def _z(hits, trials, rate):
 
 @pytest.mark.parametrize("name", SITES)
 def test_a_site_drops_what_its_flags_say_and_scales_the_rest(framework, rows, name):
-    site = masks.sites(CONFIG)[name]
+    site = dropout.sites(CONFIG)[name]
     ones = np.ones((len(rows), CONFIG.tokens, CONFIG.width), np.float32)
     out = _run(framework, SITES[name](framework[2]), ones, rows)
     flags = np.broadcast_to(rows[:, site.start:site.stop].reshape(-1, *site.shape), out.shape)
@@ -76,8 +78,8 @@ def test_attention_weights_are_dropped_and_scaled(framework, rows):
     values["blocks.0.attn.qkv.weight"][2 * D:] = np.eye(D)
     values["blocks.0.attn.proj.weight"] = np.eye(D, dtype=np.float32)
     script.from_numpy(model, values)
-    flags = np.stack([masks.draw(config, 11, index) for index in range(256)])
-    site = masks.sites(config)["blocks.0.attn.weights"]
+    flags = np.stack([dropout.draw(config, 11, index) for index in range(256)])
+    site = dropout.sites(config)["blocks.0.attn.weights"]
     out = _run((backend, script, model), model.blocks[0].attn, np.tile(np.eye(N, dtype=np.float32), (256, 1, 1)), flags)
     kept = flags[:, site.start:site.stop].reshape(-1, N, N)
     np.testing.assert_allclose(out, kept / N / site.kept, rtol=1e-5)
@@ -91,7 +93,7 @@ def test_without_masks_all_is_kept(framework):
     images = compare.pictures(CONFIG, 2, "float32")[0]
     quiet = CONFIG.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
     ours = framework[1].run_stages(framework[2], images)
-    oracle = compare.stages("numpy", quiet, weights.scrambled(CONFIG, 3), images)
+    oracle = compare.stages("numpy", quiet, parameters.scrambled(CONFIG, 3), images)
     rows = compare.forward_rows(CONFIG, ours, oracle, 1e-5)
     assert not any(row.over for row in rows), compare.report(rows)
 

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 
 from tests.parity.conftest import CONFIGS, RECIPES
-from vit import backends, checkpoints, compare, flow, weights
+from vit import checkpoints
+from vit.backend import SCRIPTS, load_script
+from vit.model import parameters
+from vit.parity import compare
+from vit.training import run as flow
 
 STEPS, STOP = 12, 5
 # The published float32 drift (benchmarks/parity.md): SGD's, up to step 100; AdamW's key biases have none to speak of.
@@ -27,8 +31,8 @@ def _train(backend, dtype, folder, points=None, every=STOP):
     job = flow.Job(backend, recipe, pair, Path(folder), log_steps=0, dtype=dtype, checkpoint_every=every, keep=9,
                    points=points or {})
     stage = flow.Stage(job, "finetune", pair.finetune, 2, config)
-    values = {name: value.astype(dtype) for name, value in weights.initial(config, seed=1).items()}
-    final = backends.script(backend).train(stage, values)
+    values = {name: value.astype(dtype) for name, value in parameters.initial(config, seed=1).items()}
+    final = load_script(backend).train(stage, values)
     return compare.Trajectory(np.array(stage.history.step_losses), np.array(stage.history.gradient_norms), final, {})
 
 
@@ -41,7 +45,7 @@ def _unmoved(backend, dtype):
 
 @pytest.mark.parametrize(("a", "b", "dtype"), [
     *(pytest.param(a, b, dtype, marks=[] if (a, b) in RING and dtype == "float64" else pytest.mark.full)
-      for a, b in permutations(backends.SCRIPTS, 2) for dtype in BARS)])
+      for a, b in permutations(SCRIPTS, 2) for dtype in BARS)])
 def test_the_rest_of_the_curve_is_the_same(a, b, dtype, tmp_path, hold):
     unmoved, folder = _unmoved(a, dtype)
     point = checkpoints.load(folder / "checkpoints" / f"finetune-{STOP:08d}.safetensors")
@@ -64,7 +68,7 @@ def test_a_state_that_is_lost_on_the_way_is_seen(slot, tmp_path):
 def test_a_rate_that_starts_over_is_seen(tmp_path, monkeypatch):
     unmoved, folder = _unmoved("torch", "float64")
     point = checkpoints.load(folder / "checkpoints" / f"finetune-{STOP:08d}.safetensors")
-    from vit.recipe import Recipe
+    from vit.training.recipe import Recipe
     rate = Recipe.rate
     monkeypatch.setattr(Recipe, "rate", lambda recipe, step, *rest: rate(recipe, max(step - STOP, 1), *rest))
     rows = compare.train_rows(_train("torch", "float64", tmp_path, {"finetune": point}), unmoved, BARS["float64"])

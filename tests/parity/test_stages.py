@@ -1,18 +1,19 @@
 """The stages are there for whoever asks: eagerly, in a compiled graph, and in FastEstimator's op graph."""
 import numpy as np
 import pytest
+from fe_compat import load_fastestimator
 
 from tests.parity.conftest import CONFIGS, stages, start
-from vit import backends, compare
-from vit.config import stage_names
-from vit.fe_compat import load_fastestimator
+from vit.backend import SCRIPTS, load_script
+from vit.model.config import stage_names
+from vit.parity import compare
 
 NAME = "one_head_48"
 CONFIG = CONFIGS[NAME]
 
 
 def _model(backend):
-    script = backends.script(backend)
+    script = load_script(backend)
     return script, script.from_numpy(script.ViT(CONFIG), start(NAME, "float32"))
 
 
@@ -30,7 +31,7 @@ def test_a_compiled_graph_gives_the_same_stages(backend):
     assert not any(row.over for row in rows), compare.report(rows)
 
 
-@pytest.mark.parametrize("backend", backends.SCRIPTS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_without_being_asked_only_the_logits_are_kept(backend):
     script, model = _model(backend)
     images = compare.pictures(CONFIG, 2, "float32")[0]
@@ -40,7 +41,7 @@ def test_without_being_asked_only_the_logits_are_kept(backend):
     assert len(model.stages(x)) == len(stage_names(CONFIG))
 
 
-@pytest.mark.parametrize("backend", backends.SCRIPTS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_an_op_graph_of_fastestimator_can_ask_for_them(backend):
     fe = load_fastestimator()
     if backend == "ms":

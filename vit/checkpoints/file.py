@@ -10,11 +10,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from vit import weights as weights_
-from vit.config import ViTConfig
 from vit.errors import UserError, one_line
-from vit.files import write_whole
-from vit.weights import Weights
+from vit.files.atomic import write_whole
+from vit.model import parameters
+from vit.model.config import ViTConfig
+from vit.model.parameters import Weights
 
 FORMAT = "vit-checkpoint-1"
 PHASES = ("training", "trained", "evaluated", "finished")
@@ -150,7 +150,7 @@ def _parse(state: dict, tensors: dict[str, np.ndarray]) -> Checkpoint:
         raise ValueError(f"it holds the tensors of {sorted(groups)}, not of {list(_GROUPS)}")
     for name, group in groups.items():
         try:
-            weights_.check(group, config)
+            parameters.check(group, config)
         except UserError as error:
             raise UserError(f"{name}: {error}") from None
     if state["phase"] not in PHASES:
@@ -182,4 +182,4 @@ def _check_scale(state: dict | None) -> None:
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
     """Over the state and the tensors, so that a changed bit anywhere is seen."""
-    return hashlib.sha256((text + weights_.sha256(tensors)).encode()).hexdigest()
+    return hashlib.sha256((text + parameters.sha256(tensors)).encode()).hexdigest()

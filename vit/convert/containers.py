@@ -14,7 +14,7 @@ import safetensors
 from vit.convert import keras, protobuf
 from vit.convert.source import MOST_HEADER, MOST_NAMES, Source, Tensor, reading, shown, twice
 from vit.errors import UserError
-from vit.weights import verify
+from vit.files.safetensors import verify
 
 _SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
                       "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
@@ -196,7 +196,7 @@ def _check_pickle(path: Path, file) -> None:
 
 
 def _torch(path: Path) -> Source:
-    from vit.backends import require
+    from vit.backend import require
     require("torch", __name__)
     import torch
     with warnings.catch_warnings():

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vit import weights
 from vit.convert.layouts import APPHUB_KERAS
 from vit.convert.source import MOST_NAMES, most_bytes, shown, twice
 from vit.errors import UserError, one_line
+from vit.files import safetensors
 
 # A damaged file can make the HDF5 library crash, loop, or ask for gigabytes, so it runs in a process of its own.
 _SECONDS, _BYTES_A_SECOND = 20, 20 << 20
@@ -49,7 +49,7 @@ def main(path: str, target: str, seconds: str, memory: str) -> int:
     try:
         tensors = _tensors(Path(path))
         with open(target, "wb") as file:
-            weights.write_safetensors(file, tensors, {})
+            safetensors.write_safetensors(file, tensors, {})
     except Exception as error:  # the HDF5 library's own are of a dozen types
         print(one_line(error), file=sys.stderr)
         return 2

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vit.config import ViTConfig
-from vit.weights import shapes
+from vit.model.config import ViTConfig
+from vit.model.parameters import shapes
 
 # Training programs and wrappers put these before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")

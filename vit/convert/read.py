@@ -4,15 +4,15 @@ import os
 
 import numpy as np
 
-from vit import weights as weights_
-from vit.config import VARIANTS, ViTConfig
 from vit.convert import positions
 from vit.convert.containers import open_source, settings_beside
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, REFUSED, TIMM, Layout
 from vit.convert.report import Report
 from vit.convert.source import FLOATS, Source, Tensor, reading, shown, twice
 from vit.errors import UserError, one_line
-from vit.weights import Weights
+from vit.model import parameters
+from vit.model.config import VARIANTS, ViTConfig
+from vit.model.parameters import Weights
 
 # Heads of the published widths: Zhai et al., "Scaling Vision Transformers", 2022, table 2.
 _PUBLISHED_HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16, 1792: 16}
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     config = _with(source, config, image_size, num_classes)
     theirs = _check(source, layout, names, config, cells, report)
     weights = _load(source, layout, theirs, config, cells, report, seed)
-    weights_.check(weights, config)
+    parameters.check(weights, config)
     return weights, config, report
 
 
@@ -89,7 +89,7 @@ def _recognise(source: Source) -> tuple[Layout, dict[str, str]]:
 
 
 def _all_names(depth: int) -> list[str]:
-    return list(weights_.shapes(ViTConfig(depth=depth)))
+    return list(parameters.shapes(ViTConfig(depth=depth)))
 
 
 def _spec(source: Source, layout: Layout, names: dict[str, str], depth: int, heads: int | None,
@@ -276,13 +276,13 @@ def _load(source: Source, layout: Layout, theirs: dict[str, Tensor], config: ViT
           report: Report, seed: int) -> Weights:
     """Load tensor by tensor, so that the file is never in memory beside the weights."""
     weights, widened = {}, []
-    wanted = weights_.shapes(config)
+    wanted = parameters.shapes(config)
     fresh = _fresh_head(layout, theirs, config, report)
     source.tensors.clear()  # so that each is freed once it was read
     for canonical, shape in wanted.items():
         names = layout.theirs(canonical)
         if canonical.startswith("head.") and fresh:
-            weights[canonical] = weights_.initial_value(canonical, shape, seed)
+            weights[canonical] = parameters.initial_value(canonical, shape, seed)
             report.add("new", canonical, shape, fresh)
             continue
         parts = []

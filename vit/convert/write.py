@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from vit import weights as weights_
-from vit.config import ViTConfig
 from vit.convert import protobuf
 from vit.convert.layouts import GOOGLE, HF, MINDCV, TIMM, Layout
 from vit.convert.report import Report
 from vit.errors import UserError
-from vit.files import whole_file
-from vit.weights import Weights
+from vit.files import canonical, safetensors
+from vit.files.atomic import whole_file
+from vit.model import parameters
+from vit.model.config import ViTConfig
+from vit.model.parameters import Weights
 
 _HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
 # How to build the other project's model where a model departs from what its code does by itself.
@@ -50,7 +51,7 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
     """
     if to not in FORMATS:
         raise UserError(f"unknown format {to!r}: choose one of {', '.join(FORMATS)}")
-    weights_.check(weights, config)
+    parameters.check(weights, config)
     report = report or Report()
     path = Path(path)
     if path.is_dir() and to != "hf":
@@ -62,7 +63,7 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
 
 
 def _canonical(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
-    weights_.save(path, weights, config)
+    canonical.save(path, weights, config)
 
 
 def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
@@ -88,7 +89,7 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
                for name, value in _theirs(HF, weights, config).items()}
     with (whole_file(path / "config.json") as settings_file,
           whole_file(path / "model.safetensors") as file):
-        weights_.write_safetensors(file, tensors, {"format": "pt"})
+        safetensors.write_safetensors(file, tensors, {"format": "pt"})
         settings_file.write(json.dumps(settings, indent=2).encode() + b"\n")
 
 
@@ -99,14 +100,14 @@ def _timm(path: Path, weights: Weights, config: ViTConfig, report: Report) -> No
         if report.built:
             raise UserError(f"{path}: a torch file has no room for a spec, and this model is not timm's default "
                             f"({report.built}); name a file that ends in .safetensors")
-        from vit.backends import require
+        from vit.backend import require
         require("torch", __name__)
         import torch
         with whole_file(path) as file:
             torch.save({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}, file)
     else:
         with whole_file(path) as file:
-            weights_.write_safetensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
+            safetensors.write_safetensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
 
 
 def _mindspore(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
@@ -150,7 +151,7 @@ def _with_patch_bias(weights: Weights, config: ViTConfig, report: Report) -> tup
     report.notes.append("the patch embedding's bias is written as zeros, which this model does without")
     config = config.replace(patch_bias=True)
     zeros = np.zeros(config.width, weights["norm.weight"].dtype)
-    return {name: weights.get(name, zeros) for name in weights_.shapes(config)}, config
+    return {name: weights.get(name, zeros) for name in parameters.shapes(config)}, config
 
 
 def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
@@ -180,5 +181,5 @@ def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
 
 def _theirs(layout: Layout, weights: Weights, config: ViTConfig) -> Weights:
     """The tensors in another layout, as views where that is possible."""
-    return {name: part for canonical in weights_.shapes(config)
+    return {name: part for canonical in parameters.shapes(config)
             for name, part in layout.split(canonical, weights[canonical], config).items()}

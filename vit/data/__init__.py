@@ -1,7 +1,7 @@
 """Datasets, download and the deterministic pipeline. `--data NAME` names a pair of sets; `load` reads it."""
 from pathlib import Path
 
-from vit.data.pictures import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Pictures
 from vit.errors import UserError
 
 __all__ = ["NAMES", "DataPair", "Dataset", "Pictures", "load"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import download, unpickle
-from vit.data.pictures import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Pictures
 from vit.errors import UserError, one_line
 
 _GITHUB = "https://github.com/cvjena/cifair/releases/download/v1.0"

@@ -7,7 +7,7 @@ the other, so no digit of a test picture was ever trained on.
 import cv2
 import numpy as np
 
-from vit.data.pictures import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Pictures
 
 # The data sets are facts, not draws of a run: their seed is fixed and has nothing to do with --seed.
 _SEED = 2021

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit.data.pictures import IMAGENET, DataPair, Dataset
+from vit.data.sets import IMAGENET, DataPair, Dataset
 from vit.errors import UserError, one_line
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

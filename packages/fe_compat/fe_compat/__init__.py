@@ -1,0 +1,156 @@
+"""FastEstimator 1.7 on today's torch and TensorFlow: the one place that bridges the two.
+
+Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15.
+
+* Its sampler calls `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
+* Its sampler is its own iterator, and torch's BatchSampler now calls `iter()` on it before each batch: every batch
+  would begin the pass anew, so that an evaluation would see its first batch again and again.
+* Its Estimator leaves TensorFlow's tuner of data pipelines on. It has nothing to tune here, and each pass over the data
+  may wait for seconds for it to end, the more often the fewer cores there are.
+* Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
+* It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
+* It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
+  its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
+
+`tests/test_fe_compat.py` fails as soon as one of these is no longer needed (Keras 2 aside).
+"""
+import contextlib
+import functools
+import gc
+import importlib.util
+import os
+import sys
+import tempfile
+import warnings
+
+
+class Unusable(ImportError):
+    """FastEstimator, or what it needs, cannot be used as it is installed; the message is one line with the way out."""
+
+
+def legacy_tensorflow():
+    """Import TensorFlow with Keras 2, or say what to do if it is too late for that.
+
+    Returns:
+        The `tensorflow` module.
+
+    Raises:
+        Unusable: TensorFlow was imported with Keras 3 already.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" not in sys.modules:
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    elif not sys.modules["tensorflow"].keras.Model.__module__.startswith("tf_keras"):
+        raise Unusable("TensorFlow was already imported with Keras 3, and FastEstimator needs Keras 2: set "
+                        "TF_USE_LEGACY_KERAS=1 before the first `import tensorflow` (or import FastEstimator first)")
+    _load_triton_apart()
+    with quiet_stderr():
+        import tensorflow
+        tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
+    return tensorflow
+
+
+def _load_triton_apart() -> None:
+    """Import triton, if there is one, such that it finds its own LLVM first, TensorFlow loaded or not."""
+    if "triton" in sys.modules or importlib.util.find_spec("triton") is None:
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        import triton  # noqa: F401
+    finally:
+        sys.setdlopenflags(flags)
+
+
+def use_one_gpu() -> None:
+    """Let FastEstimator see the first visible GPU only: it would spread a model over all of them, which the scripts'
+    functions of weights and moments do not know. (Without effect once torch has counted the GPUs.)"""
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
+def load_fastestimator():
+    """Import FastEstimator, with what it needs from today's torch and TensorFlow in place.
+
+    Returns:
+        The `fastestimator` module.
+
+    Raises:
+        Unusable: FastEstimator is not installed, or TensorFlow was imported with Keras 3 already.
+    """
+    if importlib.util.find_spec("fastestimator") is None:
+        raise Unusable("FastEstimator is not installed: run `make .venv`, or pip install -r requirements.txt")
+    legacy_tensorflow()
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+    import fastestimator
+    import fastestimator.estimator
+    fastestimator.fe_history_path = False  # it would keep a database of every fit in the user's home
+    # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
+    fastestimator.estimator._verify_dependency_versions = _known_newer_versions
+    from fastestimator.dataset.dataloader import InfiniteSampler
+    from fastestimator.estimator import Estimator
+    from fastestimator.op.tensorop.model import ModelOp
+    from torch.utils.data import Sampler
+    if Sampler.__init__ is not _init_without_data_source:
+        Sampler.__init__ = _init_without_data_source
+        begin_pass = InfiniteSampler.__iter__
+        InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
+        ModelOp.build = functools.partialmethod(_build_model_op, ModelOp.build)
+        Estimator._configure_loader = functools.partialmethod(_configure_loader, Estimator._configure_loader)
+        # FastEstimator collects garbage after every pass over the data, through all that the frameworks have loaded
+        # (750,000 objects, 0.4 s): they are there to stay, and need not be looked at.
+        gc.freeze()
+    return fastestimator
+
+
+def _init_without_data_source(self, data_source=None) -> None:
+    """`Sampler.__init__` as FastEstimator calls it; the argument has had no effect since torch 2.1."""
+
+
+def _endless(sampler):
+    """An iterator apart from the sampler, so that `iter()` on it does not begin the pass anew."""
+    while True:
+        yield next(sampler)
+
+
+def _build_model_op(op, build, framework: str, device=None) -> None:
+    """`ModelOp.build`, and for TensorFlow the condition that it has for torch: several inputs."""
+    build(op, framework, device)
+    op.multi_inputs = op.multi_inputs and len(op.inputs) > 1
+
+
+def _configure_loader(estimator, configure, loader):
+    """`Estimator._configure_loader`, and for TensorFlow without the tuner."""
+    import tensorflow
+    loader = configure(estimator, loader)
+    if not isinstance(loader, tensorflow.data.Dataset):
+        return loader
+    options = tensorflow.data.Options()
+    options.autotune.enabled = False
+    return loader.with_options(options)
+
+
+def _known_newer_versions() -> None:
+    """What FastEstimator's version check becomes: this project's tests run on the versions that it installs."""
+
+
+@contextlib.contextmanager
+def quiet_stderr(show_on_failure: bool = True):
+    """Hold back what libraries write to stderr (TensorFlow's start-up notes heed no log level).
+
+    Args:
+        show_on_failure: Whether to show what was held back if the block raises.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            if show_on_failure:
+                held.seek(0)
+                os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)

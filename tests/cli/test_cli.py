@@ -1,0 +1,358 @@
+"""The flags, and bad input: one line on stderr, exit status 2, nothing written."""
+import errno
+import importlib.util
+import os
+import pickle
+
+import fe_compat
+import numpy as np
+import pytest
+
+from vit.backend import INSTALL, MissingBackend, require
+from vit.cli import commands as tool
+from vit.cli import train as cli
+from vit.errors import UserError
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
+from vit.training.recipe import Recipe
+
+GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--train_steps_per_epoch", "1")
+# Flags of the recipe, which override a file only where they are given; and flags of the run, with their defaults.
+FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
+          "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed"}
+RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
+       "compare_scratch": False, "pretrained": None, "skip_bad_pictures": False, "tensorboard": None,
+       "profile": False,
+       "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": []}
+FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """A function that runs the script's main in an empty folder: its exit status and its error lines."""
+    import vit_torch
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(vit_torch.__doc__, vit_torch.fastestimator_run, [str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert list(folder.iterdir()) == []
+        return ended.value.code, err
+
+    return run
+
+
+@pytest.fixture
+def refuses(command, tmp_path):
+    """A function: a command line must end in one line that holds the fragments, and make no model_dir."""
+
+    def check(arguments, *fragments):
+        target = tmp_path / "model"
+        status, err = command(*(() if "--model_dir" in arguments else ("--model_dir", target)), *arguments)
+        assert status == 2
+        assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
+        assert [fragment for fragment in fragments if str(fragment) not in err] == [], err
+        assert not target.exists()
+
+    return check
+
+
+# The flags.
+
+def test_recipe_flags_are_absent_unless_given():
+    assert vars(cli.parser("").parse_args([])) == RUN | {"settings": []}
+
+
+def test_help_describes_every_flag_and_its_default():
+    actions = {action.option_strings[0][2:]: action for action in cli.parser("")._actions if action.dest != "help"}
+    assert set(actions) == FLAGS
+    assert all(action.help and len(action.help) > 10 for action in actions.values())
+    recipe = Recipe()
+    assert [name for name in FIELDS if getattr(recipe, name) is not None
+            and f"(default: {getattr(recipe, name)})" not in actions[name].help] == []
+
+
+def test_help_shows_defaults_and_names(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main("What it does.", lambda **_: None, ["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "What it does." in text
+    assert all(f"--{flag}" in text for flag in FLAGS)
+    assert all(name in text for name in (*VARIANTS, "digits", "cifar", "cifair", "128", "100"))
+
+
+def _given(*arguments):
+    given = {}
+    cli.main("", lambda **options: given.update(options), list(arguments))
+    return given
+
+
+def test_flags_reach_the_run():
+    assert _given(
+        "--data", "digits", "--data_dir", "d", "--variant", "tiny", "--pretrain_epochs", "3", "--finetune_epochs", "4",
+        "--batch_size", "5", "--train_steps_per_epoch", "6", "--eval_steps_per_epoch", "7", "--seed", "8",
+        "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch", "--pretrained", "w",
+        "--recipe", "r", "--image_size", "64", "--learning_rate", "1e-3", "--precision", "bf16",
+        "--skip_bad_pictures", "--tensorboard", "t", "--profile", "--checkpoint_every", "50", "--keep", "2",
+        "--on_save_error", "stop", "--resume", "auto", "--resume_override", "seed=1", "--freeze_encoder") == {
+        "data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
+        "batch_size": 5, "train_steps_per_epoch": 6, "eval_steps_per_epoch": 7, "seed": 8, "model_dir": "m",
+        "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w", "recipe": "r", "image_size": 64,
+        "learning_rate": 1e-3, "precision": "bf16", "skip_bad_pictures": True, "tensorboard": "t", "profile": True,
+        "checkpoint_every": 50, "keep": 2, "on_save_error": "stop", "resume": "auto", "resume_override": ["seed=1"],
+        "freeze_encoder": True}
+
+
+def test_any_field_can_be_set():
+    assert _given("--set", "mixup=0.8", "--set", "decay_all=false", "--set", "optimizer=adamw", "--set", "epsilon=1e-6",
+                  "--set", "drop_path=null") == RUN | {
+        "mixup": 0.8, "decay_all": False, "optimizer": "adamw", "epsilon": 1e-6, "drop_path": None}
+
+
+def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
+    def fail(**_):
+        raise ValueError("a mistake of ours")
+
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        cli.main("", fail, [])
+
+    def miss(**_):
+        os.stat("a file of ours that is not there")
+
+    with pytest.raises(FileNotFoundError):
+        cli.main("", miss, [])
+
+
+@pytest.mark.parametrize(("raised", "status", "line"), [
+    (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    (OSError(errno.ENOSPC, "No space left on device", "runs/a.csv"), 2, "error: runs/a.csv: No space left on device\n"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "error: a file: No space left on device\n")])
+def test_what_the_machine_or_the_person_ends_is_one_line(capsys, raised, status, line):
+    def fail(**_):
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main("", fail, [])
+    assert (ended.value.code, capsys.readouterr().err) == (status, line)
+
+
+def test_too_little_memory_is_one_line(capsys):
+    def fail(**_):
+        np.empty((2**24, 2**24), np.float64)
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main("", fail, [])
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (Unable to allocate") and "--batch_size" in err
+    assert err.count("\n") == 1
+
+
+# Bad values.
+
+@pytest.mark.parametrize(("arguments", "fragments"), [
+    (("--variant", "huge"), ("huge", "tiny", "apphub", "vit_b_16_224")),
+    (("--data", "mnist"), ("mnist", "digits", "cifar", "cifair")),
+    (("--data", ""), ("data", "digits")),
+    (("--pretrain_epochs", "0"), ("pretrain_epochs", "0")),
+    (("--finetune_epochs", "-1"), ("finetune_epochs", "-1")),
+    (("--batch_size", "0"), ("batch_size", "0")),
+    (("--batch_size", "-16"), ("batch_size", "-16")),
+    (("--train_steps_per_epoch", "0"), ("train_steps_per_epoch", "0")),
+    (("--eval_steps_per_epoch", "-3"), ("eval_steps_per_epoch", "-3")),
+    (("--seed", "-1"), ("seed", "-1")),
+    (("--seed", str(2**64)), ("seed", str(2**64))),
+    (("--num_workers", "-1"), ("num_workers", "-1")),
+    (("--log_steps", "-1"), ("log_steps", "-1")),
+    (("--colour", "red"), ("--colour",)),
+    (("--set", "mixup"), ("FIELD=VALUE", "mixup")),
+    (("--set", "mixupp=1"), ("mixupp", "did you mean 'mixup'")),
+    (("--set", "model_dir=x"), ("model_dir", "a recipe has")),
+    (("--set", "mixup=-1"), ("mixup", "-1")),
+    (("--set", "mixup=[1"), ("--set mixup=[1", )),
+    (("--set", "batch_size=3", "--batch_size", "4"), ("batch_size", "--set")),
+    (("--precision", "fp8"), ("precision", "fp8", "bf16")),
+    (("--image_size", "30"), ("image_size", "30", "patch_size 8")),
+    (("--set", "hole=33"), ("hole", "(32)", "33")),
+    (("--image_size", "8", "--set", "hole=9"), ("hole", "(8)", "9")),
+    (("--set", "accumulate_steps=100000"), ("accumulate_steps", "steps of the pretraining", "100000")),
+    (("--recipe", "none.yaml"), ("none.yaml", "recipe")),
+    (("stray", ), ("stray", )),
+    (("--seed", "seven"), ("--seed", "seven")),
+    (("--batch_size", "1.5"), ("--batch_size", "1.5")),
+    (("--batch_size", ), ("--batch_size", "argument")),
+    (("--pretrain", "3"), ("--pretrain", )),  # no guessing at what an abbreviation means
+    (("--data_dir", ""), ("data_dir", )),
+    (("--model_dir", ""), ("model_dir", )),
+], ids=lambda value: " ".join(value) if isinstance(value, tuple) and value[0].startswith("--") else None)
+def test_bad_value(refuses, arguments, fragments):
+    refuses((*GOOD, *arguments), *fragments)
+
+
+# Bad places.
+
+def test_data_dir_that_is_not_there(refuses, tmp_path):
+    refuses(("--data", "cifar", "--data_dir", tmp_path / "none"), tmp_path / "none", "data_dir")
+
+
+def test_data_dir_that_is_a_file(refuses, tmp_path):
+    (tmp_path / "file").write_text("")
+    refuses(("--data", "cifar", "--data_dir", tmp_path / "file"), tmp_path / "file", "data_dir")
+
+
+def test_model_dir_that_is_a_file(refuses, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    refuses((*GOOD, "--model_dir", tmp_path / "file"), tmp_path / "file", "model_dir")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_model_dir_under_a_file(refuses, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    refuses((*GOOD, "--model_dir", tmp_path / "file" / "run"), tmp_path / "file" / "run", "model_dir")
+
+
+def test_tensorboard_under_a_file(refuses, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    refuses((*GOOD, "--tensorboard", tmp_path / "file" / "events"), tmp_path / "file" / "events", "tensorboard")
+
+
+def test_model_dir_where_nothing_can_be_made(refuses):
+    refuses((*GOOD, "--model_dir", "/proc/no-such-place/run"), "/proc/no-such-place/run", "model_dir")
+
+
+# Bad data.
+
+class _Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}", )
+
+
+def _official_folder(folder, train):
+    (folder / "cifar-100-python").mkdir(parents=True)
+    names = {b"fine_label_names": [b"class"] * 100}
+    (folder / "cifar-100-python" / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    (folder / "cifar-100-python" / "train").write_bytes(train)
+    return folder
+
+
+@pytest.mark.parametrize(("train", "fragment"), [
+    (b"no pickle", "not a CIFAR file"),
+    (pickle.dumps({b"data": 1}, protocol=2), "'data'"),
+    (pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 100]}, protocol=2), "0 to 99"),
+], ids=["damaged", "foreign", "label out of range"])
+def test_bad_pickle(refuses, tmp_path, train, fragment):
+    data = _official_folder(tmp_path / "data", train)
+    refuses(("--data", "cifar", "--data_dir", data), data / "cifar-100-python" / "train", fragment)
+
+
+def test_class_that_is_not_utf8(refuses, tmp_path):
+    folder = _official_folder(tmp_path, b"")
+    names = {b"fine_label_names": [b"caf\xe9"] * 100}
+    (folder / "cifar-100-python" / "meta").write_bytes(pickle.dumps(names, protocol=2))
+    refuses(("--data", "cifar", "--data_dir", tmp_path), "meta", r"b'caf\xe9'", "UTF-8")
+
+
+def test_pickle_that_would_run_code(refuses, tmp_path):
+    data = _official_folder(tmp_path / "data", pickle.dumps(_Touch(tmp_path / "touched")))
+    refuses(("--data", "cifar", "--data_dir", data), data / "cifar-100-python" / "train", "system")
+    assert not (tmp_path / "touched").exists()
+
+
+# Bad weights.
+
+@pytest.fixture
+def weights_file(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    canonical.save(path, parameters.initial(VARIANTS["tiny"], 0), VARIANTS["tiny"])
+    return path
+
+
+def test_pretrained_that_is_not_there(refuses, tmp_path):
+    refuses((*GOOD, "--pretrained", tmp_path / "none"), tmp_path / "none", "no such")
+
+
+def test_pretrained_that_is_cut_off(refuses, weights_file):
+    weights_file.write_bytes(weights_file.read_bytes()[:-1000])
+    refuses((*GOOD, "--pretrained", weights_file), weights_file, "safetensors")
+
+
+def test_pretrained_that_is_not_safetensors(refuses, weights_file):
+    weights_file.write_bytes(b"PK\x03\x04 an ordinary .pt file")
+    refuses((*GOOD, "--pretrained", weights_file), weights_file, "safetensors")
+
+
+def test_pretrained_for_grey_pictures(refuses, tmp_path, capsys):
+    config = VARIANTS["tiny"].replace(in_channels=1)
+    canonical.save(tmp_path / "grey.safetensors", parameters.initial(config, 0), config)
+    refuses(("--data", "digits", "--pretrained", tmp_path / "grey.safetensors"), "grey.safetensors", "1 channels")
+    assert tool.main(["compare", "numpy", "torch", "--weights", str(tmp_path / "grey.safetensors")]) == 2
+    assert "grey.safetensors: its model sees pictures of 1 channels" in capsys.readouterr().err
+
+
+def test_pretrained_of_another_model(refuses, weights_file):
+    refuses((*GOOD, "--variant", "apphub", "--pretrained", weights_file), weights_file, "width 64 (wanted 256)",
+            "--variant")
+
+
+# A missing backend.
+
+@pytest.mark.parametrize("module", INSTALL)
+def test_missing_backend_is_an_error_of_its_own_in_a_module(monkeypatch, module):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingBackend, match=f"{module} is not installed.*pip install"):
+        require(module, "vit_something")
+
+
+def test_present_backend_passes():
+    assert require("torch", "__main__") is None
+
+
+def test_missing_fastestimator(refuses, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastestimator" else find(name))
+    refuses(GOOD, "FastEstimator is not installed", "pip install")
+
+
+# The script itself, in a process of its own.
+
+def _one_line(done):
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def test_script_refuses_a_bad_value_in_one_line(run_python, repo, tmp_path):
+    err = _one_line(run_python(repo / "vit_torch.py", *GOOD, "--batch_size", 0, "--model_dir", tmp_path / "model"))
+    assert "batch_size must be at least 1, not 0" in err
+    assert not (tmp_path / "model").exists()
+
+
+def test_script_that_cannot_write_its_files_says_so_in_one_line(run_python, repo, tmp_path):
+    (tmp_path / "file").write_text("")
+    err = _one_line(run_python(repo / "vit_torch.py", *GOOD, "--model_dir", tmp_path / "file" / "run"))
+    assert "model_dir" in err
+
+
+def test_script_without_its_framework(run_python, repo, tmp_path):
+    """`sitecustomize` runs as Python starts: this one makes torch look as if it were not installed."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util\nfind = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n")
+    err = _one_line(run_python(repo / "vit_torch.py", *GOOD, before=str(tmp_path)))
+    assert "torch is not installed" in err and "pip install -r requirements.txt" in err
+
+
+def test_user_error_is_a_value_error():
+    assert issubclass(UserError, ValueError)
+    assert fe_compat.UserError is UserError

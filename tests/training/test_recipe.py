@@ -1,0 +1,167 @@
+"""The training run's spec: its defaults are the apphub's, and what it refuses it names."""
+import dataclasses
+import math
+
+import pytest
+
+from vit.model.config import VARIANTS
+from vit.model.parameters import shapes
+from vit.training.recipe import Recipe
+
+REFUSED = {
+    "batch_size": (0, -1, 2.5, "16", True),
+    "pretrain_epochs": (0, -1, 1.5, "1", True),
+    "finetune_epochs": (0, -1, 1.5, "1", True),
+    "train_steps_per_epoch": (0, -1, 1.5, "1", True),
+    "eval_steps_per_epoch": (0, -1, 1.5, "1", True),
+    "seed": (-1, 1.5, "1", 2**64),
+    "optimizer": ("rmsprop", "SGD", "", None),
+    "nesterov": (1, "yes", None),
+    "beta1": (-0.1, 1.0, math.nan, "0.9"),
+    "beta2": (-0.1, 1.0, math.nan, "0.9"),
+    "epsilon": (0.0, -1e-8, math.nan, math.inf, "1e-8"),
+    "decay_all": (0, "no", None),
+    "clip_norm": (-1.0, math.nan, math.inf, "1"),
+    "schedule": ("linear", "", None),
+    "warmup_steps": (-1, 1.5, "3", True),
+    "learning_rate": (-0.1, math.nan, math.inf, "0.1"),
+    "momentum": (-0.1, 1.0, math.nan, "0.9"),
+    "weight_decay": (-1e-4, math.nan, math.inf, "0"),
+    "pad": (-1, 1.5, "4"),
+    "mirror_rate": (-0.1, 1.1, math.nan, "0.5"),
+    "hole": (-1, 1.5, "8"),
+    "image_size": (0, -1, 1.5, "32", True),
+    "dropout": (-0.1, 1.0, math.nan, "0.1"),
+    "attention_dropout": (-0.1, 1.0, math.nan, "0.1"),
+    "drop_path": (-0.1, 1.0, math.nan, "0.1"),
+    "freeze_encoder": (0, "no", None),
+    "precision": ("fp8", "float32", "", None),
+    "accumulate_steps": (0, -1, 1.5, "1", True),
+    "layer_decay": (0.0, -0.1, 1.1, math.nan, "1"),
+    "ema_decay": (-0.1, 1.0, math.nan, "0"),
+    "warmup_epochs": (-1.0, math.nan, math.inf, "3"),
+    "min_rate": (-1e-5, 0.02, math.nan, "0"),
+    "decay_rate": (0.0, 1.1, math.nan, "0.1"),
+    "decay_epochs": (0.0, -1.0, math.inf, "30"),
+    "label_smoothing": (-0.1, 1.0, math.nan, "0.1"),
+    "mixup": (-0.1, math.nan, math.inf, "0.8"),
+    "cutmix": (-0.1, math.nan, math.inf, "1"),
+    "mix_rate": (-0.1, 1.1, math.nan, "1"),
+    "crop_min": (-0.1, 1.1, math.nan, "0.08"),
+    "crop_max": (-0.1, 1.1, math.nan, "1"),
+    "augment": ("rand", "AutoAugment", "", None),
+    "randaugment_number": (0, 1.5, "2", True),
+    "randaugment_magnitude": (-1.0, 10.5, math.nan, "9"),
+    "randaugment_std": (-0.5, math.nan, math.inf, "0"),
+    "erasing_rate": (-0.1, 1.1, math.nan, "0.25"),
+    "normalize": ("zero", "", None),
+    "eval_crop": (0.0, 1.1, math.nan, "0.875"),
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in REFUSED.items() for value in values])
+def test_impossible_value_is_refused_by_name(field, value):
+    with pytest.raises(ValueError) as caught:
+        Recipe(**{field: value})
+    assert field in str(caught.value)
+    assert str(value) in str(caught.value)
+
+
+def test_every_number_has_values_that_are_tried():
+    assert set(REFUSED) == {field.name for field in dataclasses.fields(Recipe)} - {"data", "variant"}
+
+
+def test_defaults_are_the_apphub_job():
+    job = {
+        "data": "cifar", "variant": "apphub", "batch_size": 128, "pretrain_epochs": 100, "finetune_epochs": 1,
+        "train_steps_per_epoch": None, "eval_steps_per_epoch": None, "seed": 0, "learning_rate": 0.01, "momentum": 0.9,
+        "weight_decay": 1e-4, "optimizer": "sgd", "nesterov": False, "decay_all": True, "clip_norm": 0.0,
+        "schedule": "constant", "warmup_steps": 0, "pad": 4, "mirror_rate": 0.5, "hole": 8}
+    assert Recipe().to_dict() | job == Recipe().to_dict()
+
+
+@pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"pad": 0}, {"hole": 0},
+                                  {"mirror_rate": 0.0}, {"mirror_rate": 1.0}, {"momentum": 0.0},
+                                  {"learning_rate": 0.0}, {"train_steps_per_epoch": 1}])
+def test_edges_are_allowed(edge):
+    assert Recipe(**edge).to_dict() == Recipe().to_dict() | edge
+
+
+def test_rate_warms_up_and_then_stays():
+    recipe = Recipe(learning_rate=0.8, warmup_steps=4)
+    assert [recipe.rate(step, 6) for step in range(1, 7)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_rate_falls_along_a_cosine_after_the_warm_up():
+    recipe = Recipe(learning_rate=0.8, warmup_steps=2, schedule="cosine")
+    rates = [recipe.rate(step, 6) for step in range(1, 7)]
+    assert rates == pytest.approx([0.4, 0.8] + [0.4 * (1 + math.cos(math.pi * i / 4)) for i in range(4)])
+
+
+def test_a_stage_shorter_than_its_warm_up_has_a_rate():
+    recipe = Recipe(learning_rate=0.8, warmup_steps=10, schedule="cosine")
+    assert [recipe.rate(step, 3) for step in (1, 2, 3)] == pytest.approx([0.08, 0.16, 0.24])
+
+
+def test_cosine_ends_at_the_lowest_rate():
+    recipe = Recipe(learning_rate=0.8, min_rate=0.2, schedule="cosine")
+    assert [recipe.rate(step, 4) for step in (1, 3, 5)] == pytest.approx([0.8, 0.5, 0.2])
+
+
+@pytest.mark.parametrize(("schedule", "wanted"), [
+    ("step", [0.4, 0.8] + [0.8] * 8 + [0.2] * 8 + [0.05] * 2),
+    ("exponential", [0.4, 0.8] + [0.8 * 0.5**(i / 4) for i in range(18)])])
+def test_rate_falls_with_the_epochs_after_the_warm_up(schedule, wanted):
+    """Four steps an epoch, half an epoch of warm-up."""
+    recipe = Recipe(learning_rate=0.8, warmup_epochs=0.5, schedule=schedule, decay_epochs=2, decay_rate=0.25)
+    assert [recipe.rate(step, 20, 4) for step in range(1, 21)] == pytest.approx(wanted)
+
+
+def test_warm_up_in_epochs_is_the_one_in_steps():
+    by_epoch, by_step = Recipe(warmup_epochs=2, schedule="cosine"), Recipe(warmup_steps=10, schedule="cosine")
+    assert [by_epoch.rate(step, 40, 5) for step in range(1, 41)] == [by_step.rate(step, 40) for step in range(1, 41)]
+
+
+@pytest.mark.parametrize("fields", [{"warmup_epochs": 1}, {"schedule": "step"}, {"schedule": "exponential"}])
+def test_rate_that_counts_in_epochs_needs_their_length(fields):
+    with pytest.raises(ValueError, match="steps_per_epoch"):
+        Recipe(**fields).rate(1, 10)
+
+
+@pytest.mark.parametrize(("fields", "fragments"), [
+    ({"warmup_steps": 3, "warmup_epochs": 1.0}, ("warmup_steps", "warmup_epochs")),
+    ({"crop_min": 0.9, "crop_max": 0.5, "pad": 0}, ("crop_min", "crop_max")),
+    ({"crop_min": 0.08}, ("pad must be 0", "crop_min"))])
+def test_fields_that_exclude_each_other_are_refused(fields, fragments):
+    with pytest.raises(ValueError) as caught:
+        Recipe(**fields)
+    assert all(fragment in str(caught.value) for fragment in fragments)
+
+
+def test_layer_decay_grows_towards_the_head():
+    recipe, scale = Recipe(layer_decay=0.5), {}
+    for name in shapes(VARIANTS["tiny"]):
+        scale.setdefault(name if "blocks" not in name else name.split(".")[1], recipe.layer_scale(name, depth=4))
+    assert scale == {"cls_token": 1 / 32, "pos_embed": 1 / 32, "patch_embed.proj.weight": 1 / 32,
+                     "patch_embed.proj.bias": 1 / 32, "0": 1 / 16, "1": 1 / 8, "2": 1 / 4, "3": 1 / 2,
+                     "norm.weight": 1, "norm.bias": 1, "head.weight": 1, "head.bias": 1}
+    assert {Recipe().layer_scale(name, 4) for name in shapes(VARIANTS["tiny"])} == {1.0}
+
+
+def test_a_model_takes_the_recipes_rates_or_keeps_its_own():
+    assert Recipe().model(10, 64) == VARIANTS["apphub"].replace(num_classes=10, image_size=64)
+    model = Recipe(dropout=0, attention_dropout=0.2, drop_path=0.3).model(5, 32)
+    assert (model.dropout, model.attention_dropout, model.drop_path, model.num_classes) == (0.0, 0.2, 0.3, 5)
+
+
+@pytest.mark.parametrize(("fields", "soft"), [({}, False), ({"label_smoothing": 0.1}, True), ({"mixup": 1.0}, True),
+                                              ({"cutmix": 1.0}, True), ({"cutmix": 1.0, "mix_rate": 0}, False)])
+def test_labels_are_soft_where_they_are_smoothed_or_mixed(fields, soft):
+    assert Recipe(**fields).soft_labels is soft
+
+
+@pytest.mark.parametrize("name", shapes(VARIANTS["tiny"]))
+def test_only_matrices_decay_unless_all_do(name):
+    matrix = name.endswith("weight") and "norm" not in name
+    assert Recipe(weight_decay=0.5).decay_of(name) == 0.5
+    assert Recipe(weight_decay=0.5, decay_all=False).decay_of(name) == (0.5 if matrix else 0)

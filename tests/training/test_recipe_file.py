@@ -1,0 +1,145 @@
+"""Recipes as YAML: what a file says, what overrides it, and one line for what is wrong with it."""
+import pytest
+import yaml
+
+from vit.cli import commands as tool
+from vit.errors import UserError
+from vit.training import recipe_file
+from vit.training.recipe import Recipe
+
+PUBLISHED = {
+    "apphub": {},
+    "small_data": {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "schedule": "cosine",
+                   "warmup_epochs": 10.0, "label_smoothing": 0.1, "erasing_rate": 0.25, "drop_path": 0.1,
+                   "augment": "autoaugment_cifar"},
+    "imagenet_vit_b_32": {"optimizer": "adamw", "learning_rate": 0.00355, "weight_decay": 0.05, "warmup_epochs": 40.0,
+                          "finetune_epochs": 300, "label_smoothing": 0.1, "mixup": 0.2, "schedule": "cosine",
+                          "augment": "autoaugment_imagenet", "data": "folder"},
+    "finetune_folder": {"optimizer": "adam", "learning_rate": 5e-5, "schedule": "cosine", "label_smoothing": 0.1,
+                        "data": "folder"},
+}
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A function from text to a recipe file that holds it."""
+
+    def write(text):
+        path = tmp_path / "some.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipes_of_the_project(repo, name):
+    recipe = recipe_file.build(repo / "recipes" / f"{name}.yaml")
+    assert recipe.to_dict().items() >= PUBLISHED[name].items()
+    assert name != "apphub" or recipe == Recipe()
+    assert name != "imagenet_vit_b_32" or recipe.batch_size * recipe.accumulate_steps == 4096
+
+
+def test_every_recipe_of_the_project_is_tried(repo):
+    assert {path.stem for path in (repo / "recipes").iterdir()} == set(PUBLISHED)
+
+
+def test_a_file_names_what_differs_from_the_defaults(file):
+    assert recipe_file.build(file("mixup: 0.8\ndrop_path: 0\nimage_size: null\n")) == Recipe(mixup=0.8, drop_path=0.0)
+
+
+def test_fields_override_a_file(file):
+    path = file("batch_size: 16\nmixup: 0.8\n")
+    assert recipe_file.build(path, batch_size=4, seed=3) == Recipe(batch_size=4, mixup=0.8, seed=3)
+
+
+def test_a_zero_in_front_means_nothing(file):
+    assert recipe_file.build(file("batch_size: 010")).batch_size == 10
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", "1.0e-3", "0.001", "+1e-3", ".1e-2", "10e-4", "1.e-3"])
+def test_numbers_may_have_an_exponent(file, number):
+    assert recipe_file.build(file(f"learning_rate: {number}")).learning_rate == pytest.approx(1e-3)
+
+
+def test_what_is_written_is_read_back_the_same(file):
+    recipe = Recipe(epsilon=1e-12, seed=2**32 - 1, drop_path=0.1, weight_decay=1 / 3, schedule="step", mixup=1e-7)
+    text = recipe_file.dump(recipe)
+    assert recipe_file.build(file(text)) == recipe
+    assert yaml.safe_load(text) == recipe.to_dict()
+    assert len(text.splitlines()) == len(recipe_file.FIELDS)
+
+
+BROKEN = {
+    "unknown": ("learning_rat: 1", ("learning_rat", "did you mean 'learning_rate'", "erasing_rate")),
+    "unknown number": ("1: 2", ("1", "a recipe has")),
+    "wrong type": ("batch_size: many", ("batch_size", "int", "many")),
+    "wrong type of a number": ("batch_size: 1.5", ("batch_size", "int", "1.5")),
+    "list": ("mixup: [1, 2]", ("mixup", "float", "[1, 2]")),
+    "nothing": ("mixup:", ("mixup", "float", "None")),
+    "impossible": ("mixup: -1", ("mixup", "at least 0", "-1")),
+    "infinite": ("mixup: .inf", ("mixup", "finite")),
+    "no such choice": ("optimizer: rmsprop", ("optimizer", "rmsprop", '"sgd", "adam", "adamw"')),
+    "no such variant": ("variant: huge", ("variant", "huge", "small_data")),
+    "no such data": ("data: mnist", ("data", "mnist", "digits")),
+    "side that does not fit": ("image_size: 33", ("image_size 33", "patch_size 4")),
+    "twice": ("seed: 1\nmixup: 1\nseed: 2\n", ("line 3", "'seed'", "twice")),
+    "no mapping": ("- seed", ("field: value", "list")),
+    "empty": ("", ("field: value", "nothing", "batch_size")),
+    "syntax": ("seed: [1", ("line", "expected")),
+    "code": ("seed: !!python/object/apply:os.system [ls]", ("line 1", "python/object/apply:os.system")),
+    "not text": (b"\xff\xfe\x00", ("UTF-8", )),
+    "zero byte": ("seed: 1\x00", ("YAML", )),
+    "deep": ("[" * 5000, ("nested too deep", )),
+    "alias": ("seed: &a 1\nbatch_size: *a\n", ("line 2", "no aliases")),
+    "many digits": (f"learning_rate: 1{'0' * 400}", ("learning_rate", "float", "000...")),
+    "more digits": (f"batch_size: {'1' * 5000}", ("batch_size", "int", "111...")),
+    "large": ("learning_rate: 99999999999", ("learning_rate", "at most 4294967295", "99999999999")),
+    "large below 0": (f"learning_rate: -1{'0' * 399}", ("learning_rate", "at most 4294967295 in size", "-1000")),
+    "large epochs": ("warmup_epochs: 1e308", ("warmup_epochs", "[0, 1000000]")),
+    "small epochs": ("schedule: step\ndecay_epochs: 5e-324", ("decay_epochs", "[1e-06, 1000000]")),
+    "large side": ("image_size: 80000", ("image_size", "16384")),
+    "base 16": ("batch_size: 0x10", ("batch_size", "int", "'0x10'")),
+    "base 60": ("batch_size: 1:30", ("batch_size", "int", "'1:30'")),
+    "date": ("seed: 2020-13-45", ("seed", "int", "'2020-13-45'")),
+    "no truth": ("nesterov: !!bool foo", ("YAML", "foo")),
+    "no date": ("seed: !!timestamp abc", ("YAML", )),
+    "no number": ("batch_size: !!int ''", ("YAML", )),
+    "no map": ("!!map [1, 2]", ("YAML", )),
+    "unhashable": ("{a: b}: c", ("line 1", "unhashable")),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_one_line_with_file_key_and_what_is_allowed(file, refused, name):
+    text, fragments = BROKEN[name]
+    path = file(text)
+    with refused(path, *fragments):
+        recipe_file.build(path)
+
+
+def test_a_file_that_is_not_there(tmp_path, refused):
+    with refused(tmp_path / "none.yaml", "No such file"):
+        recipe_file.build(tmp_path / "none.yaml")
+    with refused(tmp_path, "directory"):
+        recipe_file.build(tmp_path)
+
+
+def test_a_bad_flag_does_not_blame_the_file(file):
+    with pytest.raises(UserError) as caught:
+        recipe_file.build(file("seed: 1"), batch_size=0)
+    assert str(caught.value) == "batch_size must be at least 1, not 0"
+
+
+def test_check_prints_every_field(file, capsys):
+    path = file("mixup: 0.8")
+    assert tool.main(["recipe", "check", str(path)]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == Recipe(mixup=0.8).to_dict()
+
+
+def test_check_says_what_is_wrong_and_ends_with_two(file, capsys):
+    path = file("mixup: -1")
+    assert tool.main(["recipe", "check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"error: {path}: mixup must be at least 0, not -1.0\n"

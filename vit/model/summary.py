@@ -1,0 +1,42 @@
+"""The variants in numbers: parameters, FLOPs, input size."""
+import math
+
+from vit.model.config import VARIANTS, ViTConfig
+from vit.model.parameters import shapes
+
+COUNTED = ("FLOPs are of one picture's forward pass, two for each multiplication and addition in the matrix products "
+           "(patches, q, k and v, attention, MLP, head); norms, softmax and activations are left out.")
+
+
+def parameters(config: ViTConfig) -> int:
+    """Values in a model's weights, the head's included."""
+    return sum(math.prod(shape) for shape in shapes(config).values())
+
+
+def flops(config: ViTConfig) -> int:
+    """FLOPs of one picture's forward pass; `COUNTED` says what is counted."""
+    N, D = config.tokens, config.width
+    patches = config.patches * D * config.in_channels * config.patch_size**2
+    attention = N * D * 3 * D + 2 * N * N * D + N * D * D  # q, k, v; scores and weighted sums; output projection
+    mlp = 2 * N * D * config.mlp_dim
+    return 2 * (patches + config.depth * (attention + mlp) + D * config.num_classes)
+
+
+def describe(config: ViTConfig) -> str:
+    """A model in one line, with the variants of that size."""
+    size = ("width", "depth", "heads", "mlp_dim", "patch_size", "norm_order")
+    names = [name for name, known in VARIANTS.items() if all(getattr(known, f) == getattr(config, f) for f in size)]
+    like = f" (the size of {', '.join(names)})" if names else ""
+    return (f"ViT of width {config.width}, depth {config.depth}, {config.heads} heads, patch {config.patch_size}, "
+            f"{config.image_size} x {config.image_size} pictures, {config.num_classes} classes, "
+            f"{parameters(config):,} parameters{like}")
+
+
+def table() -> str:
+    """All variants, one per line."""
+    lines = [f"{'variant':14} {'parameters':>12} {'GFLOPs':>8} {'input':>13} {'patch':>5} {'classes':>7}"]
+    for name, config in VARIANTS.items():
+        side = f"{config.image_size} x {config.image_size} x {config.in_channels}"
+        lines.append(f"{name:14} {parameters(config):12,} {flops(config) / 1e9:8.2f} {side:>13} {config.patch_size:5} "
+                     f"{config.num_classes:7}")
+    return "\n".join([*lines, COUNTED])

@@ -1,0 +1,137 @@
+"""Recipes as YAML: a file names the fields that differ from the defaults, and what is wrong with it is one line."""
+import difflib
+import os
+import re
+import reprlib
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from vit.data import NAMES
+from vit.errors import UserError, one_line
+from vit.model.config import VARIANTS
+from vit.training.recipe import Recipe
+
+FIELDS = tuple(field.name for field in fields(Recipe))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which takes no key twice and no aliases, and numbers as everybody writes them.
+
+    In YAML 1.1 `1e-3` is a word, `010` is 8 and `1:30` is 90; here the first two are numbers, and the last is a word.
+    """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):  # a few lines of them can stand for gigabytes
+            raise yaml.composer.ComposerError(None, None, "a recipe takes no aliases", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            name = getattr(key, "value", None)
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {name!r} comes twice", key.start_mark)
+            seen.add(name if isinstance(name, str) else None)
+        return super().construct_mapping(node, deep)
+
+
+_NUMBERS = {  # a whole number of more digits is a word: nobody means it, and Python's `int` may not read it
+    "tag:yaml.org,2002:int": r"[-+]?\d{1,400}$",
+    "tag:yaml.org,2002:float": r"([-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(?i:inf)|\.(?i:nan))$",
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag not in (*_NUMBERS, "tag:yaml.org,2002:timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def build(path: str | os.PathLike | None = None, own_model: bool = True, **changes) -> Recipe:
+    """A recipe from a file, from named fields, or from both: then the fields come first.
+
+    Args:
+        path: A YAML file; None for the defaults.
+        own_model: Whether the variant is the model, so that the pictures' side must fit it.
+        changes: Fields of `Recipe` that override the file's.
+
+    Raises:
+        UserError: The file cannot be read or is no recipe, or a field is unknown or impossible.
+    """
+    given = {}
+    if path is not None:
+        given = _read(Path(path))
+        try:
+            _checked(given, own_model)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+    try:
+        return _checked({**given, **changes}, own_model)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def setting(text: str, flag: str = "--set") -> tuple[str, object]:
+    """The field and the value of a flag's FIELD=VALUE; the value is read as YAML.
+
+    Raises:
+        UserError: It is something else.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{flag} takes FIELD=VALUE, not {text!r}")
+    _check_name(name)
+    return name, _parse(value, f"{flag} {text}")
+
+
+def dump(recipe: Recipe) -> str:
+    """Every field of a recipe as YAML, one a line, in the order in which `Recipe` declares them."""
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=False)
+
+
+def _check_name(key) -> None:
+    if key not in FIELDS:
+        near = difflib.get_close_matches(str(key), FIELDS, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(f"unknown key {reprlib.repr(key)}{hint}; a recipe has {', '.join(FIELDS)}")
+
+
+def _checked(given: dict, own_model: bool) -> Recipe:
+    for key in given:
+        _check_name(key)
+    recipe = Recipe(**given)
+    if recipe.variant not in VARIANTS:
+        raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
+    if recipe.data not in NAMES:
+        raise UserError(f"unknown data {recipe.data!r}: choose one of {', '.join(NAMES)}")
+    if own_model and recipe.image_size is not None:
+        recipe.model(VARIANTS[recipe.variant].num_classes, recipe.image_size)
+    return recipe
+
+
+def _read(path: Path) -> dict:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: recipe cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: recipe is not a text file (UTF-8)") from None
+    given = _parse(text, str(path))
+    if not isinstance(given, dict):
+        found = "nothing" if given is None else type(given).__name__
+        raise UserError(f"{path}: a recipe is lines of `field: value`, not {found}; it has {', '.join(FIELDS)}")
+    return given
+
+
+def _parse(text: str, source: str):
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{source}: {line}{' '.join(str(error.problem or error.context).split())}") from None
+    except RecursionError:
+        raise UserError(f"{source}: nested too deep for a recipe") from None
+    except Exception as error:  # YAML's constructors of `!!bool x` and the like raise whatever comes
+        raise UserError(f"{source}: not YAML ({one_line(error)})") from None

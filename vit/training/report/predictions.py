@@ -1,0 +1,56 @@
+"""`predictions.png`: evaluation pictures under what the model takes them for, blue if right and red if wrong."""
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vit.backend import load_script
+from vit.training import pipeline
+from vit.training.report import figures
+
+if TYPE_CHECKING:
+    from vit.training.run import Stage
+
+ROWS, COLUMNS = 4, 6
+RIGHT, WRONG = "tab:blue", "tab:red"
+
+
+def draw(stage: "Stage", path: Path) -> None:
+    """Draw a grid of evaluation pictures, evenly spread over the set, as the model sees them.
+
+    Args:
+        stage: A stage that has been trained.
+        path: The file to write.
+    """
+    from matplotlib.figure import Figure
+    images, labels = _batch(stage)
+    script = load_script(stage.job.backend)
+    model = script.from_numpy(script.ViT(stage.config, stage.dtype, stage.recipe.precision), stage.weights)
+    guesses = script.run_stages(model, images)[-1].argmax(axis=1)
+    mean, std = pipeline.normalization(stage.job.data, stage.recipe)
+    shown = np.clip(images * std + mean, 0, 1)
+    columns = min(COLUMNS, len(labels))
+    rows = -(-len(labels) // columns)
+    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    options = figures.text_options()
+    names = [name if len(name) <= 20 else f"{name[:19]}…" for name in stage.dataset.classes]
+    for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
+        axis.set_axis_off()
+    for axis, image, label, guess in zip(axes.flat, shown, labels, guesses, strict=False):
+        axis.imshow(image, interpolation="nearest" if len(image) < 100 else None)
+        title = names[guess] if guess == label else f"{names[guess]}\n(is {names[label]})"
+        axis.set_title(title, color=RIGHT if guess == label else WRONG, fontsize=10, **options)
+    figure.suptitle(f"{(guesses == labels).sum()} of these {len(labels)} are right")
+    figures.save(figure, path, dpi=100)
+
+
+def _batch(stage: "Stage") -> tuple[np.ndarray, np.ndarray]:
+    """Pictures as they reach the model in evaluation, [B, S, S, C], and their labels."""
+    count = min(ROWS * COLUMNS, len(stage.dataset.test))
+    part = stage.dataset.test.take(np.linspace(0, len(stage.dataset.test) - 1, count).astype(int))
+    recipe = dataclasses.replace(stage.recipe, batch_size=count)
+    line = pipeline.build(part, part, stage.job.data, recipe, False, dtype=stage.dtype, config=stage.config)
+    with line(mode="eval", epoch=1) as loader:
+        batch = next(iter(loader))
+    return batch["x"].numpy(), batch["y"].numpy()

@@ -1,0 +1,191 @@
+"""What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
+import csv
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vit.backend import SCRIPTS
+from vit.errors import UserError
+from vit.model import parameters
+from vit.training.report import figures, predictions
+
+if TYPE_CHECKING:
+    from vit.training.run import Job, Stage
+
+# Times are in a file of their own, so that the history of a run that was stopped and resumed is the same file.
+_HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "loss_scale",
+            "skipped_steps")
+_TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "images_per_second")
+
+
+def open_folder(folder: Path, resuming: bool = False) -> None:
+    """Make the folder for a run's files, or clear the way in that of an earlier run.
+
+    Args:
+        folder: Where it is.
+        resuming: Whether the run goes on from the checkpoints in it; else they are put into `checkpoints.old`, for
+            their steps could be taken for this run's.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    probe(folder, "model_dir")
+    (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
+    points = folder / "checkpoints"
+    if not resuming and points.is_dir() and any(points.iterdir()):
+        shutil.rmtree(folder / "checkpoints.old", ignore_errors=True)
+        points.rename(folder / "checkpoints.old")
+        print(f"note: {folder}: the checkpoints of an earlier run are now in checkpoints.old", flush=True)
+
+
+def probe(folder: Path, flag: str) -> None:
+    """Make a folder if need be, and see that it can be written.
+
+    Args:
+        folder: Where it is.
+        flag: Which flag says so.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f".probe-{os.getpid()}"
+        file.touch()
+        file.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: {flag} cannot be written ({error.strerror}); choose another --{flag}") from None
+
+
+def unused(folder: Path) -> Path:
+    """Make a folder that no other run has, by this name or with -2, -3 and so on behind it.
+
+    Raises:
+        UserError: It cannot be made.
+    """
+    path = folder
+    for number in itertools.count(2):
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            path = folder.with_name(f"{folder.name}-{number}")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made ({error.strerror}); name a --model_dir") from None
+
+
+def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
+    """Write every file of a finished run and print its table.
+
+    Args:
+        job: The run, with its trained stages.
+        pretrained: The weights file that it started from, if it did not pretrain.
+        seconds: How long it took.
+
+    Returns:
+        What `results.json` holds.
+    """
+    by_name = {stage.name: stage for stage in job.stages}
+    main = by_name.get("finetune", job.stages[-1])
+    content = {
+        "backend": job.backend,
+        "versions": _versions(),
+        "spec": main.config.to_dict(),
+        "recipe": job.recipe.to_dict(),
+        "seed": job.recipe.seed,
+        "pretrained_from": None if pretrained is None else str(pretrained),
+        "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
+                          "weights_sha256": parameters.sha256(stage.weights)} for name, stage in by_name.items()},
+        "images_per_second": by_name.get("pretrain", main).history.epochs[-1]["images_per_second"],
+        "seconds": round(seconds, 3),
+        "weights_sha256": parameters.sha256(main.weights),
+    }
+    rows = [{"stage": stage.name, **epoch} for stage in job.stages for epoch in stage.history.epochs]
+    for name, columns in (("history.csv", _HISTORY), ("times.csv", _TIMES)):
+        with open(job.model_dir / name, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    plot(job.stages, job.model_dir / "curves.png")
+    if job.backend in SCRIPTS:
+        predictions.draw(main, job.model_dir / "predictions.png")
+    # Last, so that a results.json means a whole run.
+    plain = _plain(content)
+    (job.model_dir / "results.json").write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    print(table(content, job.model_dir), flush=True)
+    return plain
+
+
+def _plain(value):
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def table(content: dict, folder: Path) -> str:
+    """The few lines that sum a run up."""
+    rows = []
+    for name, stage in content["stages"].items():
+        first, last = stage["epochs"][0], stage["epochs"][-1]
+        label = {"pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
+        rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{first['accuracy']:>15.1%}"
+                    f"{last['accuracy']:>15.1%}")
+    head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
+    rate = content["images_per_second"]
+    speed = f"{rate:.0f} images/s in training, " if rate else ""
+    return "\n".join(["", f"Top-1 accuracy on the test pictures ({content['backend']})", head, *rows, "",
+                      f"  {speed}{content['seconds']:.0f} s in all",
+                      f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
+
+
+def plot(stages: list["Stage"], path: Path) -> None:
+    """Draw the loss and the accuracy of each stage over its epochs."""
+    from matplotlib.figure import Figure
+    colours = {"pretrain": "tab:blue", "finetune": "tab:green", "scratch": "tab:red"}
+    labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
+    groups = [[stage for stage in stages if stage.name == "pretrain"],
+              [stage for stage in stages if stage.name != "pretrain"]]
+    groups = [group for group in groups if group]
+    figure = Figure(figsize=(5 * len(groups), 6.4), layout="constrained")
+    axes = figure.subplots(2, len(groups), squeeze=False, sharex="col")
+    for column, group in enumerate(groups):
+        loss, accuracy = axes[:, column]
+        loss.set_title(f"{'pretrain' if group[0].name == 'pretrain' else 'finetune'} on {group[0].dataset.name}",
+                       **figures.text_options())
+        for stage in group:
+            epochs = [epoch["epoch"] for epoch in stage.history.epochs]
+            series = {key: [epoch[key] for epoch in stage.history.epochs]
+                      for key in ("train_loss", "eval_loss", "accuracy")}
+            colour, label = colours[stage.name], labels[stage.name]
+            loss.plot(epochs, series["train_loss"], "o-", color=colour, label=f"{label}, training")
+            loss.plot(epochs, series["eval_loss"], "o--", color=colour, label=f"{label}, test")
+            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label,
+                          clip_on=False, zorder=3)  # a point at 100 % is drawn whole
+        loss.set_ylabel("cross entropy")
+        accuracy.set_ylabel("top-1 on the test pictures, %")
+        accuracy.set_ylim(0, 100)
+        accuracy.set_xlabel("epoch")
+        accuracy.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (loss, accuracy):
+            axis.grid(alpha=0.3)
+            axis.legend()
+    figures.save(figure, path, dpi=120)
+
+
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in ("fastestimator", "torch", "tensorflow", "mindspore", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return versions
