@@ -52,7 +52,7 @@ class Linear(nn.Dense):
 
 
 class PatchEmbed(nn.Cell):
-    """Pictures [B, C, S, S] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
+    """Images [B, C, S, S] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
 
     def __init__(self, config: ViTConfig, dtypes: Dtypes):
         super().__init__()
@@ -177,12 +177,12 @@ class Block(nn.Cell):
 
 
 class ViT(nn.Cell):
-    """The whole model: pictures [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
+    """The whole model: images [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
     def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
         super().__init__()
         self.config = config
-        self.picture = (config.in_channels, config.image_size, config.image_size)
+        self.image = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         dtypes = Dtypes(*(getattr(ms, name) for name in dtype_names(dtype, precision)))
         self.patch_embed = PatchEmbed(config, dtypes)
@@ -197,14 +197,14 @@ class ViT(nn.Cell):
     def construct(self, x: ms.Tensor, masks: ms.Tensor | None = None) -> ms.Tensor:
         """Masks [B, flags] are rows of `vit.model.dropout.draw`; in training, a model with dropout does not go without."""
         if self.training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per picture")
+            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per image")
         return self.stages(x, masks, keep=False)[-1]
 
     def stages(self, x: ms.Tensor, masks: ms.Tensor | None = None,
                keep: bool = True) -> tuple[ms.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.model.config.stage_names`; only the logits if not to `keep`."""
-        if tuple(x.shape[1:]) != self.picture:
-            raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
+        if tuple(x.shape[1:]) != self.image:
+            raise ValueError(f"images must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.repeat_elements(self.cls_token, x.shape[0], axis=0), x], axis=1)  # B, N, D
@@ -258,13 +258,13 @@ def load_pretrained(path: str, image_size: int | None = None, num_classes: int |
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
+    """Every stage for images [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
     images, masks = ms.Tensor(images).permute(0, 3, 1, 2), None if masks is None else ms.Tensor(masks)
     return [stage.asnumpy() for stage in model.set_train(False).stages(images, masks)]
 
 
 def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
-    """Mean cross entropy of labelled pictures [B, S, S, C], dropout off, and its gradients under canonical names."""
+    """Mean cross entropy of labelled images [B, S, S, C], dropout off, and its gradients under canonical names."""
     names = table(model.set_train(False))
 
     def mean_loss(x: ms.Tensor, y: ms.Tensor) -> ms.Tensor:

@@ -44,7 +44,7 @@ class Linear(nn.Dense):
 
 
 class PatchEmbed(nn.Layer):
-    """Pictures [B, S, S, C] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
+    """Images [B, S, S, C] to patch tokens [B, patches, D]: a linear layer on each flattened patch (eq. 1)."""
 
     def __init__(self, config: ViTConfig, dtypes: Dtypes):
         super().__init__(dtype=dtypes.weights)
@@ -152,13 +152,13 @@ class Block(nn.Layer):
 
 
 class ViT(tf.keras.Model):
-    """The whole model: pictures [B, S, S, C] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
+    """The whole model: images [B, S, S, C] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
     def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
         dtypes = Dtypes(*(getattr(tf, name) for name in dtype_names(dtype, precision)))
         super().__init__(dtype=dtypes.weights)
         self.config = config
-        self.picture = (config.image_size, config.image_size, config.in_channels)
+        self.image = (config.image_size, config.image_size, config.in_channels)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         self.patch_embed = PatchEmbed(config, dtypes)
         if self.has_class_token:
@@ -168,19 +168,19 @@ class ViT(tf.keras.Model):
         self.blocks = [Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)]
         self.norm = nn.LayerNormalization(epsilon=config.final_norm_eps, dtype=dtypes.weights)
         self.head = Linear(config.num_classes, dtypes)
-        self(tf.zeros((1, *self.picture), dtypes.weights))  # makes the weights
+        self(tf.zeros((1, *self.image), dtypes.weights))  # makes the weights
 
     def call(self, x: tf.Tensor, masks: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         """Masks [B, flags] are rows of `vit.model.dropout.draw`; in training, a model with dropout does not go without."""
         if training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per picture")
+            raise ValueError("this model has dropout: training needs masks, one row of vit.model.dropout.draw per image")
         return self.stages(x, masks, keep=False)[-1]
 
     def stages(self, x: tf.Tensor, masks: tf.Tensor | None = None,
                keep: bool = True) -> tuple[tf.Tensor, ...]:
         """Every stage of the forward pass, named by `vit.model.config.stage_names`; only the logits if not to `keep`."""
-        if not x.shape[1:].is_compatible_with(self.picture):
-            raise ValueError(f"pictures must be [B, {', '.join(map(str, self.picture))}], not {list(x.shape)}")
+        if not x.shape[1:].is_compatible_with(self.image):
+            raise ValueError(f"images must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
@@ -236,13 +236,13 @@ def load_pretrained(path: str, image_size: int | None = None, num_classes: int |
 
 
 def run_stages(model: ViT, images: np.ndarray, masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage for pictures [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
+    """Every stage for images [B, S, S, C] and masks, if any; `vit.model.config.stage_names` names them."""
     images, masks = tf.constant(images), None if masks is None else tf.constant(masks)
     return [stage.numpy() for stage in model.stages(images, masks)]
 
 
 def loss_gradients(model: ViT, images: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
-    """Mean cross entropy of labelled pictures [B, S, S, C], dropout off, and its gradients under canonical names."""
+    """Mean cross entropy of labelled images [B, S, S, C], dropout off, and its gradients under canonical names."""
     names = table(model)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))))

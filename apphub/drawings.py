@@ -11,24 +11,24 @@ from vit.model.config import ViTConfig
 _BLUE, _ORANGE, _GREY, _GREEN, _PINK = "#cfe2f7", "#ffcf8f", "#e4e4e4", "#d3ecd0", "#f6d3d8"
 
 
-def cut(picture: np.ndarray, patch: int) -> np.ndarray:
-    """A picture [S, S, C] as its patches [patches, P, P, C], row by row."""
-    S, _, C = picture.shape
+def cut(image: np.ndarray, patch: int) -> np.ndarray:
+    """An image [S, S, C] as its patches [patches, P, P, C], row by row."""
+    S, _, C = image.shape
     grid = S // patch
-    return picture.reshape(grid, patch, grid, patch, C).swapaxes(1, 2).reshape(-1, patch, patch, C)
+    return image.reshape(grid, patch, grid, patch, C).swapaxes(1, 2).reshape(-1, patch, patch, C)
 
 
-def model(figure: Figure, config: ViTConfig, picture: np.ndarray) -> None:
-    """Draw a ViT: the picture's patches, the tokens, the blocks with one of them opened, and the head.
+def model(figure: Figure, config: ViTConfig, image: np.ndarray) -> None:
+    """Draw a ViT: the image's patches, the tokens, the blocks with one of them opened, and the head.
 
     Args:
         figure: An empty figure, about 12 x 6.6 inches.
         config: The model's spec (with a class token).
-        picture: uint8 [S, S, 3].
+        image: uint8 [S, S, 3].
     """
     axes = _canvas(figure, 24, 13.2)
     S, P, D, G = config.image_size, config.patch_size, config.width, config.grid
-    patches = cut(picture, P)
+    patches = cut(image, P)
     # All patches if they fit, else the first and the last with a gap (None) between.
     count = len(patches)
     shown = list(range(count)) if count <= 16 else [*range(9), None, *range(count - 6, count)]
@@ -36,12 +36,12 @@ def model(figure: Figure, config: ViTConfig, picture: np.ndarray) -> None:
     class_x, end = first + side / 2, first + step * len(shown) + side
     centres = [first + step * (i + 1) + side / 2 for i in range(len(shown))]
 
-    # The picture with its grid, and the patches.
-    axes.imshow(picture, extent=(0.2, 3.8, 0.3, 3.9), zorder=2)
+    # The image with its grid, and the patches.
+    axes.imshow(image, extent=(0.2, 3.8, 0.3, 3.9), zorder=2)
     for line in range(G + 1):
         axes.plot([0.2, 3.8], [0.3 + line * 3.6 / G] * 2, color="#e07b00", lw=0.8, zorder=3)
         axes.plot([0.2 + line * 3.6 / G] * 2, [0.3, 3.9], color="#e07b00", lw=0.8, zorder=3)
-    axes.text(2, 4.2, f"a picture, {S} x {S} x {config.in_channels}", ha="center", va="bottom")
+    axes.text(2, 4.2, f"an image, {S} x {S} x {config.in_channels}", ha="center", va="bottom")
     _arrow(axes, (3.9, 0.88), (5.5, 0.88))
     for x, index in zip(centres, shown, strict=True):
         if index is None:
@@ -112,7 +112,7 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
                 axes.plot([x, x + 2.0, x + 2.0], [branch, branch, y + 0.3], color="black", lw=1)
                 _arrow(axes, (x + 2.0, y + 0.3), (x + 0.32, y + 0.3))
                 axes.text(x, y + 0.3, "+", ha="center", va="center", fontsize=11, zorder=5,
-                          bbox={"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "black", "lw": 1})
+                          bbox={"boxstyle": "circle,crop_padding=0.12", "fc": "white", "ec": "black", "lw": 1})
                 y += 0.6
             else:
                 text, colour, height = step
@@ -125,7 +125,7 @@ def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
     """The ops of `train`'s `fe.Network` in a float32 training: of each its name, the keys that it reads and makes."""
     def value(node: ast.expr) -> str | list[str]:
         node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 has another key there, and one more op
-        # The pictures; a model with dropout takes its masks as well.
+        # The images; a model with dropout takes its masks as well.
         return "x" if ast.unparse(node) == "stage.train_inputs" else ast.literal_eval(node)
 
     def keys(call: ast.Call, *names: str) -> list[str]:
@@ -184,7 +184,7 @@ def _canvas(figure: Figure, width: float, height: float) -> Axes:
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str,
          fontsize: float = 10) -> None:
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", fc=colour,
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,crop_padding=0,rounding_size=0.12", fc=colour,
                                   ec="#555555", lw=0.9, zorder=2))
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=fontsize, zorder=4)
 

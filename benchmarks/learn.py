@@ -5,7 +5,7 @@
 Trains `recipes/apphub.yaml` and `recipes/small_data.yaml` from scratch on digits100 and, with `--data_dir`, on the
 CIFAR-100 that lies there, in each framework, once for each seed; the first also in bfloat16. Only epochs (warm-up in
 proportion), batch size, variant and data differ from the files. What is reported is the last epoch, never the best one;
-nothing was chosen by the test pictures.
+nothing was chosen by the test images.
 
 What each run learned is kept in `benchmarks/learn.json`; those in it are not repeated (`--again` repeats them). Draws
 all that is kept there into `benchmarks/learn.md` and `learn.png`, so runs of other lengths (`--epochs 100 --backends
@@ -61,7 +61,7 @@ class Protocol(NamedTuple):
     """What the runs of one row of the table have in common."""
 
     data: str
-    size: int  # training pictures: there are several cuts of CIFAR-100
+    size: int  # training images: there are several cuts of CIFAR-100
     recipe: str
     variant: str
     batch: int
@@ -185,7 +185,7 @@ def grouped(kept: dict) -> dict:
 
 def table(found: dict) -> str:
     """Markdown: a row for each protocol, a column for each framework."""
-    lines = ["Top-1 on the test pictures after the last epoch, % (chance: 1): mean ± standard deviation of the seeds.",
+    lines = ["Top-1 on the test images after the last epoch, % (chance: 1): mean ± standard deviation of the seeds.",
              "", f"| data (train / test) | recipe | variant | batch | epochs | precision | seeds | "
              f"{' | '.join(TITLES[backend] for backend in LINES)} |",
              f"|{' --- |' * (7 + len(LINES))}"]
@@ -225,7 +225,7 @@ def draw(found: dict, path: Path) -> None:
                 axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
                 axis.set_title(f"{results[0]['data']}, {panel.recipe}, {panel.epochs} epochs")
         axis.set_xlabel("epoch")
-        axis.set_ylabel("top-1 on the test pictures, %")
+        axis.set_ylabel("top-1 on the test images, %")
         axis.set_ylim(0)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small", loc="lower right")

@@ -26,7 +26,7 @@ from vit.training.recipe import Recipe
 RECIPES = {
     "SGD": Recipe(data="digits", batch_size=16),
     "AdamW": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
-                    decay_all=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
+                    decay_bias_and_norm=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
 }
 NOTE = """
 Relative differences of loss and gradient norm, the worst so far; `tiny`, dropout off, same weights and batches. AdamW's

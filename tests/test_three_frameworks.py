@@ -112,7 +112,7 @@ def test_a_run_from_a_pretrained_file_writes_every_result(first_steps, backend, 
 
 # The words in which siblings may differ anywhere, docstrings included.
 WORDS = {"PyTorch": "#", "TensorFlow": "#", "MindSpore": "#", "Keras": "#", "vit_torch": "#", "vit_tf": "#",
-         "vit_ms": "#", "[B, C, S, S]": "[pictures]", "[B, S, S, C]": "[pictures]"}
+         "vit_ms": "#", "[B, C, S, S]": "[images]", "[B, S, S, C]": "[images]"}
 
 
 def _outline(script):

@@ -28,8 +28,8 @@ BARS = {"float64": 1e-12, "float32": 1e-5}
 
 
 @pytest.fixture(scope="module")
-def pictures(digits):
-    """A function: real pictures of a side, normalized, channels last."""
+def sample_images(digits):
+    """A function: real sample_images of a side, normalized, channels last."""
 
     def make(side, count=3):
         images = digits.pretrain.test.images[100::617][:count]
@@ -62,10 +62,10 @@ def _differing(model, config, weights, images, dtype):
 
 @pytest.mark.parametrize("dtype", BARS)
 @pytest.mark.parametrize("case", CASES)
-def test_every_stage_equals_the_oracle(case, dtype, random_weights, pictures):
+def test_every_stage_equals_the_oracle(case, dtype, random_weights, sample_images):
     config = CASES[case]
     weights = {name: value.astype(dtype) for name, value in random_weights(config).items()}
-    images = pictures(config.image_size).astype(dtype)
+    images = sample_images(config.image_size).astype(dtype)
     assert _differing(_model(config, weights, dtype), config, weights, images, dtype) == []
 
 
@@ -77,28 +77,28 @@ def test_every_stage_equals_the_oracle(case, dtype, random_weights, pictures):
     ("blocks.2.mlp.fc1.bias", "blocks.2.mlp"), ("blocks.2.mlp.fc2.weight", "blocks.2.mlp"), ("norm.bias", "norm"),
     ("head.weight", "logits"), ("head.bias", "logits"),
 ])
-def test_a_wrong_value_shows_first_where_it_is_used(name, first, random_weights, pictures):
+def test_a_wrong_value_shows_first_where_it_is_used(name, first, random_weights, sample_images):
     weights = random_weights(BASE)
     wrong = {key: value.copy() for key, value in weights.items()}
     wrong[name].flat[-1] += 1e-6
-    differing = _differing(_model(BASE, wrong), BASE, weights, pictures(32), "float64")
+    differing = _differing(_model(BASE, wrong), BASE, weights, sample_images(32), "float64")
     assert differing[0] == first
     assert differing == stage_names(BASE)[stage_names(BASE).index(first):]
 
 
-def test_logits_are_the_last_stage(random_weights, pictures):
-    model, images = _model(BASE, random_weights(BASE)), _tensor(pictures(32))
+def test_logits_are_the_last_stage(random_weights, sample_images):
+    model, images = _model(BASE, random_weights(BASE)), _tensor(sample_images(32))
     assert torch.equal(model(images), model.stages(images)[-1])
 
 
-def test_a_picture_does_not_see_its_batch(random_weights, pictures):
-    model, images = _model(BASE, random_weights(BASE)), _tensor(pictures(32))
+def test_an_image_does_not_see_its_batch(random_weights, sample_images):
+    model, images = _model(BASE, random_weights(BASE)), _tensor(sample_images(32))
     torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 64, 64), (4, 3, 16, 16), (4, 6, 32, 32), (4, 3, 32, 64), (4, 32, 32, 3),
                                    (4, 3, 33, 33)])
-def test_pictures_of_another_shape_are_refused(random_weights, shape):
+def test_images_of_another_shape_are_refused(random_weights, shape):
     model = _model(BASE, random_weights(BASE))
     with pytest.raises((RuntimeError, ValueError)):
         model(torch.zeros(shape, dtype=torch.float64))

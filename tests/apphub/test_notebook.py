@@ -57,11 +57,11 @@ def text(cell):
 
 
 def figures(notebook):
-    """Of each cell that draws: its id, and its pictures as arrays."""
-    pictures = {cell.id: [cv2.imdecode(np.frombuffer(base64.b64decode(output.data["image/png"]), np.uint8), 1)
+    """Of each cell that draws: its id, and its images as arrays."""
+    images = {cell.id: [cv2.imdecode(np.frombuffer(base64.b64decode(output.data["image/png"]), np.uint8), 1)
                           for output in cell.outputs if "image/png" in output.get("data", {})]
                 for cell in code_cells(notebook)}
-    return {name: arrays for name, arrays in pictures.items() if arrays}
+    return {name: arrays for name, arrays in images.items() if arrays}
 
 
 def faults(notebook):
@@ -167,7 +167,7 @@ def test_runs_with_two_steps(committed, house, backend, folder, compared):
     drawn, expected = figures(notebook), figures(committed)
     assert {name: len(arrays) for name, arrays in drawn.items()} == dict.fromkeys(expected, 1)
     assert len(drawn) == 8
-    assert [name for name, [picture] in drawn.items() if picture.std() < 10] == [], "an empty picture"
+    assert [name for name, [image] in drawn.items() if image.std() < 10] == [], "an empty image"
 
     left = house / folder / "runs" / "notebook"
     outcome = json.loads((left / "results.json").read_text())

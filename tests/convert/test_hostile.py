@@ -24,7 +24,7 @@ from vit.model import parameters
 from vit.model.config import ViTConfig
 
 CONFIG = ViTConfig(image_size=16, patch_size=8, width=16, depth=2, heads=2, mlp_dim=24, num_classes=3)
-VALUES = parameters.scrambled(CONFIG, 0)
+VALUES = parameters.perturbed(CONFIG, 0)
 KINDS = ("canonical", "timm", "npz", "mindspore", "torch", "legacy", "plain")
 
 

@@ -32,7 +32,7 @@ def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
     script = load_script(backend)
     model = script.load_pretrained(str(folder))
     assert model.config.block_norm_eps == 1e-12
-    images = compare.pictures(model.config, 3, "float32")[0]
+    images = compare.sample_images(model.config, 3, "float32")[0]
     import torch
     with torch.no_grad():
         wanted = theirs(torch.tensor(images).permute(0, 3, 1, 2)).logits.numpy()

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, pictures, randomize
+from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, randomize, sample_images
 from tests.convert.originals import Apphub, Torchvision
 from vit import convert as convert_
 from vit.files import canonical
@@ -38,7 +38,7 @@ def test_logits_are_theirs(tmp_path, original, backend, bars):
     values, config, out = converted(tmp_path / "m.pt", tmp_path, "--heads", "6")
     assert config.norm_order == ("post" if original is Apphub else "pre")
     assert ("apphub" in out) == (original is Apphub)
-    images = pictures(config, "float64")
+    images = sample_images(config, "float64")
     assert difference(logits(backend, config, values, images), their_logits(model, images)) < bars["float64"]
 
 
@@ -46,7 +46,7 @@ def test_logits_are_theirs(tmp_path, original, backend, bars):
 def test_logits_are_theirs_in_float32(tmp_path, original, bars):
     model = saved(original(), tmp_path / "m.pt", torch.float32)
     values, config, _ = converted(tmp_path / "m.pt", tmp_path, "--heads", "6")
-    images = pictures(config)
+    images = sample_images(config)
     assert difference(logits("torch", config, values, images), their_logits(model, images)) < bars["float32"]
 
 
@@ -55,7 +55,7 @@ def test_logits_are_theirs_in_float32(tmp_path, original, bars):
 def test_a_planted_defect_is_seen(tmp_path, defect, bars):
     model = saved(Apphub(), tmp_path / "m.pt")
     values, config, _ = convert_.read(tmp_path / "m.pt", heads=6)
-    images = pictures(config, "float64")
+    images = sample_images(config, "float64")
     wrong = logits("numpy", config.replace(**defect), values, images)
     assert difference(wrong, their_logits(model, images)) > 10 * bars["float64"]
 
@@ -116,7 +116,7 @@ def test_a_departure_from_timms_defaults_is_said_and_kept(tmp_path, small, rando
 def _timm(changes=(), prefix="", width=64):
     """A small file with timm's names."""
     config = VARIANTS["tiny"].replace(num_classes=5)
-    values = {f"{prefix}{name}": torch.tensor(value) for name, value in parameters.scrambled(config, 1).items()}
+    values = {f"{prefix}{name}": torch.tensor(value) for name, value in parameters.perturbed(config, 1).items()}
     return values | {f"{prefix}{name}": torch.zeros(shape) for name, shape in dict(changes).items()}
 
 

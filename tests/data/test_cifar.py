@@ -12,7 +12,7 @@ import pytest
 
 from vit.data import load, unpickle
 
-COUNT = 3  # pictures in each file
+COUNT = 3  # images in each file
 FILES = {"cifar": ("cifar-100-python", "cifar-10-batches-py"), "cifair": ("ciFAIR-100", "ciFAIR-10")}
 ARCHIVES = {"cifar": ("cifar-100-python.tar.gz", "cifar-10-python.tar.gz"),
             "cifair": ("ciFAIR-100.zip", "ciFAIR-10.zip")}
@@ -197,8 +197,8 @@ def test_file_that_is_no_archive(tmp_path, refused, name, content):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_flipped_bit_in_an_archives_pictures(tmp_path, refused, name):
-    """The pictures are stored as they are, so that only the archive's checksum can tell."""
+def test_flipped_bit_in_an_archives_images(tmp_path, refused, name):
+    """The images are stored as they are, so that only the archive's checksum can tell."""
     path = _pack(tmp_path, name, level=0) / ARCHIVES[name][0]
     raw = bytearray(path.read_bytes())
     at = raw.index(_batch(1, b"fine_labels", 100)[b"data"].tobytes()[1000:1050])
@@ -237,7 +237,7 @@ def test_file_that_is_no_dict_pickle(tmp_path, refused, data):
     {b"data": np.zeros((0, 3072), np.uint8)}, {b"data": np.zeros((3072, COUNT), np.uint8)},
     {b"data": np.zeros((COUNT, 3072), object)},
 ], ids=range(9))
-def test_pictures_of_a_wrong_kind(tmp_path, refused, change):
+def test_images_of_a_wrong_kind(tmp_path, refused, change):
     content = _batch(1, b"fine_labels", 100) | change
     with refused(tmp_path / "cifar-100-python/train", "'data'", "3 x 32 x 32"):
         load("cifar", str(_damage(tmp_path, _python2(content))))

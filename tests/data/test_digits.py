@@ -18,7 +18,7 @@ def source():
 
 
 def _halves(dataset, images):
-    """The drawn digits of pictures: one list of bytes for each place in a picture."""
+    """The drawn digits of images: one list of bytes for each place in an image."""
     places = (8, ) if dataset.name == "digits10" else (0, 16)
     return [[image[TOP:BOTTOM, left:left + 16, 0].tobytes() for image in images] for left in places]
 
@@ -34,7 +34,7 @@ def test_split_is_a_partition():
     assert sorted([*train, *test]) == list(range(1797))
 
 
-def test_indices_of_test_pictures_are_in_no_training_picture():
+def test_indices_of_test_images_are_in_no_training_image():
     labels = load_digits().target
     train, test = digits_.split()
     trained = {*train, *digits_.pairs(train, labels, 100, 0).flat}
@@ -43,7 +43,7 @@ def test_indices_of_test_pictures_are_in_no_training_picture():
     assert trained & tested == set()
 
 
-def test_pixels_of_test_pictures_are_in_no_training_picture(digits):
+def test_pixels_of_test_images_are_in_no_training_image(digits):
     trained, tested = _drawn(digits, "train"), _drawn(digits, "test")
     assert len(tested) == 360
     assert len(trained) > 1400
@@ -62,11 +62,11 @@ def test_the_pixel_check_notices_a_shared_digit(digits, source):
     ("finetune", "train", 1437, 10), ("finetune", "test", 360, 10)])
 def test_shapes_and_types(digits, name, part, count, classes):
     dataset = getattr(digits, name)
-    pictures = getattr(dataset, part)
-    assert (pictures.images.shape, pictures.images.dtype) == ((count, 32, 32, 3), np.uint8)
-    assert (pictures.labels.shape, pictures.labels.dtype) == ((count, ), np.int64)
-    assert len(pictures) == count
-    assert sorted(set(pictures.labels)) == list(range(classes))
+    images = getattr(dataset, part)
+    assert (images.images.shape, images.images.dtype) == ((count, 32, 32, 3), np.uint8)
+    assert (images.labels.shape, images.labels.dtype) == ((count, ), np.int64)
+    assert len(images) == count
+    assert sorted(set(images.labels)) == list(range(classes))
     assert len(dataset.classes) == classes
 
 
@@ -81,7 +81,7 @@ def test_class_names_are_the_numbers(digits):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_labels_are_what_the_pictures_show(digits, source, part):
+def test_labels_are_what_the_images_show(digits, source, part):
     drawn, target = source
     shown = {half.tobytes(): digit for half, digit in zip(drawn, target, strict=True)}
     ten, hundred = digits.finetune, digits.pretrain
@@ -97,7 +97,7 @@ def test_no_two_digits_look_the_same(source):
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_the_rest_of_a_picture_is_black_and_channels_are_equal(digits, part):
+def test_the_rest_of_an_image_is_black_and_channels_are_equal(digits, part):
     for dataset in (digits.pretrain, digits.finetune):
         images = getattr(dataset, part).images
         assert not images[:, :TOP].any() and not images[:, BOTTOM:].any()
@@ -106,7 +106,7 @@ def test_the_rest_of_a_picture_is_black_and_channels_are_equal(digits, part):
     assert not ten[:, :, :8].any() and not ten[:, :, 24:].any()
 
 
-def test_mean_and_deviation_are_the_pictures(digits):
+def test_mean_and_deviation_are_the_images(digits):
     values = digits.pretrain.train.images / 255
     assert digits.mean == pytest.approx(values.mean(axis=(0, 1, 2)), abs=5e-5)
     assert digits.std == pytest.approx(values.std(axis=(0, 1, 2)), abs=5e-5)

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is found, how odd pictures are read, which are refused, and a run from end to end."""
+"""Folders of images: what is found, how odd images are read, which are refused, and a run from end to end."""
 import contextlib
 import csv
 import io
@@ -25,8 +25,8 @@ COLOURS = {"blau": (30, 60, 200), "rot": (200, 40, 30), "grün": (40, 190, 60)}
 CLASSES = tuple(sorted(COLOURS))
 
 
-def _picture(colour, size=(40, 30), seed=0):
-    """A noisy picture of one colour."""
+def _image(colour, size=(40, 30), seed=0):
+    """A noisy image of one colour."""
     noise = np.random.default_rng(seed).integers(-25, 25, (size[1], size[0], 3))
     return Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8))
 
@@ -39,13 +39,13 @@ def _make(root, train=4, val=2):
             for i in range(count):
                 ending = ("jpg", "png", "webp", "JPEG")[i % 4]
                 size = (20 + 7 * (i % 4), 34 - 3 * (i % 4))
-                _picture(colour, size, i).save(root / part / name / f"{i}.{ending}", quality=95)
+                _image(colour, size, i).save(root / part / name / f"{i}.{ending}", quality=95)
     return root
 
 
 @pytest.fixture
 def root(tmp_path):
-    return _make(tmp_path / "pictures")
+    return _make(tmp_path / "images")
 
 
 # What is found.
@@ -60,10 +60,10 @@ def test_classes_are_the_sorted_names_of_the_folders(root):
     assert pair.finetune.train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     for path, label in zip(pair.finetune.train.paths, pair.finetune.train.labels, strict=True):
         assert path.parent == root / "train" / CLASSES[label]
-    assert pair.finetune.train.side is None
+    assert pair.finetune.train.image_size is None
 
 
-def test_what_is_no_picture_by_its_name_is_not_looked_at(root):
+def test_what_is_no_image_by_its_name_is_not_looked_at(root):
     for name in ("Thumbs.db", "notes.txt", ".0.jpg", "0.jpg.part"):
         (root / "train" / "rot" / name).write_bytes(b"nothing")
     assert len(load("folder", str(root)).finetune.train) == 12
@@ -73,7 +73,7 @@ def test_imagenets_layout(tmp_path):
     for part in ("train", "val"):
         for synset in ("n02123045", "n01440764"):
             (tmp_path / part / synset).mkdir(parents=True)
-            _picture((9, 9, 9)).save(tmp_path / part / synset / f"{synset}_1.JPEG")
+            _image((9, 9, 9)).save(tmp_path / part / synset / f"{synset}_1.JPEG")
     assert load("folder", str(tmp_path)).finetune.classes == ("n01440764", "n02123045")
 
 
@@ -82,24 +82,24 @@ def test_a_class_may_be_missing_from_the_evaluation(root, capsys):
         path.unlink()
     (root / "val" / "rot").rmdir()
     assert set(load("folder", str(root)).finetune.test.labels) == {0, 1}
-    assert f"{root / 'val'}: no picture of rot: accuracy is over the other 2 classes" in capsys.readouterr().out
+    assert f"{root / 'val'}: no image of rot: accuracy is over the other 2 classes" in capsys.readouterr().out
 
 
-def test_pictures_are_read_when_they_are_asked_for(root):
-    pictures = load("folder", str(root)).finetune.train
-    assert pictures[0].shape == (34, 20, 3) and pictures[0].dtype == np.uint8
-    pictures.paths[0].unlink()
-    with pytest.raises(ValueError, match=str(pictures.paths[0])):
-        pictures[0]
+def test_images_are_read_when_they_are_asked_for(root):
+    images = load("folder", str(root)).finetune.train
+    assert images[0].shape == (34, 20, 3) and images[0].dtype == np.uint8
+    images.paths[0].unlink()
+    with pytest.raises(ValueError, match=str(images.paths[0])):
+        images[0]
 
 
-# Odd pictures.
+# Odd images.
 
 RED = np.array((200, 40, 30))
 
 
-def _saved(path, picture, **options):
-    picture.save(path, **options)
+def _saved(path, image, **options):
+    image.save(path, **options)
     return folder.read(path)
 
 
@@ -113,17 +113,17 @@ def test_one_bit_is_rgb(tmp_path):
 
 
 def test_palette_is_rgb(tmp_path):
-    picture = Image.new("RGB", (5, 4), tuple(RED)).convert("P", palette=Image.Palette.ADAPTIVE)
-    image = _saved(tmp_path / "a.png", picture)
+    image = Image.new("RGB", (5, 4), tuple(RED)).convert("P", palette=Image.Palette.ADAPTIVE)
+    image = _saved(tmp_path / "a.png", image)
     assert (abs(image.astype(int) - RED) < 4).all()
 
 
 @pytest.mark.parametrize("ending", ["png", "gif"])
 def test_transparent_palette_lies_on_white(tmp_path, ending):
-    picture = Image.new("P", (5, 4), 1)
-    picture.putpalette([0, 0, 0, *RED, 0, 0, 0])
-    picture.putpixel((0, 0), 0)
-    image = _saved(tmp_path / f"a.{ending}", picture, transparency=0)
+    image = Image.new("P", (5, 4), 1)
+    image.putpalette([0, 0, 0, *RED, 0, 0, 0])
+    image.putpixel((0, 0), 0)
+    image = _saved(tmp_path / f"a.{ending}", image, transparency=0)
     assert image[0, 0].tolist() == [255] * 3 and image[1, 1].tolist() == RED.tolist()
 
 
@@ -150,13 +150,13 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (3, 4)), (6, (0, 3)), (8, (4, 0)), (2, (0, 4))])
-def test_exif_turns_a_picture(tmp_path, orientation, corner):
-    """Where the white corner of a picture of 5 x 4 ends up."""
-    picture = Image.new("RGB", (5, 4))
-    picture.putpixel((0, 0), (255, 255, 255))
+def test_exif_turns_an_image(tmp_path, orientation, corner):
+    """Where the white corner of an image of 5 x 4 ends up."""
+    image = Image.new("RGB", (5, 4))
+    image.putpixel((0, 0), (255, 255, 255))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = _saved(tmp_path / "a.png", picture, exif=exif)
+    image = _saved(tmp_path / "a.png", image, exif=exif)
     assert image.shape == ((5, 4, 3) if orientation > 4 else (4, 5, 3))
     assert np.argwhere(image.all(axis=-1)).tolist() == [list(corner)]
 
@@ -173,32 +173,32 @@ def _damage(root):
     """Five files that cannot be read, and one that only looks so."""
     rot = root / "train" / "rot"
     whole = io.BytesIO()
-    _picture(RED, (64, 64)).save(whole, "JPEG", quality=95)
+    _image(RED, (64, 64)).save(whole, "JPEG", quality=95)
     (rot / "cut.jpg").write_bytes(whole.getvalue()[:-700])
     whole = io.BytesIO()
-    _picture(RED, (64, 64)).save(whole, "PNG")
+    _image(RED, (64, 64)).save(whole, "PNG")
     (rot / "cut.png").write_bytes(whole.getvalue()[:-700])
     (rot / "empty.jpg").write_bytes(b"")
     (rot / "page.jpg").write_text("<html>404</html>")
     (root / "val" / "blau" / "code.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    _picture(RED, (1, 1)).save(rot / "pixel.png")
+    _image(RED, (1, 1)).save(rot / "pixel.png")
     return {"cut.jpg", "cut.png", "empty.jpg", "page.jpg", "code.png"}
 
 
 @pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
-def test_damaged_pictures_are_named_in_one_line_with_a_way_out(root, refused, monkeypatch, limit):
+def test_damaged_images_are_named_in_one_line_with_a_way_out(root, refused, monkeypatch, limit):
     monkeypatch.setattr(folder, "_ALL_DECODED", limit)
     names = _damage(root)
-    with refused(root, "5 of its pictures cannot be read", *names, "train/rot/", "--skip_bad_pictures", "not a picture",
+    with refused(root, "5 of its images cannot be read", *names, "train/rot/", "--skip_bad_images", "not an image",
                  "truncated"):
         load("folder", str(root))
 
 
 @pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
-def test_damaged_pictures_can_be_left_out(root, capsys, monkeypatch, limit):
+def test_damaged_images_can_be_left_out(root, capsys, monkeypatch, limit):
     monkeypatch.setattr(folder, "_ALL_DECODED", limit)
     names = _damage(root)
-    pair = load("folder", str(root), skip_bad_pictures=True)
+    pair = load("folder", str(root), skip_bad_images=True)
     out = capsys.readouterr().out
     assert out.count("\n") == 1 and all(name in out for name in names)
     paths = pair.finetune.train.paths + pair.finetune.test.paths
@@ -208,10 +208,10 @@ def test_damaged_pictures_can_be_left_out(root, capsys, monkeypatch, limit):
     assert [image.ndim for image in (pair.finetune.train[i] for i in range(13))] == [3] * 13
 
 
-def test_many_damaged_pictures_are_counted(root, refused):
+def test_many_damaged_images_are_counted(root, refused):
     for i in range(30):
         (root / "train" / "rot" / f"bad{i:02}.jpg").write_bytes(b"bad")
-    with refused("30 of its pictures", "bad00.jpg", "and 25 more"):
+    with refused("30 of its images", "bad00.jpg", "and 25 more"):
         load("folder", str(root))
 
 
@@ -227,7 +227,7 @@ def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, limit):
     monkeypatch.setattr(folder, "_ALL_DECODED", limit)
     os.mkfifo(root / "train" / "rot" / "pipe.jpg")
     (root / "train" / "rot" / "gone.jpg").symlink_to("nowhere")
-    with refused("2 of its pictures cannot be read", "pipe.jpg (not a file)", "gone.jpg (No such file"):
+    with refused("2 of its images cannot be read", "pipe.jpg (not a file)", "gone.jpg (No such file"):
         load("folder", str(root))
 
 
@@ -251,9 +251,9 @@ def test_a_part_is_missing(root, refused, missing):
         load("folder", str(root))
 
 
-def test_pictures_without_class_folders(tmp_path, refused):
+def test_images_without_class_folders(tmp_path, refused):
     (tmp_path / "train").mkdir()
-    _picture(RED).save(tmp_path / "train" / "0.jpg")
+    _image(RED).save(tmp_path / "train" / "0.jpg")
     with refused(tmp_path / "train", "0 class folders", "two"):
         load("folder", str(tmp_path))
 
@@ -271,19 +271,19 @@ def test_a_class_whose_name_is_not_utf8(root, refused):
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_class_without_pictures(root, refused, skip):
+def test_a_class_without_images(root, refused, skip):
     for path in (root / "train" / "rot").iterdir():
         path.write_bytes(b"bad") if skip else path.unlink()
-    with refused(root / "train" / "rot", "no picture", ".webp"):
-        load("folder", str(root), skip_bad_pictures=skip)
+    with refused(root / "train" / "rot", "no image", ".webp"):
+        load("folder", str(root), skip_bad_images=skip)
 
 
 # The pipeline.
 
 def test_batches_are_square_and_the_same_for_any_workers(root):
-    _picture(RED, (1, 1)).save(root / "train" / "rot" / "pixel.png")
+    _image(RED, (1, 1)).save(root / "train" / "rot" / "pixel.png")
     pair = load("folder", str(root))
-    recipe = Recipe(data="folder", variant="tiny", crop_min=0.1, pad=0, batch_size=5, augment="randaugment", mixup=0.2)
+    recipe = Recipe(data="folder", variant="tiny", crop_scale_min=0.1, crop_padding=0, batch_size=5, augment="randaugment", mixup=0.2)
     found = []
     for workers in (0, 2):
         line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, True, workers,
@@ -296,7 +296,7 @@ def test_batches_are_square_and_the_same_for_any_workers(root):
 
 def test_without_random_crops_training_sees_the_middle(root):
     pair = load("folder", str(root))
-    recipe = Recipe(data="folder", variant="tiny", pad=0, hole=0, mirror_rate=0.0, batch_size=12)
+    recipe = Recipe(data="folder", variant="tiny", crop_padding=0, cutout_size=0, hflip_prob=0.0, batch_size=12)
     line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, False, config=recipe.model(3, 32))
     with line(mode="train", epoch=1) as loader:
         x = next(iter(loader))["x"].numpy()
@@ -308,8 +308,8 @@ def test_without_random_crops_training_sees_the_middle(root):
 
 # A run.
 
-OPTIONS = {"data": "folder", "variant": "tiny", "image_size": 32, "batch_size": 8, "finetune_epochs": 6, "pad": 0,
-           "crop_min": 0.5, "hole": 0, "optimizer": "adamw", "learning_rate": 2e-3, "label_smoothing": 0.1,
+OPTIONS = {"data": "folder", "variant": "tiny", "image_size": 32, "batch_size": 8, "finetune_epochs": 6, "crop_padding": 0,
+           "crop_scale_min": 0.5, "cutout_size": 0, "optimizer": "adamw", "learning_rate": 2e-3, "label_smoothing": 0.1,
            "log_steps": 0}
 
 
@@ -322,12 +322,12 @@ def _run(script, data_dir, model_dir, **options):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on a folder with damaged pictures in it."""
+    """A run on a folder with damaged images in it."""
     import vit_torch
     root = _make(tmp_path_factory.mktemp("data") / "colours", train=16, val=8)
     _damage(root)
     target = tmp_path_factory.mktemp("run")
-    return root, target, *_run(vit_torch, root, target, skip_bad_pictures=True, tensorboard=str(target / "events"))
+    return root, target, *_run(vit_torch, root, target, skip_bad_images=True, tensorboard=str(target / "events"))
 
 
 def test_a_folder_is_learned(trained):
@@ -344,7 +344,7 @@ def test_label_map_and_recipe_are_saved(trained):
     assert json.loads((target / "classes.json").read_text()) == list(CLASSES)
     weights, config = canonical.load(target / "scratch.safetensors")
     assert (config.num_classes, weights["head.weight"].shape) == (3, (3, 64))
-    assert "crop_min: 0.5\n" in (target / "recipe.yaml").read_text()
+    assert "crop_scale_min: 0.5\n" in (target / "recipe.yaml").read_text()
 
 
 def test_every_epoch_is_a_line_in_the_log_and_in_the_history(trained):
@@ -363,7 +363,7 @@ def test_every_epoch_is_a_line_in_the_log_and_in_the_history(trained):
     assert len(list((target / "events" / "scratch").iterdir())) == 1
 
 
-def test_predictions_are_a_picture_with_right_ones_in_blue(trained):
+def test_predictions_are_an_image_with_right_ones_in_blue(trained):
     _, target, *_ = trained
     pixels = cv2.imread(str(target / "predictions.png"))[..., ::-1].astype(int)
     assert pixels.shape[0] > 600 and pixels.shape[1] > 1000
@@ -372,8 +372,8 @@ def test_predictions_are_a_picture_with_right_ones_in_blue(trained):
 
 
 def _always_the_second(trained, classes):
-    """A stage of a model that takes everything for class 1, with two pictures of class 0 and one of class 1."""
-    pair = load("folder", str(trained[0]), skip_bad_pictures=True)
+    """A stage of a model that takes everything for class 1, with two images of class 0 and one of class 1."""
+    pair = load("folder", str(trained[0]), skip_bad_images=True)
     test = pair.finetune.test.take(np.array([0, 1, 8]))
     dataset = type(pair.finetune)("some", classes, pair.finetune.train, test)
     job = flow.Job("torch", Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
@@ -421,7 +421,7 @@ def test_a_folder_is_finetuned_from_a_file(trained, tmp_path):
     config = VARIANTS["tiny"].replace(num_classes=7)
     canonical.save(tmp_path / "w.safetensors", parameters.initial(config, 3), config)
     results, out = _run(vit_torch, trained[0], tmp_path / "run", pretrained=str(tmp_path / "w.safetensors"),
-                        finetune_epochs=1, train_steps_per_epoch=2, skip_bad_pictures=True, compare_scratch=True)
+                        finetune_epochs=1, train_steps_per_epoch=2, skip_bad_images=True, compare_scratch=True)
     assert set(results["stages"]) == {"finetune", "scratch"}
     assert "encoder copied" in out
     assert (tmp_path / "run" / "finetuned.safetensors").is_file()
@@ -432,7 +432,7 @@ def test_other_frameworks_train_on_a_folder(trained, tmp_path, backend):
     import importlib
     script = importlib.import_module(backend)
     results, _ = _run(script, trained[0], tmp_path / "run", finetune_epochs=1, train_steps_per_epoch=2,
-                      skip_bad_pictures=True, mixup=0.4, cutmix=1.0)
+                      skip_bad_images=True, mixup=0.4, cutmix=1.0)
     [epoch] = results["stages"]["scratch"]["epochs"]
     assert epoch["top5"] == 1.0 and epoch["train_loss"] > 0.5
     assert (tmp_path / "run" / "predictions.png").stat().st_size > 10_000
@@ -440,10 +440,10 @@ def test_other_frameworks_train_on_a_folder(trained, tmp_path, backend):
 
 @pytest.mark.parametrize(("options", "fragments"), [
     ({"image_size": 33}, ("image_size 33", "patch_size 8")), ({"data_dir": None}, ("--data_dir", )),
-    ({"freeze_encoder": True}, ("freeze_encoder", "--pretrained")), ({}, ("cannot be read", "--skip_bad_pictures"))])
+    ({"freeze_encoder": True}, ("freeze_encoder", "--pretrained")), ({}, ("cannot be read", "--skip_bad_images"))])
 def test_bad_options_write_nothing(trained, tmp_path, refused, options, fragments):
     import vit_torch
-    skip = {"skip_bad_pictures": True} if options else {}
+    skip = {"skip_bad_images": True} if options else {}
     with refused(*fragments):
         vit_torch.fastestimator_run(**OPTIONS | {"data_dir": str(trained[0]), "model_dir": str(tmp_path / "run")}
                                     | skip | options)
@@ -451,7 +451,7 @@ def test_bad_options_write_nothing(trained, tmp_path, refused, options, fragment
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_picture_that_goes_bad_while_training_is_one_line(root, tmp_path, capfd, monkeypatch, workers):
+def test_an_image_that_goes_bad_while_training_is_one_line(root, tmp_path, capfd, monkeypatch, workers):
     import vit_torch
     from vit.cli import train as cli
     from vit.training import run as flow
@@ -472,4 +472,4 @@ def test_a_picture_that_goes_bad_while_training_is_one_line(root, tmp_path, capf
     assert ended.value.code == 2
     err = capfd.readouterr().err
     [line] = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in err and str(victim) in line and "--skip_bad_pictures" in line
+    assert "Traceback" not in err and str(victim) in line and "--skip_bad_images" in line

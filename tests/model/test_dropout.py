@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from vit.data import DataPair, Dataset, Pictures
+from vit.data import DataPair, Dataset, Images
 from vit.model import dropout
 from vit.model.config import VARIANTS, ViTConfig
 from vit.training import pipeline
@@ -102,9 +102,9 @@ def test_the_checks_see_a_wrong_rate_and_a_repeated_mask():
 
 def _batches(workers, mode="train", config=CONFIG, batch_size=4):
     images = np.zeros((10, 16, 16, 3), np.uint8)
-    part = Pictures(images, np.arange(10))
+    part = Images(images, np.arange(10))
     sets = Dataset("set", tuple("abcdefghij"), part, part)
-    recipe = Recipe(batch_size=batch_size, seed=5, pad=0, mirror_rate=0.0, hole=0)
+    recipe = Recipe(batch_size=batch_size, seed=5, crop_padding=0, hflip_prob=0.0, cutout_size=0)
     line = pipeline.build(part, part, DataPair(sets, sets, (0, 0, 0), (1, 1, 1), False), recipe, True, workers,
                           config=config)
     with line(mode=mode, epoch=2) as loader:
@@ -112,7 +112,7 @@ def _batches(workers, mode="train", config=CONFIG, batch_size=4):
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(0, 4), (1, 4), (2, 4), (0, 3)])
-def test_a_training_batch_brings_each_pictures_own_flags(workers, batch_size):
+def test_a_training_batch_brings_each_images_own_flags(workers, batch_size):
     seen = 0
     for batch in _batches(workers, batch_size=batch_size):
         for label, row in zip(batch["y"], batch["masks"], strict=True):

@@ -24,7 +24,7 @@ CASES = {
 
 @pytest.fixture(params=CASES)
 def case(request, random_weights):
-    """A model, its weights, and pictures."""
+    """A model, its weights, and images."""
     config = CASES[request.param]
     side = config.image_size
     images = np.random.default_rng(5).normal(size=(2, side, side, config.in_channels))

@@ -1,4 +1,4 @@
-"""What the parity tests share: the models, one computation per party, and the table that they end with."""
+"""What the parity tests share: the models, one computation per backend, and the table that they end with."""
 import functools
 
 import numpy as np
@@ -10,7 +10,7 @@ from vit.parity import compare
 from vit.training.recipe import Recipe
 
 # The spec's corners: both norm orders, both poolings, with and without class token and biases, widths and head counts
-# that are no powers of two, two picture sides, one to six blocks.
+# that are no powers of two, two image sides, one to six blocks.
 CONFIGS = {
     "tiny": VARIANTS["tiny"].replace(num_classes=10),
     "apphub": VARIANTS["apphub"].replace(num_classes=10),
@@ -26,13 +26,13 @@ CONFIGS = {
 WITH_DROPOUT = [name for name, config in CONFIGS.items() if dropout.sites(config)]
 RECIPES = {
     "sgd": Recipe(data="digits", batch_size=16),
-    "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2, decay_all=False),
+    "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2, decay_bias_and_norm=False),
     "adamw": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
-                    decay_all=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
+                    decay_bias_and_norm=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
     # Without decay on biases: the keys' have no gradient but rounding, and Adam makes a decay of that grow a
     # thousandfold each step (rate * decay / epsilon), whatever the framework.
     "adam": Recipe(data="digits", batch_size=16, optimizer="adam", learning_rate=1e-3, weight_decay=0.01,
-                   decay_all=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
+                   decay_bias_and_norm=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
                    schedule="exponential", decay_rate=0.5, decay_epochs=0.5, warmup_steps=5, label_smoothing=0.1,
                    mixup=0.4),
 }
@@ -42,42 +42,42 @@ _seen: dict[tuple, tuple[float, float]] = {}
 @functools.cache
 def start(name: str, dtype: str):
     """Weights of a config that are nowhere at an initial 0 or 1."""
-    return {key: value.astype(dtype) for key, value in parameters.scrambled(CONFIGS[name], seed=1).items()}
+    return {key: value.astype(dtype) for key, value in parameters.perturbed(CONFIGS[name], seed=1).items()}
 
 
 @functools.cache
-def stages(party: str, name: str, dtype: str):
-    """One party's forward stages, computed once."""
-    return compare.stages(party, CONFIGS[name], start(name, dtype), compare.pictures(CONFIGS[name], 4, dtype)[0])
+def stages(backend: str, name: str, dtype: str):
+    """One backend's forward stages, computed once."""
+    return compare.stages(backend, CONFIGS[name], start(name, dtype), compare.sample_images(CONFIGS[name], 4, dtype)[0])
 
 
 @functools.cache
-def masked_stages(party: str, name: str, dtype: str):
-    """One party's forward stages with dropout on, computed once.
+def masked_stages(backend: str, name: str, dtype: str):
+    """One backend's forward stages with dropout on, computed once.
 
     In float32 at initial weights: in six post-norm blocks of noisy ones, rounding alone grows to 1e-5.
     """
     config = CONFIGS[name]
     rows = np.stack([dropout.draw(config, 5, index) for index in range(4)])
     values = start(name, dtype) if dtype == "float64" else parameters.initial(config, seed=1)
-    return compare.stages(party, config, values, compare.pictures(config, 4, dtype)[0], rows)
+    return compare.stages(backend, config, values, compare.sample_images(config, 4, dtype)[0], rows)
 
 
 @functools.cache
-def gradients(party: str, name: str, dtype: str):
-    """One party's loss and gradients, computed once."""
-    return compare.gradients(party, CONFIGS[name], start(name, dtype), *compare.pictures(CONFIGS[name], 4, dtype))
+def gradients(backend: str, name: str, dtype: str):
+    """One backend's loss and gradients, computed once."""
+    return compare.gradients(backend, CONFIGS[name], start(name, dtype), *compare.sample_images(CONFIGS[name], 4, dtype))
 
 
 @functools.cache
-def trained(party: str, name: str, recipe: str, steps: int, dtype: str):
-    """One party's training through FastEstimator, dropout on where the config has it, done once.
+def trained(backend: str, name: str, recipe: str, steps: int, dtype: str):
+    """One backend's training through FastEstimator, dropout on where the config has it, done once.
 
     A trajectory begins at initial weights: from `start` the post-norm model's SGD is chaotic, and torch alone turns a
     change of 1e-15 in its weights into one of 3e-8 after 100 steps; from initial weights it stays below 1e-12.
     """
     values = start(name, dtype) if steps == 1 else parameters.initial(CONFIGS[name], seed=1)
-    return compare.train(party, CONFIGS[name], values, RECIPES[recipe], steps, dtype)
+    return compare.train(backend, CONFIGS[name], values, RECIPES[recipe], steps, dtype)
 
 
 @pytest.fixture

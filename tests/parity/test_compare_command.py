@@ -13,14 +13,14 @@ from vit.parity import compare
 CONFIG = VARIANTS["tiny"].replace(num_classes=10)
 
 
-def test_two_equal_parties_are_the_same(capsys, tmp_path):
+def test_two_equal_backends_are_the_same(capsys, tmp_path):
     path = tmp_path / "rows.json"
     assert main(["compare", "torch", "numpy", "--json", str(path)]) == 0
     out = capsys.readouterr().out
     assert "the same: worst relative difference" in out
     assert "blocks.3.mlp" in out
     content = json.loads(path.read_text())
-    assert content["parties"] == ["torch", "numpy"]
+    assert content["backends"] == ["torch", "numpy"]
     assert [row["name"] for row in content["rows"]][:2] == ["tokens", "blocks.0.attn"]
     assert not any(row["over"] for row in content["rows"])
 
@@ -47,7 +47,7 @@ def test_a_parameter_is_named_in_words():
 
 
 def test_gradients_of_a_weights_file(capsys, tmp_path):
-    canonical.save(tmp_path / "w.safetensors", parameters.scrambled(CONFIG, 5), CONFIG)
+    canonical.save(tmp_path / "w.safetensors", parameters.perturbed(CONFIG, 5), CONFIG)
     assert main(["compare", "torch", "tf", "--stage", "gradient", "--weights", str(tmp_path / "w.safetensors")]) == 0
     assert "blocks.3.mlp.fc2.weight" in capsys.readouterr().out
 
@@ -93,8 +93,8 @@ def test_a_wrong_flag_is_one_line(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_pictures_are_real_digits_at_the_models_side():
-    images, labels = compare.pictures(CONFIG.replace(image_size=48, patch_size=8, num_classes=3), 6, "float64")
+def test_images_are_real_digits_at_the_models_side():
+    images, labels = compare.sample_images(CONFIG.replace(image_size=48, patch_size=8, num_classes=3), 6, "float64")
     assert images.shape == (6, 48, 48, 3)
     assert images.dtype == np.float64
     assert labels.max() < 3

@@ -103,7 +103,7 @@ def test_gradient(a, b, name, dtype, hold):
 @pytest.mark.parametrize("recipe", ["sgd", pytest.param("adamw", marks=full)])
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
-    ours, theirs = (trained(party, "one_head_48", recipe, 1, "float64") for party in (a, b))
+    ours, theirs = (trained(backend, "one_head_48", recipe, 1, "float64") for backend in (a, b))
     before = start("one_head_48", "float64")
     rows = [compare.row(name, ours.weights[name] - before[name], theirs.weights[name] - before[name], 1e-10)
             for name in before]
@@ -116,7 +116,7 @@ def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
                                               ("tiny_dropout", "sgd"), ("tiny_dropout", "adamw")])
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_trajectory_of_100_steps(a, b, name, recipe, hold):
-    ours, theirs = (trained(party, name, recipe, 100, "float64") for party in (a, b))
+    ours, theirs = (trained(backend, name, recipe, 100, "float64") for backend in (a, b))
     assert len(ours.losses) == 100
     assert np.abs(ours.losses - ours.losses[0]).max() > 0.05, "the curve must move, or agreeing on it says nothing"
     rows = compare.train_rows(ours, theirs, compare.BARS["train", "float64"])

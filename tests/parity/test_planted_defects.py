@@ -24,7 +24,7 @@ def _weights():
 
 def _forward(config=CONFIG, weights=None, ours=MASKS):
     """What the suite's forward check, dropout on, says of the torch model against the oracle."""
-    images = compare.pictures(CONFIG, 4, "float64")[0]
+    images = compare.sample_images(CONFIG, 4, "float64")[0]
     return compare.forward_rows(CONFIG, compare.stages("torch", config, weights or _weights(), images, ours),
                                 compare.stages("numpy", CONFIG, _weights(), images, MASKS),
                                 compare.BARS["forward", "float64"])
@@ -87,7 +87,7 @@ def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
 
 
 def test_a_summed_loss_turns_the_gradient_check_red(monkeypatch):
-    images, labels = compare.pictures(CONFIG, 4, "float64")
+    images, labels = compare.sample_images(CONFIG, 4, "float64")
     whole = compare.gradients("torch", CONFIG, _weights(), images, labels)
     mean = F.cross_entropy
     monkeypatch.setattr(F, "cross_entropy", lambda x, y: mean(x, y, reduction="sum"))

@@ -31,7 +31,7 @@ def _input():
     rng = np.random.default_rng(0)
     values = {name: value + (0.1 * rng.normal(size=value.shape).astype(np.float32) if name.endswith("bias") else 0)
               for name, value in parameters.initial(CONFIG, seed=1).items()}
-    return values, compare.pictures(CONFIG, 16, "float32")[0], rows
+    return values, compare.sample_images(CONFIG, 16, "float32")[0], rows
 
 
 @functools.cache

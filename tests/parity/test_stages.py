@@ -20,7 +20,7 @@ def _model(backend):
 @pytest.mark.parametrize("backend", ["tf", "ms"])
 def test_a_compiled_graph_gives_the_same_stages(backend):
     script, model = _model(backend)
-    images = compare.pictures(CONFIG, 4, "float32")[0]
+    images = compare.sample_images(CONFIG, 4, "float32")[0]
     if backend == "tf":
         compiled = [stage.numpy() for stage in script.tf.function(model.stages)(script.tf.constant(images))]
     else:
@@ -34,7 +34,7 @@ def test_a_compiled_graph_gives_the_same_stages(backend):
 @pytest.mark.parametrize("backend", SCRIPTS)
 def test_without_being_asked_only_the_logits_are_kept(backend):
     script, model = _model(backend)
-    images = compare.pictures(CONFIG, 2, "float32")[0]
+    images = compare.sample_images(CONFIG, 2, "float32")[0]
     x = {"torch": lambda: script.torch.tensor(images).permute(0, 3, 1, 2), "tf": lambda: script.tf.constant(images),
          "ms": lambda: script.ms.Tensor(images.transpose(0, 3, 1, 2).copy())}[backend]()
     assert len(model.stages(x, keep=False)) == 1
@@ -52,7 +52,7 @@ def test_an_op_graph_of_fastestimator_can_ask_for_them(backend):
     model = fe.build(model_fn=lambda: model, optimizer_fn=None, model_name=f"stages_{backend}")
     network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
                               LambdaOp(fn=model.stages, inputs="x", outputs=stage_names(CONFIG))])
-    images = compare.pictures(CONFIG, 4, "float32")[0]
+    images = compare.sample_images(CONFIG, 4, "float32")[0]
     x = images if backend == "tf" else images.transpose(0, 3, 1, 2).copy()
     batch = network.transform({"x": x}, mode="eval")
     seen = [np.asarray(batch[name]) for name in stage_names(CONFIG)]

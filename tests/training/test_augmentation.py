@@ -5,25 +5,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit.data import DataPair, Dataset, Pictures, mixing, policies, resizing
+from vit.data import DataPair, Dataset, Images, mixing, policies, resizing
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.4)
 CLASSES = 30
-PLAIN = {"pad": 0, "mirror_rate": 0.0, "hole": 0, "variant": "tiny"}
-WHOLE = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "mix_rate": 0.7, "augment": "randaugment",
-         "erasing_rate": 0.5, "pad": 0, "crop_min": 0.3, "randaugment_std": 0.5, "hole": 4, "variant": "tiny"}
+PLAIN = {"crop_padding": 0, "hflip_prob": 0.0, "cutout_size": 0, "variant": "tiny"}
+WHOLE = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "mixup_prob": 0.7, "augment": "randaugment",
+         "random_erasing_prob": 0.5, "crop_padding": 0, "crop_scale_min": 0.3, "randaugment_std": 0.5, "cutout_size": 4, "variant": "tiny"}
 
 
-def _pictures(count, seed):
-    """Smooth random pictures whose label is their index: noise would look the same after most of the operations."""
+def _images(count, seed):
+    """Smooth random images whose label is their index: noise would look the same after most of the operations."""
     small = np.random.default_rng(seed).integers(0, 256, (count, 5, 5, 3), np.uint8)
     images = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC)) for one in small])
-    return Pictures(images, np.arange(count, dtype=np.int64) % CLASSES)
+    return Images(images, np.arange(count, dtype=np.int64) % CLASSES)
 
 
-TRAIN, TEST = _pictures(24, 1), _pictures(6, 2)
+TRAIN, TEST = _images(24, 1), _images(6, 2)
 
 
 def _batches(mode="train", epoch=1, steps=None, workers=0, first=False, dtype="float32", side=32, train=TRAIN,
@@ -53,7 +53,7 @@ def _normalized(images):
 
 RECIPES = {
     "whole": WHOLE,
-    "cifar policy": PLAIN | {"augment": "autoaugment_cifar", "pad": 4, "mirror_rate": 0.5},
+    "cifar policy": PLAIN | {"augment": "autoaugment_cifar", "crop_padding": 4, "hflip_prob": 0.5},
     "imagenet policy": PLAIN | {"augment": "autoaugment_imagenet", "label_smoothing": 0.2},
     "mixup": PLAIN | {"mixup": 0.2},
     "cutmix": PLAIN | {"cutmix": 1.0, "drop_path": 0.1},
@@ -102,7 +102,7 @@ def test_evaluation_is_never_augmented():
         TEST.labels.tolist(), np.int64, {"x", "y"})
 
 
-def test_source_pictures_stay_as_they_are():
+def test_source_images_stay_as_they_are():
     before = TRAIN.images.tobytes()
     _batches(**WHOLE)
     assert TRAIN.images.tobytes() == before
@@ -152,7 +152,7 @@ def _mixed(count=400, **alphas):
             for _ in range(count)]
 
 
-def test_mixup_blends_pictures_and_labels_alike():
+def test_mixup_blends_images_and_labels_alike():
     shares = []
     for x, y in _mixed(mixup=0.4):
         assert np.ptp(x) < 1e-6 and x.dtype == np.float32
@@ -181,7 +181,7 @@ def test_with_both_a_coin_decides():
 
 
 def test_mixing_happens_at_its_rate_with_partners_from_the_whole_set():
-    labels = _join(_batches(steps=80, batch_size=10, **PLAIN, mixup=1.0, mix_rate=0.25), "y")
+    labels = _join(_batches(steps=80, batch_size=10, **PLAIN, mixup=1.0, mixup_prob=0.25), "y")
     mixed = (labels > 0).sum(axis=1) == 2
     assert 0.17 < mixed.mean() < 0.31  # one in 24 has itself as its partner
     pairs = {tuple(np.flatnonzero(label)) for label in labels[mixed]}
@@ -189,7 +189,7 @@ def test_mixing_happens_at_its_rate_with_partners_from_the_whole_set():
 
 
 def test_the_pipeline_mixes_what_the_labels_say():
-    """Without augmentation, each picture is the labels' blend of two pictures of the set."""
+    """Without augmentation, each image is the labels' blend of two images of the set."""
     sources = _normalized(TRAIN.images)
     for batch in _batches(**PLAIN, mixup=1.0):
         wanted = np.einsum("bc,chwk->bhwk", batch["y"][:, :len(sources)], sources)
@@ -197,9 +197,9 @@ def test_the_pipeline_mixes_what_the_labels_say():
 
 
 def test_partners_are_augmented_as_well():
-    """With every picture mirrored, so are both of a blend."""
+    """With every image mirrored, so are both of a blend."""
     sources = _normalized(TRAIN.images)[:, :, ::-1]
-    for batch in _batches(**PLAIN | {"mirror_rate": 1.0}, mixup=1.0):
+    for batch in _batches(**PLAIN | {"hflip_prob": 1.0}, mixup=1.0):
         wanted = np.einsum("bc,chwk->bhwk", batch["y"][:, :len(sources)], sources)
         np.testing.assert_allclose(batch["x"], wanted, atol=1e-5)
 
@@ -225,14 +225,14 @@ def test_erasing_fills_one_rectangle_of_the_published_size_with_noise():
     assert (abs(values.mean()), values.std()) == (pytest.approx(0, abs=0.01), pytest.approx(1, abs=0.01))
 
 
-def test_a_picture_too_small_to_erase_in_stays():
+def test_an_image_too_small_to_erase_in_stays():
     one = np.ones((1, 1, 3), np.float32)
     assert mixing.erase(one, np.random.RandomState(0)) is one
 
 
 @pytest.mark.parametrize(("rate", "low", "high"), [(0.0, 0, 0), (0.25, 0.18, 0.33), (1.0, 1, 1)])
 def test_erasing_happens_at_its_rate(rate, low, high):
-    batches = _batches(steps=40, batch_size=12, **PLAIN, erasing_rate=rate)
+    batches = _batches(steps=40, batch_size=12, **PLAIN, random_erasing_prob=rate)
     same = [np.allclose(x, _normalized(TRAIN.images[y]), atol=1e-4)
             for batch in batches for x, y in zip(batch["x"], batch["y"], strict=True)]
     assert low <= 1 - np.mean(same) <= high
@@ -335,12 +335,12 @@ def test_randaugment_draws_each_operation_and_its_strength():
 # Sizes.
 
 def test_random_crops_take_the_share_of_the_area_that_they_should():
-    """In a picture whose colour tells the place, a crop's extent can be read off."""
+    """In an image whose colour tells the place, a crop's extent can be read off."""
     ramp = np.linspace(0, 255, 32).astype(np.uint8)
     image = np.stack([np.broadcast_to(ramp[:, None], (32, 32)), np.broadcast_to(ramp, (32, 32)),
                       np.zeros((32, 32), np.uint8)], axis=-1)
-    train = Pictures(np.stack([image] * 40), np.arange(40) % CLASSES)
-    x = _join(_batches(train=train, steps=20, batch_size=20, **PLAIN, crop_min=0.25, crop_max=0.5)) * STD + MEAN
+    train = Images(np.stack([image] * 40), np.arange(40) % CLASSES)
+    x = _join(_batches(train=train, steps=20, batch_size=20, **PLAIN, crop_scale_min=0.25, crop_scale_max=0.5)) * STD + MEAN
     extent = [np.ptp(x[..., channel].mean(axis=axis), axis=1) * 32 / (1 - 1 / 32) for channel, axis in ((0, 2), (1, 1))]
     area, aspect = extent[0] * extent[1] / 32**2, extent[1] / extent[0]
     assert 0.18 < area.min() < 0.32 and 0.4 < area.max() < 0.56
@@ -349,7 +349,7 @@ def test_random_crops_take_the_share_of_the_area_that_they_should():
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("side", [16, 48])
-def test_pictures_are_resized_to_the_models_side(mode, side):
+def test_images_are_resized_to_the_models_side(mode, side):
     sources = TRAIN if mode == "train" else TEST
     batches = _batches(mode, side=side, **PLAIN)
     assert _join(batches).shape[1:] == (side, side, 3)
@@ -366,7 +366,7 @@ def test_evaluation_of_imagenet_is_the_shorter_side_to_256_and_the_middle_224():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
-def test_the_smallest_pictures_have_a_middle(shape):
+def test_the_smallest_images_have_a_middle(shape):
     image = np.full((*shape, 3), 9, np.uint8)
     assert (resizing.middle(image, 16, 0.875) == np.full((16, 16, 3), 9)).all()
 

@@ -4,22 +4,22 @@ import random
 import numpy as np
 import pytest
 
-from vit.data import DataPair, Dataset, Pictures
+from vit.data import DataPair, Dataset, Images
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.4)
 COUNT = 22
-PLAIN = {"pad": 0, "mirror_rate": 0.0, "hole": 0}
+PLAIN = {"crop_padding": 0, "hflip_prob": 0.0, "cutout_size": 0}
 
 
-def _pictures(count, seed):
-    """Random pictures whose label is their index, so that a batch says which samples it holds."""
+def _images(count, seed):
+    """Random images whose label is their index, so that a batch says which samples it holds."""
     images = np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
-    return Pictures(images, np.arange(count, dtype=np.int64))
+    return Images(images, np.arange(count, dtype=np.int64))
 
 
-TRAIN, TEST = _pictures(COUNT, 1), _pictures(9, 2)
+TRAIN, TEST = _images(COUNT, 1), _images(9, 2)
 
 
 def _batches(mode="train", epoch=1, steps=None, workers=0, channels_first=True, mirror=True, train=TRAIN, line=None,
@@ -58,7 +58,7 @@ def test_workers_change_no_byte(mode, epoch, steps, workers):
 
 
 @pytest.mark.parametrize("change", [{"epoch": 2}, {"seed": 6}])
-def test_another_epoch_or_seed_has_another_order_and_other_pictures(change):
+def test_another_epoch_or_seed_has_another_order_and_other_images(change):
     first, other = _batches(), _batches(**change)
     assert _join(first, "y").tolist() != _join(other, "y").tolist()
     by_sample = [dict(zip(_join(b, "y").tolist(), _join(b, "x"), strict=True)) for b in (first, other)]
@@ -101,7 +101,7 @@ def test_every_sample_comes_once_in_a_pass():
         assert [len(batch["y"]) for batch in batches] == [4, 4, 4, 4, 4, 2]
 
 
-def test_a_long_epoch_passes_again_in_another_order_with_other_pictures():
+def test_a_long_epoch_passes_again_in_another_order_with_other_images():
     batches = _batches(steps=11)
     y, x = _join(batches, "y"), _join(batches, "x")
     assert [len(batch["y"]) for batch in batches] == [4] * 11
@@ -151,7 +151,7 @@ def test_channels_first_is_the_transpose_of_channels_last(mode):
         assert left["x"].tobytes() == right["x"].transpose(0, 3, 1, 2).tobytes()
 
 
-def test_source_pictures_stay_as_they_are():
+def test_source_images_stay_as_they_are():
     before = TRAIN.images.tobytes()
     _batches()
     assert TRAIN.images.tobytes() == before
@@ -159,11 +159,11 @@ def test_source_pictures_stay_as_they_are():
 
 # Augmentation, one op at a time.
 
-MANY = _pictures(240, 3)
+MANY = _images(240, 3)
 
 
 def _augmented(mirror=True, train=MANY, **recipe):
-    """Each source picture, normalized, beside what training saw of it."""
+    """Each source image, normalized, beside what training saw of it."""
     batches = _batches(train=train, mirror=mirror, channels_first=False, batch_size=60, **PLAIN | recipe)
     y = _join(batches, "y")
     return list(zip(_normalized(train.images[y]), _join(batches, "x"), strict=True))
@@ -173,13 +173,13 @@ def _same(left, right):
     return np.allclose(left, right, atol=1e-4)
 
 
-def test_without_ops_training_sees_the_pictures_themselves():
+def test_without_ops_training_sees_the_images_themselves():
     assert all(_same(source, seen) for source, seen in _augmented())
 
 
-def test_crops_are_windows_of_the_picture_with_a_mirrored_border():
+def test_crops_are_windows_of_the_image_with_a_mirrored_border():
     offsets = []
-    for source, seen in _augmented(pad=4):
+    for source, seen in _augmented(crop_padding=4):
         padded = np.pad(source, ((4, 4), (4, 4), (0, 0)), mode="reflect")
         found = [(r, c) for r in range(9) for c in range(9) if _same(padded[r:r + 32, c:c + 32], seen)]
         assert len(found) == 1
@@ -189,24 +189,24 @@ def test_crops_are_windows_of_the_picture_with_a_mirrored_border():
     assert len(set(offsets)) > 50
 
 
-def test_pictures_are_mirrored_about_half_the_time():
-    kept = [_same(source, seen) for source, seen in _augmented(mirror_rate=0.5)]
-    flipped = [_same(source[:, ::-1], seen) for source, seen in _augmented(mirror_rate=0.5)]
+def test_images_are_mirrored_about_half_the_time():
+    kept = [_same(source, seen) for source, seen in _augmented(hflip_prob=0.5)]
+    flipped = [_same(source[:, ::-1], seen) for source, seen in _augmented(hflip_prob=0.5)]
     assert all(k != f for k, f in zip(kept, flipped, strict=True))
     assert 90 < sum(flipped) < 150
 
 
-def test_every_picture_is_mirrored_at_rate_one():
-    assert all(_same(source[:, ::-1], seen) for source, seen in _augmented(mirror_rate=1.0))
+def test_every_image_is_mirrored_at_rate_one():
+    assert all(_same(source[:, ::-1], seen) for source, seen in _augmented(hflip_prob=1.0))
 
 
-def test_pictures_that_must_not_be_mirrored_never_are():
-    assert all(_same(source, seen) for source, seen in _augmented(mirror=False, mirror_rate=1.0))
+def test_images_that_must_not_be_mirrored_never_are():
+    assert all(_same(source, seen) for source, seen in _augmented(mirror=False, hflip_prob=1.0))
 
 
-def test_each_picture_has_one_square_hole():
+def test_each_image_has_one_square_hole():
     corners = set()
-    for source, seen in _augmented(hole=8, train=Pictures(np.full((60, 32, 32, 3), 200, np.uint8), np.arange(60))):
+    for source, seen in _augmented(cutout_size=8, train=Images(np.full((60, 32, 32, 3), 200, np.uint8), np.arange(60))):
         blank = (seen == 0).all(axis=-1)
         assert np.array_equal(blank, (seen == 0).any(axis=-1))
         rows, columns = np.nonzero(blank.any(axis=1))[0], np.nonzero(blank.any(axis=0))[0]

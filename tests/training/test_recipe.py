@@ -20,16 +20,16 @@ REFUSED = {
     "beta1": (-0.1, 1.0, math.nan, "0.9"),
     "beta2": (-0.1, 1.0, math.nan, "0.9"),
     "epsilon": (0.0, -1e-8, math.nan, math.inf, "1e-8"),
-    "decay_all": (0, "no", None),
+    "decay_bias_and_norm": (0, "no", None),
     "clip_norm": (-1.0, math.nan, math.inf, "1"),
     "schedule": ("linear", "", None),
     "warmup_steps": (-1, 1.5, "3", True),
     "learning_rate": (-0.1, math.nan, math.inf, "0.1"),
     "momentum": (-0.1, 1.0, math.nan, "0.9"),
     "weight_decay": (-1e-4, math.nan, math.inf, "0"),
-    "pad": (-1, 1.5, "4"),
-    "mirror_rate": (-0.1, 1.1, math.nan, "0.5"),
-    "hole": (-1, 1.5, "8"),
+    "crop_padding": (-1, 1.5, "4"),
+    "hflip_prob": (-0.1, 1.1, math.nan, "0.5"),
+    "cutout_size": (-1, 1.5, "8"),
     "image_size": (0, -1, 1.5, "32", True),
     "dropout": (-0.1, 1.0, math.nan, "0.1"),
     "attention_dropout": (-0.1, 1.0, math.nan, "0.1"),
@@ -40,22 +40,22 @@ REFUSED = {
     "layer_decay": (0.0, -0.1, 1.1, math.nan, "1"),
     "ema_decay": (-0.1, 1.0, math.nan, "0"),
     "warmup_epochs": (-1.0, math.nan, math.inf, "3"),
-    "min_rate": (-1e-5, 0.02, math.nan, "0"),
+    "min_learning_rate": (-1e-5, 0.02, math.nan, "0"),
     "decay_rate": (0.0, 1.1, math.nan, "0.1"),
     "decay_epochs": (0.0, -1.0, math.inf, "30"),
     "label_smoothing": (-0.1, 1.0, math.nan, "0.1"),
     "mixup": (-0.1, math.nan, math.inf, "0.8"),
     "cutmix": (-0.1, math.nan, math.inf, "1"),
-    "mix_rate": (-0.1, 1.1, math.nan, "1"),
-    "crop_min": (-0.1, 1.1, math.nan, "0.08"),
-    "crop_max": (-0.1, 1.1, math.nan, "1"),
+    "mixup_prob": (-0.1, 1.1, math.nan, "1"),
+    "crop_scale_min": (-0.1, 1.1, math.nan, "0.08"),
+    "crop_scale_max": (-0.1, 1.1, math.nan, "1"),
     "augment": ("rand", "AutoAugment", "", None),
     "randaugment_number": (0, 1.5, "2", True),
     "randaugment_magnitude": (-1.0, 10.5, math.nan, "9"),
     "randaugment_std": (-0.5, math.nan, math.inf, "0"),
-    "erasing_rate": (-0.1, 1.1, math.nan, "0.25"),
+    "random_erasing_prob": (-0.1, 1.1, math.nan, "0.25"),
     "normalize": ("zero", "", None),
-    "eval_crop": (0.0, 1.1, math.nan, "0.875"),
+    "eval_crop_pct": (0.0, 1.1, math.nan, "0.875"),
 }
 
 
@@ -75,13 +75,13 @@ def test_defaults_are_the_apphub_job():
     job = {
         "data": "cifar", "variant": "apphub", "batch_size": 128, "pretrain_epochs": 100, "finetune_epochs": 1,
         "train_steps_per_epoch": None, "eval_steps_per_epoch": None, "seed": 0, "learning_rate": 0.01, "momentum": 0.9,
-        "weight_decay": 1e-4, "optimizer": "sgd", "nesterov": False, "decay_all": True, "clip_norm": 0.0,
-        "schedule": "constant", "warmup_steps": 0, "pad": 4, "mirror_rate": 0.5, "hole": 8}
+        "weight_decay": 1e-4, "optimizer": "sgd", "nesterov": False, "decay_bias_and_norm": True, "clip_norm": 0.0,
+        "schedule": "constant", "warmup_steps": 0, "crop_padding": 4, "hflip_prob": 0.5, "cutout_size": 8}
     assert Recipe().to_dict() | job == Recipe().to_dict()
 
 
-@pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"pad": 0}, {"hole": 0},
-                                  {"mirror_rate": 0.0}, {"mirror_rate": 1.0}, {"momentum": 0.0},
+@pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"crop_padding": 0}, {"cutout_size": 0},
+                                  {"hflip_prob": 0.0}, {"hflip_prob": 1.0}, {"momentum": 0.0},
                                   {"learning_rate": 0.0}, {"train_steps_per_epoch": 1}])
 def test_edges_are_allowed(edge):
     assert Recipe(**edge).to_dict() == Recipe().to_dict() | edge
@@ -104,7 +104,7 @@ def test_a_stage_shorter_than_its_warm_up_has_a_rate():
 
 
 def test_cosine_ends_at_the_lowest_rate():
-    recipe = Recipe(learning_rate=0.8, min_rate=0.2, schedule="cosine")
+    recipe = Recipe(learning_rate=0.8, min_learning_rate=0.2, schedule="cosine")
     assert [recipe.rate(step, 4) for step in (1, 3, 5)] == pytest.approx([0.8, 0.5, 0.2])
 
 
@@ -130,8 +130,8 @@ def test_rate_that_counts_in_epochs_needs_their_length(fields):
 
 @pytest.mark.parametrize(("fields", "fragments"), [
     ({"warmup_steps": 3, "warmup_epochs": 1.0}, ("warmup_steps", "warmup_epochs")),
-    ({"crop_min": 0.9, "crop_max": 0.5, "pad": 0}, ("crop_min", "crop_max")),
-    ({"crop_min": 0.08}, ("pad must be 0", "crop_min"))])
+    ({"crop_scale_min": 0.9, "crop_scale_max": 0.5, "crop_padding": 0}, ("crop_scale_min", "crop_scale_max")),
+    ({"crop_scale_min": 0.08}, ("crop_padding must be 0", "crop_scale_min"))])
 def test_fields_that_exclude_each_other_are_refused(fields, fragments):
     with pytest.raises(ValueError) as caught:
         Recipe(**fields)
@@ -155,7 +155,7 @@ def test_a_model_takes_the_recipes_rates_or_keeps_its_own():
 
 
 @pytest.mark.parametrize(("fields", "soft"), [({}, False), ({"label_smoothing": 0.1}, True), ({"mixup": 1.0}, True),
-                                              ({"cutmix": 1.0}, True), ({"cutmix": 1.0, "mix_rate": 0}, False)])
+                                              ({"cutmix": 1.0}, True), ({"cutmix": 1.0, "mixup_prob": 0}, False)])
 def test_labels_are_soft_where_they_are_smoothed_or_mixed(fields, soft):
     assert Recipe(**fields).soft_labels is soft
 
@@ -164,4 +164,4 @@ def test_labels_are_soft_where_they_are_smoothed_or_mixed(fields, soft):
 def test_only_matrices_decay_unless_all_do(name):
     matrix = name.endswith("weight") and "norm" not in name
     assert Recipe(weight_decay=0.5).decay_of(name) == 0.5
-    assert Recipe(weight_decay=0.5, decay_all=False).decay_of(name) == (0.5 if matrix else 0)
+    assert Recipe(weight_decay=0.5, decay_bias_and_norm=False).decay_of(name) == (0.5 if matrix else 0)

@@ -10,7 +10,7 @@ from vit.training.recipe import Recipe
 PUBLISHED = {
     "apphub": {},
     "small_data": {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "schedule": "cosine",
-                   "warmup_epochs": 10.0, "label_smoothing": 0.1, "erasing_rate": 0.25, "drop_path": 0.1,
+                   "warmup_epochs": 10.0, "label_smoothing": 0.1, "random_erasing_prob": 0.25, "drop_path": 0.1,
                    "augment": "autoaugment_cifar"},
     "imagenet_vit_b_32": {"optimizer": "adamw", "learning_rate": 0.00355, "weight_decay": 0.05, "warmup_epochs": 40.0,
                           "finetune_epochs": 300, "label_smoothing": 0.1, "mixup": 0.2, "schedule": "cosine",
@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back_the_same(file):
 
 
 BROKEN = {
-    "unknown": ("learning_rat: 1", ("learning_rat", "did you mean 'learning_rate'", "erasing_rate")),
+    "unknown": ("learning_rat: 1", ("learning_rat", "did you mean 'learning_rate'", "random_erasing_prob")),
     "unknown number": ("1: 2", ("1", "a recipe has")),
     "wrong type": ("batch_size: many", ("batch_size", "int", "many")),
     "wrong type of a number": ("batch_size: 1.5", ("batch_size", "int", "1.5")),

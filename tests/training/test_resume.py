@@ -92,7 +92,7 @@ def test_what_cannot_be_is_one_line(run_folder, where, folder, overrides, fragme
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize(("steps", "skipped"), [(None, 2), (13, 1), (13, 7)])
 def test_skipped_batches_are_the_first_ones(workers, steps, skipped):
-    """13 batches of 4 pass the 22 pictures more than twice."""
+    """13 batches of 4 pass the 22 images more than twice."""
     line = _line(workers)
     line.skip(3, skipped)
     assert _bytes(_batches(epoch=3, steps=steps, line=line)) == _bytes(_batches(epoch=3, steps=steps))[skipped:]

@@ -102,15 +102,15 @@ def test_training_moves_every_tensor(whole):
     assert [name for name in weights if (weights[name] == start[name]).all()] == []
 
 
-def test_evaluation_is_the_oracles_over_the_test_pictures(whole, digits):
+def test_evaluation_is_the_oracles_over_the_test_images(whole, digits):
     folder, results, *_ = whole
-    pictures = digits.finetune.test
+    images = digits.finetune.test
     for name, file in (("finetune", "finetuned"), ("scratch", "scratch")):
         weights, config = canonical.load(folder / f"{file}.safetensors")
-        logits = forward(config, weights, (pictures.images[:32] / 255 - digits.mean) / digits.std)["logits"]
-        loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(32), pictures.labels[:32]]
+        logits = forward(config, weights, (images.images[:32] / 255 - digits.mean) / digits.std)["logits"]
+        loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(32), images.labels[:32]]
         epoch = results["stages"][name]["epochs"][-1]
-        assert epoch["accuracy"] == (logits.argmax(axis=1) == pictures.labels[:32]).mean()
+        assert epoch["accuracy"] == (logits.argmax(axis=1) == images.labels[:32]).mean()
         assert epoch["eval_loss"] == pytest.approx(loss.mean(), abs=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_history_is_the_results_as_two_tables(whole):
             assert row.get("loss_scale", "") == ""
 
 
-def test_curves_are_a_picture(whole):
+def test_curves_are_an_image(whole):
     folder, *_ = whole
     data = (folder / "curves.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
@@ -188,7 +188,7 @@ def test_same_seed_gives_the_same_weights(whole, tmp_path):
     assert set(results["stages"]) == {"pretrain", "finetune"}
 
 
-def test_an_evaluation_sees_no_picture_twice(whole, tmp_path):
+def test_an_evaluation_sees_no_image_twice(whole, tmp_path):
     """One of more steps than the set has is one of the whole set."""
     several = {"pretrained": str(whole[0] / "pretrained.safetensors"), "batch_size": 300}
     _, asked, *_ = _train_with_torch(tmp_path / "asked", **several, eval_steps_per_epoch=1000)
@@ -380,7 +380,7 @@ def test_default_folder_names_the_time_and_the_backend(tmp_path, monkeypatch):
     ({"colour": 1}, ("colour", )), ({"num_workers": -1}, ("num_workers", "-1")), ({"log_steps": -1}, ("log_steps",)),
     ({"batch_size": 0}, ("batch_size", "0")), ({"seed": -1}, ("seed", "-1")),
     ({"accumulate_steps": 4}, ("accumulate_steps", "3, the steps of the finetune", "4")),
-    ({"batch_size": 10**399}, ("batch_size", "at most")), ({"hole": 40}, ("hole", "(32)", "40")),
+    ({"batch_size": 10**399}, ("batch_size", "at most")), ({"cutout_size": 40}, ("cutout_size", "(32)", "40")),
 ])
 def test_bad_option_writes_nothing(tmp_path, refused, option, fragments):
     with refused(*fragments):

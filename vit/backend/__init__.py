@@ -1,7 +1,6 @@
 """The frameworks that the project speaks, and what to say when one is not installed."""
 import importlib
 import importlib.util
-import os
 import sys
 
 from vit.errors import UserError

@@ -30,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _add_compare(commands) -> None:
     parser = commands.add_parser("compare", help="which stage differs first between two frameworks", description=(
-        "Run the same weights on the same pictures in two frameworks and compare them stage by stage; the first one "
+        "Run the same weights on the same images in two frameworks and compare them stage by stage; the first one "
         "over the bar is marked. Exit status 1 if there is one."))
-    parties = ", ".join(compare_.PARTIES)
-    parser.add_argument("a", metavar="A", help=f"one of {parties}")
+    backends = ", ".join(compare_.BACKENDS)
+    parser.add_argument("a", metavar="A", help=f"one of {backends}")
     parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument("--weights", metavar="FILE", help="a weights file (default: random weights)")
     parser.add_argument("--variant", default=None, metavar="NAME",
@@ -58,15 +58,15 @@ def _compare(options: argparse.Namespace) -> int:
     if options.weights:
         weights, config = canonical.load(options.weights, like=VARIANTS.get(options.variant))
         if config.in_channels != 3:
-            raise UserError(f"{options.weights}: its model sees pictures of {config.in_channels} channels, "
+            raise UserError(f"{options.weights}: its model sees images of {config.in_channels} channels, "
                             "and those to compare with have 3")
     else:
         config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
-        weights = parameters.scrambled(config, seed=0)
+        weights = parameters.perturbed(config, seed=0)
     rows = compare_.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
     print(compare_.report(rows))
     if options.json:
-        content = {"parties": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
+        content = {"backends": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
                    "rows": [{**vars(row), "over": row.over} for row in rows]}
         try:
             with open(options.json, "w") as file:
@@ -85,7 +85,7 @@ def _add_convert(commands) -> None:
     parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf a folder")
     parser.add_argument("--to", choices=convert_.FORMATS, default="canonical", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, metavar="N",
-                        help="side of the pictures, pixels; positions are resized (default: the source's)")
+                        help="side of the images, pixels; positions are resized (default: the source's)")
     parser.add_argument("--num_classes", type=int, metavar="N",
                         help="where it is not the source's, the head is new (default: the source's)")
     parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the source does not say")

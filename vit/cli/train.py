@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import fe_compat
+
 from vit.data import NAMES
 from vit.errors import UserError
 from vit.model.config import VARIANTS
@@ -34,19 +36,19 @@ def parser(description: str) -> argparse.ArgumentParser:
         "--set override it (default: FastEstimator's apphub job)")
     add("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE",
         help=f"any field of the recipe, several times: {', '.join(recipe_file.FIELDS)}")
-    field("data", str, "NAME", f"pair of sets to pretrain and finetune on, or a folder of pictures to finetune on: "
+    field("data", str, "NAME", f"pair of sets to pretrain and finetune on, or a folder of images to finetune on: "
           f"{', '.join(NAMES)}")
     add("--data_dir", metavar="DIR", help="folder with CIFAR's archives or the folders extracted from them (default: "
         "a per-user cache, downloaded into once); for --data folder, what holds train/<class>/ and val/<class>/")
-    add("--skip_bad_pictures", action="store_true", help="with --data folder, leave out pictures that cannot be read")
+    add("--skip_bad_images", action="store_true", help="with --data folder, leave out images that cannot be read")
     field("variant", str, "NAME", f"model: {', '.join(VARIANTS)}")
     field("pretrain_epochs", int, "N", "passes over the many-class set")
     field("finetune_epochs", int, "N", "passes over the few-class set")
-    field("batch_size", int, "N", "pictures of a step")
+    field("batch_size", int, "N", "images of a step")
     field("train_steps_per_epoch", int, "N", "end a training epoch after N steps (default: all)")
     field("eval_steps_per_epoch", int, "N", "end an evaluation after N steps (default: all)")
     field("image_size", int, "N",
-          "side of the pictures that the model sees (default: that of the data's pictures, or the variant's)")
+          "side of the images that the model sees (default: that of the data's images, or the variant's)")
     field("learning_rate", float, "R", "highest learning rate")
     field("precision", str, "NAME", f"of the matrix products: {', '.join(CHOICES['precision'])}")
     field("seed", int, "N", "of initial weights, sample order, augmentation and dropout")
@@ -120,7 +122,7 @@ def report_errors(function: Callable[[], int | None]) -> int | None:
         return function()
     except KeyboardInterrupt:
         line, status = "interrupted", 130
-    except UserError as error:
+    except (UserError, fe_compat.Unusable) as error:
         # One that was raised in a data worker comes as its traceback, the last line of which is the message.
         line, status = str(error).strip().splitlines()[-1].removeprefix("vit.errors.UserError: "), 2
     except MemoryError as error:

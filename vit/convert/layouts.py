@@ -232,7 +232,7 @@ REFUSED = {
 DROPPED = {
     "pooler": "Hugging Face's pooler, which its classifier does not read",
     "decoder": "MAE's decoder",
-    "mask_token": "for masked pictures in training",
+    "mask_token": "for masked images in training",
     "position_ids": "a constant",
     "global_step": "of the training",
     "epoch_num": "of the training",

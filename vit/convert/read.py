@@ -30,7 +30,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
 
     Args:
         path: A file, or a folder with `config.json` and one of Hugging Face's weights files.
-        image_size: Side of the pictures to read it for, pixels; the position embeddings are resized. Default: the
+        image_size: Side of the images to read it for, pixels; the position embeddings are resized. Default: the
             source's.
         num_classes: Classes of the head; where the source has another number, the head is new. Default: the source's.
         heads: Attention heads, where neither the file nor the table of known models says.
@@ -58,7 +58,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
     config, cells = _spec(source, layout, names, depth, heads, grid, report)
     if cells[0] != cells[1] and image_size is None:
-        raise UserError(f"{source.path}: its positions are a grid of {cells[0]} x {cells[1]}, and pictures are square "
+        raise UserError(f"{source.path}: its positions are a grid of {cells[0]} x {cells[1]}, and images are square "
                         "here; give the side to resize them for with --image_size")
     config = _with(source, config, image_size, num_classes)
     theirs = _check(source, layout, names, config, cells, report)

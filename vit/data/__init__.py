@@ -1,21 +1,21 @@
 """Datasets, download and the deterministic pipeline. `--data NAME` names a pair of sets; `load` reads it."""
 from pathlib import Path
 
-from vit.data.sets import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Images
 from vit.errors import UserError
 
-__all__ = ["NAMES", "DataPair", "Dataset", "Pictures", "load"]
+__all__ = ["NAMES", "DataPair", "Dataset", "Images", "load"]
 
 NAMES = ("digits", "cifar", "cifair", "folder")
 
 
-def load(name: str, data_dir: str | None = None, skip_bad_pictures: bool = False) -> DataPair:
+def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) -> DataPair:
     """Read the pair of sets that `--data` names.
 
     Args:
         name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
-        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of pictures.
-        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
+        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images.
+        skip_bad_images: Whether to leave out what cannot be read in a folder of images.
 
     Raises:
         UserError: The name is unknown, the folder is missing, or a file in it is not what it should be.
@@ -31,6 +31,6 @@ def load(name: str, data_dir: str | None = None, skip_bad_pictures: bool = False
         if data_dir is None:
             raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it")
         from vit.data import folder
-        return folder.load(Path(data_dir), skip_bad_pictures)
+        return folder.load(Path(data_dir), skip_bad_images)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

@@ -1,7 +1,7 @@
 """`--data cifar` and `--data cifair`: the official python-version archives, extracted or not, local or downloaded.
 
-CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. ciFAIR: the same training pictures;
-test pictures that duplicate a training picture are replaced (Barz & Denzler 2020).
+CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. ciFAIR: the same training images;
+test images that duplicate a training image are replaced (Barz & Denzler 2020).
 """
 import lzma
 import tarfile
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import download, unpickle
-from vit.data.sets import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Images
 from vit.errors import UserError, one_line
 
 _GITHUB = "https://github.com/cvjena/cifair/releases/download/v1.0"
@@ -97,8 +97,8 @@ def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
         raise UserError(f"{member(archive.meta)[1]}: the class {error.object!r} is not UTF-8; "
                         "get the archive again") from None
     return Dataset(archive.name, classes,
-                   train=_pictures(archive, [member(part) for part in archive.train]),
-                   test=_pictures(archive, [member(part) for part in archive.test]))
+                   train=_images(archive, [member(part) for part in archive.train]),
+                   test=_images(archive, [member(part) for part in archive.test]))
 
 
 def _opener(archive: _Archive, data_dir: Path | None) -> Callable[[str], tuple[bytes, str]]:
@@ -141,16 +141,16 @@ def _from_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, 
     return {name: (data, f"{path}:{folder}/{name}") for name, data in read.items()}
 
 
-def _pictures(archive: _Archive, parts: list[tuple[bytes, str]]) -> Pictures:
+def _images(archive: _Archive, parts: list[tuple[bytes, str]]) -> Images:
     images, labels = [], []
     for data, source in parts:
         content = unpickle.load(data, source)
         rows = content.get("data")
         if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (3072,) or not len(rows):
-            raise UserError(f"{source}: its 'data' is not uint8 pictures of 3 x 32 x 32")
+            raise UserError(f"{source}: its 'data' is not uint8 images of 3 x 32 x 32")
         images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
         labels.append(_labels(archive, content, len(images[-1]), source))
-    return Pictures(np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels))
+    return Images(np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels))
 
 
 def _labels(archive: _Archive, content: dict, count: int, source: str) -> np.ndarray:

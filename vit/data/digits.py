@@ -1,18 +1,18 @@
-"""`--data digits`: scikit-learn's bundled handwritten digits as two sets of 32x32 pictures; needs no network.
+"""`--data digits`: scikit-learn's bundled handwritten digits as two sets of 32x32 images; needs no network.
 
 `digits100` shows two digits side by side, read as 00-99; `digits10` shows one. The 1,797 digits (Alpaydin & Kaynak
-1998, 8x8 pixels, 17 grey levels) are split once; training pictures of both sets draw on one part and test pictures on
-the other, so no digit of a test picture was ever trained on.
+1998, 8x8 pixels, 17 grey levels) are split once; training images of both sets draw on one part and test images on
+the other, so no digit of a test image was ever trained on.
 """
 import cv2
 import numpy as np
 
-from vit.data.sets import DataPair, Dataset, Pictures
+from vit.data.sets import DataPair, Dataset, Images
 
 # The data sets are facts, not draws of a run: their seed is fixed and has nothing to do with --seed.
 _SEED = 2021
 _TEST_DIGITS = 360
-_TRAIN_PAIRS, _TEST_PAIRS = 100, 20  # pictures of each of the 100 classes
+_TRAIN_PAIRS, _TEST_PAIRS = 100, 20  # images of each of the 100 classes
 
 
 def split() -> tuple[np.ndarray, np.ndarray]:
@@ -23,12 +23,12 @@ def split() -> tuple[np.ndarray, np.ndarray]:
 
 
 def pairs(indices: np.ndarray, labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Which two digits make each picture of `digits100`.
+    """Which two digits make each image of `digits100`.
 
     Args:
         indices: The digits to draw from.
         labels: Every digit's label.
-        per_class: Pictures of each of the 100 classes.
+        per_class: Images of each of the 100 classes.
         seed: Of the draw.
 
     Returns:
@@ -51,23 +51,23 @@ def load() -> DataPair:
     train, test = split()
     single = np.stack([_draw([digit]) for digit in grey])
     ten = Dataset("digits10", tuple(str(digit) for digit in range(10)),
-                  train=Pictures(single[train], labels[train]), test=Pictures(single[test], labels[test]))
+                  train=Images(single[train], labels[train]), test=Images(single[test], labels[test]))
 
-    def hundred(indices: np.ndarray, per_class: int, seed: int) -> Pictures:
+    def hundred(indices: np.ndarray, per_class: int, seed: int) -> Images:
         images = np.stack([_draw([grey[left], grey[right]]) for left, right in pairs(indices, labels, per_class, seed)])
-        return Pictures(images, np.repeat(np.arange(100), per_class))
+        return Images(images, np.repeat(np.arange(100), per_class))
 
     return DataPair(
         pretrain=Dataset("digits100", tuple(f"{number:02d}" for number in range(100)),
                          train=hundred(train, _TRAIN_PAIRS, 0), test=hundred(test, _TEST_PAIRS, 1)),
         finetune=ten,
-        mean=(0.2288, ) * 3,  # measured on digits100's training pictures
+        mean=(0.2288, ) * 3,  # measured on digits100's training images
         std=(0.3084, ) * 3,
         mirror=False)
 
 
 def _draw(digits: list[np.ndarray]) -> np.ndarray:
-    """One or two digits, each 16 wide and 24 high, in the middle of a black 32x32x3 picture."""
+    """One or two digits, each 16 wide and 24 high, in the middle of a black 32x32x3 image."""
     canvas = np.zeros((32, 32), np.uint8)
     left = 16 - 8 * len(digits)
     for digit in digits:

@@ -1,6 +1,6 @@
-"""`--data folder`: your own pictures, `DIR/{train,val}/<class>/*`, as ImageNet lies; read when they are needed.
+"""`--data folder`: your own images, `DIR/{train,val}/<class>/*`, as ImageNet lies; read when they are needed.
 
-A picture may be of any size and mode: it is turned as its EXIF says, what is transparent lies on white, grey and
+An image may be of any size and mode: it is turned as its EXIF says, what is transparent lies on white, grey and
 palettes become RGB, 16 bits become 8. One that cannot be read is named before anything is trained.
 """
 import concurrent.futures
@@ -19,12 +19,12 @@ from vit.errors import UserError, one_line
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_ALL_DECODED = 20_000  # sets of more pictures are checked by their headers and ends
+_ALL_DECODED = 20_000  # sets of more images are checked by their headers and ends
 
 
 @dataclass(frozen=True)
-class FolderPictures:
-    """Labelled pictures of any size, read from their files one by one; the counterpart of `Pictures`.
+class FolderImages:
+    """Labelled images of any size, read from their files one by one; the counterpart of `Images`.
 
     Args:
         paths: Of the files.
@@ -32,7 +32,7 @@ class FolderPictures:
     """
     paths: tuple[Path, ...]
     labels: np.ndarray
-    side = None
+    image_size = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,20 +40,20 @@ class FolderPictures:
     def __getitem__(self, index: int) -> np.ndarray:
         return read(self.paths[index])
 
-    def take(self, indices: np.ndarray) -> "FolderPictures":
-        """Some of the pictures."""
-        return FolderPictures(tuple(self.paths[index] for index in indices), self.labels[indices])
+    def take(self, indices: np.ndarray) -> "FolderImages":
+        """Some of the images."""
+        return FolderImages(tuple(self.paths[index] for index in indices), self.labels[indices])
 
 
-def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
-    """Find a folder's classes and pictures, and look at every picture once; there is no set to pretrain on.
+def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
+    """Find a folder's classes and images, and look at every image once; there is no set to pretrain on.
 
     Args:
         folder: Holds `train` and `val`, each with one folder for each class.
-        skip_bad_pictures: Whether to go on without the pictures that cannot be read.
+        skip_bad_images: Whether to go on without the images that cannot be read.
 
     Raises:
-        UserError: The folder does not hold that, or a picture cannot be read.
+        UserError: The folder does not hold that, or an image cannot be read.
     """
     classes = _subfolders(folder / "train")
     for name in classes:
@@ -61,7 +61,7 @@ def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
             raise UserError(f"{folder / 'train'}: the name of the class folder {name!a} is not UTF-8; rename it")
     if len(classes) < 2:
         raise UserError(f"{folder / 'train'}: holds {len(classes)} class folders, and two at least are needed; "
-                        f"pictures are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
+                        f"images are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
     if unknown := sorted(set(_subfolders(folder / "val")) - set(classes)):
         raise UserError(f"{folder / 'val' / unknown[0]}: is no class of {folder / 'train'} ({_some(classes)})")
     parts = {part: _find(folder / part, classes) for part in ("train", "val")}
@@ -69,17 +69,17 @@ def load(folder: Path, skip_bad_pictures: bool = False) -> DataPair:
     if bad:
         names = "; ".join(f"{path.relative_to(folder)} ({fault})" for path, fault in list(bad.items())[:5])
         more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-        line = f"{folder}: {len(bad)} of its pictures cannot be read: {names}{more}"
-        if not skip_bad_pictures:
-            raise UserError(f"{line}; mend or remove them, or pass --skip_bad_pictures")
+        line = f"{folder}: {len(bad)} of its images cannot be read: {names}{more}"
+        if not skip_bad_images:
+            raise UserError(f"{line}; mend or remove them, or pass --skip_bad_images")
         print(f"warning: {line}; they are left out", flush=True)
-    parts = {part: _pictures(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
+    parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
     return DataPair(None, dataset, *IMAGENET, mirror=True)
 
 
 def read(path: Path) -> np.ndarray:
-    """One picture as RGB.
+    """One image as RGB.
 
     Returns:
         uint8 [h, w, 3].
@@ -88,22 +88,22 @@ def read(path: Path) -> np.ndarray:
         UserError: It cannot be read; the message names it.
     """
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            return np.asarray(_rgb(ImageOps.exif_transpose(picture)))
+        with Image.open(path, formats=FORMATS) as image:
+            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except _FAULTS as error:
-        raise UserError(f"{path}: {_fault(error)}; mend or remove it, or pass --skip_bad_pictures") from None
+        raise UserError(f"{path}: {_fault(error)}; mend or remove it, or pass --skip_bad_images") from None
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):  # 16 bits a pixel, and Pillow would cut them off at 255
-        values = np.asarray(picture, np.float64)
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # 16 bits a pixel, and Pillow would cut them off at 255
+        values = np.asarray(image, np.float64)
         top = 65535 if values.max() > 255 else 255
-        picture = Image.fromarray(np.clip(np.round(values * 255 / top), 0, 255).astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+        image = Image.fromarray(np.clip(np.round(values * 255 / top), 0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
 
 
 _FAULTS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
@@ -111,7 +111,7 @@ _FAULTS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowErro
 
 def _fault(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
+        return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return one_line(error, 100)
@@ -127,7 +127,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
 
 
 def _find(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]]:
-    """The pictures of every class, in the order of their names, with their labels."""
+    """The images of every class, in the order of their names, with their labels."""
     paths, labels = [], []
     for label, name in enumerate(classes):
         if (folder / name).is_dir():
@@ -141,54 +141,54 @@ def _find(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]
     return paths, labels
 
 
-def _pictures(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
-              bad: dict[Path, str]) -> FolderPictures:
+def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
+              bad: dict[Path, str]) -> FolderImages:
     kept = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in bad]
     present = {label for _, label in kept}
     empty = [name for label, name in enumerate(classes) if label not in present]
     if not kept or (folder.name == "train" and empty):
         place = folder / empty[0] if folder.name == "train" else folder
-        raise UserError(f"{place}: holds no picture that can be read; pictures end in {', '.join(ENDINGS)}")
+        raise UserError(f"{place}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
     if empty:
-        print(f"warning: {folder}: no picture of {_some(tuple(empty))}: accuracy is over the other "
+        print(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
               f"{len(classes) - len(empty)} classes", flush=True)
-    return FolderPictures(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
+    return FolderImages(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
 
 
 def _bad(paths: list[Path]) -> dict[Path, str]:
-    """The pictures that cannot be read, and why, with a progress bar."""
+    """The images that cannot be read, and why, with a progress bar."""
     from tqdm import tqdm
     Image.init()  # before the threads do, all at once
     check = _decode if len(paths) <= _ALL_DECODED else _glance
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
-                      desc="checking pictures", unit="", disable=None)
+                      desc="checking images", unit="", disable=None)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 
 def _look(path: Path, check: Callable[[Path], str | None]) -> str | None:
-    """What is wrong with a picture; one that is a pipe would be waited for."""
+    """What is wrong with an image; one that is a pipe would be waited for."""
     return check(path) if os.path.isfile(path) or not os.path.exists(path) else "not a file"
 
 
 def _decode(path: Path) -> str | None:
-    """What is wrong with a picture; a JPEG is decoded at an eighth of its size, which reads all of it."""
+    """What is wrong with an image; a JPEG is decoded at an eighth of its size, which reads all of it."""
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            picture.draft("RGB", (1, 1))
-            picture.load()
+        with Image.open(path, formats=FORMATS) as image:
+            image.draft("RGB", (1, 1))
+            image.load()
     except _FAULTS as error:
         return _fault(error)
     return None
 
 
 def _glance(path: Path) -> str | None:
-    """What is wrong with a picture's header, or with the whole if it does not end as its kind does."""
+    """What is wrong with an image's header, or with the whole if it does not end as its kind does."""
     ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
     try:
-        with Image.open(path, formats=FORMATS) as picture, open(path, "rb") as file:
-            end = ends.get(picture.format)
+        with Image.open(path, formats=FORMATS) as image, open(path, "rb") as file:
+            end = ends.get(image.format)
             file.seek(-min(8, os.path.getsize(path)), os.SEEK_END)
             if end and file.read().endswith(end):
                 return None

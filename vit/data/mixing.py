@@ -1,4 +1,4 @@
-"""Soft labels, mixup, CutMix and random erasing: what is done to normalized pictures, and to labels with them.
+"""Soft labels, mixup, CutMix and random erasing: what is done to normalized images, and to labels with them.
 
 Labels lie on a grid of 2**-24, where they add up to exactly 1 in float32, in any order. Both matter for parity:
 TensorFlow's gradient of the cross entropy takes for granted that a label adds up to 1, and FastEstimator's torch cross
@@ -34,19 +34,19 @@ def soft_label(label: int, classes: int, smoothing: float) -> np.ndarray:
 
 def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray, mixup: float, cutmix: float,
         rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Mixup or CutMix of a picture with its partner; with both, a coin decides.
+    """Mixup or CutMix of an image with its partner; with both, a coin decides.
 
     Args:
         x: float32 [h, w, c].
         y: Its soft label, float32 [classes].
-        partner: Another picture.
+        partner: Another image.
         partner_y: Its soft label.
         mixup: Alpha of mixup, or 0.
         cutmix: Alpha of CutMix, or 0.
         rng: What is drawn from: a RandomState, or the module `numpy.random` for the global one.
 
     Returns:
-        The mixed picture and label.
+        The mixed image and label.
     """
     if mixup and (not cutmix or rng.uniform() < 0.5):
         share = rng.beta(mixup, mixup)
@@ -60,7 +60,7 @@ def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray
 
 
 def _box(shape: tuple[int, int], side: float, rng: np.random.RandomState) -> tuple[slice, slice]:
-    """A box of `side` times the picture's sides around any point of it, cut off at its border."""
+    """A box of `side` times the image's sides around any point of it, cut off at its border."""
     slices = []
     for length in shape:
         middle, half = rng.randint(length), int(side * length) // 2
@@ -69,9 +69,9 @@ def _box(shape: tuple[int, int], side: float, rng: np.random.RandomState) -> tup
 
 
 def erase(x: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """Fill a rectangle of 2 % to 1/3 of a normalized picture, of aspect 0.3 to 1 / 0.3, with standard normal noise.
+    """Fill a rectangle of 2 % to 1/3 of a normalized image, of aspect 0.3 to 1 / 0.3, with standard normal noise.
 
-    As in DeiT. After ten rectangles that do not fit, the picture stays as it is.
+    As in DeiT. After ten rectangles that do not fit, the image stays as it is.
 
     Args:
         x: float32 [h, w, c].

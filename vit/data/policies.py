@@ -76,7 +76,7 @@ AUTOAUGMENT = {
 
 
 def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> np.ndarray:
-    """One sub-policy of a published table, drawn for this picture.
+    """One sub-policy of a published table, drawn for this pil.
 
     Args:
         image: uint8 [h, w, 3].
@@ -87,11 +87,11 @@ def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> n
         uint8 [h, w, 3].
     """
     table = AUTOAUGMENT[policy]
-    picture = Image.fromarray(image)
+    pil = Image.fromarray(image)
     for name, probability, level in table[rng.randint(len(table))]:
         if rng.uniform() < probability:
-            picture = apply(picture, name, _signed(name, level / 9, rng))
-    return np.asarray(picture)
+            pil = apply(pil, name, _signed(name, level / 9, rng))
+    return np.asarray(pil)
 
 
 def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
@@ -108,57 +108,57 @@ def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
     Returns:
         uint8 [h, w, 3].
     """
-    picture = Image.fromarray(image)
+    pil = Image.fromarray(image)
     for _ in range(number):
         name = RANDAUGMENT[rng.randint(len(RANDAUGMENT))]
         strength = min(max(rng.normal(magnitude, std) / 10, 0.0), 1.0)
-        picture = apply(picture, name, _signed(name, strength, rng))
-    return np.asarray(picture)
+        pil = apply(pil, name, _signed(name, strength, rng))
+    return np.asarray(pil)
 
 
 def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
     return -strength if name in _SIGNED and rng.uniform() < 0.5 else strength
 
 
-def apply(picture: Image.Image, name: str, strength: float) -> Image.Image:
+def apply(pil: Image.Image, name: str, strength: float) -> Image.Image:
     """One operation.
 
     Args:
-        picture: RGB.
+        pil: RGB.
         name: Of the operation.
         strength: Share of its range, 0 to 1; where there is another way (left, darker ...), down to -1 for that.
 
     Raises:
         ValueError: There is no such operation.
     """
-    width, height = picture.size
+    width, height = pil.size
     match name:
         case "Identity":
-            return picture
+            return pil
         case "ShearX":
-            return _move(picture, (1, _SHEAR * strength, 0, 0, 1, 0))
+            return _move(pil, (1, _SHEAR * strength, 0, 0, 1, 0))
         case "ShearY":
-            return _move(picture, (1, 0, 0, _SHEAR * strength, 1, 0))
+            return _move(pil, (1, 0, 0, _SHEAR * strength, 1, 0))
         case "TranslateX":
-            return _move(picture, (1, 0, _SHIFT * strength * width, 0, 1, 0))
+            return _move(pil, (1, 0, _SHIFT * strength * width, 0, 1, 0))
         case "TranslateY":
-            return _move(picture, (1, 0, 0, 0, 1, _SHIFT * strength * height))
+            return _move(pil, (1, 0, 0, 0, 1, _SHIFT * strength * height))
         case "Rotate":
-            return picture.rotate(_DEGREES * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
+            return pil.rotate(_DEGREES * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
         case "Brightness" | "Color" | "Contrast" | "Sharpness":
-            return getattr(ImageEnhance, name)(picture).enhance(1 + _ENHANCE * strength)
+            return getattr(ImageEnhance, name)(pil).enhance(1 + _ENHANCE * strength)
         case "Posterize":
-            return ImageOps.posterize(picture, 8 - round(_BITS * strength))
+            return ImageOps.posterize(pil, 8 - round(_BITS * strength))
         case "Solarize":
-            return ImageOps.solarize(picture, 255 - 255 * strength)
+            return ImageOps.solarize(pil, 255 - 255 * strength)
         case "AutoContrast":
-            return ImageOps.autocontrast(picture)
+            return ImageOps.autocontrast(pil)
         case "Equalize":
-            return ImageOps.equalize(picture)
+            return ImageOps.equalize(pil)
         case "Invert":
-            return ImageOps.invert(picture)
+            return ImageOps.invert(pil)
     raise ValueError(f"{name} is no operation")
 
 
-def _move(picture: Image.Image, matrix: tuple) -> Image.Image:
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)
+def _move(pil: Image.Image, matrix: tuple) -> Image.Image:
+    return pil.transform(pil.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)

@@ -1,10 +1,10 @@
-"""Pictures of any size made square."""
+"""Images of any size made square."""
 import numpy as np
 from PIL import Image
 
 
 def middle(image: np.ndarray, side: int, share: float) -> np.ndarray:
-    """Cut the middle out of a picture, its side `share` of the picture's shorter one, and resize it.
+    """Cut the middle out of an image, its side `share` of the image's shorter one, and resize it.
 
     With share 0.875 and side 224 it is ImageNet's evaluation: shorter side to 256, middle 224 x 224. The filter is
     Pillow's bicubic one, which averages where it shrinks.

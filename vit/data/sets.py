@@ -1,4 +1,4 @@
-"""What every data source delivers: pictures with labels, a train and a test part, and a pair of sets."""
+"""What every data source delivers: images with labels, a train and a test part, and a pair of sets."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +7,8 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Labelled pictures.
+class Images:
+    """Labelled images.
 
     Args:
         images: uint8 [n, side, side, 3], channels last.
@@ -23,13 +23,13 @@ class Pictures:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.images[index]
 
-    def take(self, indices: np.ndarray) -> "Pictures":
-        """Some of the pictures."""
-        return Pictures(self.images[indices], self.labels[indices])
+    def take(self, indices: np.ndarray) -> "Images":
+        """Some of the images."""
+        return Images(self.images[indices], self.labels[indices])
 
     @property
-    def side(self) -> int | None:
-        """Side of every picture, pixels; None where they have many sizes."""
+    def image_size(self) -> int | None:
+        """Size of every image, pixels; None where they have many sizes."""
         return self.images.shape[1]
 
 
@@ -38,8 +38,8 @@ class Dataset:
     """One classification set: its name, its class names, and its two parts."""
     name: str
     classes: tuple[str, ...]
-    train: Pictures
-    test: Pictures
+    train: Images
+    test: Images
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DataPair:
         finetune: The set whose model starts from the pretrained encoder.
         mean: Mean of each channel, as a fraction of 255.
         std: Standard deviation of each channel, as a fraction of 255.
-        mirror: Whether a mirrored picture still shows its class (a mirrored digit does not).
+        mirror: Whether a mirrored image still shows its class (a mirrored digit does not).
     """
     pretrain: Dataset | None
     finetune: Dataset

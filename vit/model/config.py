@@ -13,9 +13,9 @@ class ViTConfig:
     """One Vision Transformer, exactly.
 
     Args:
-        image_size: Side of the square input picture, pixels.
+        image_size: Side of the square input image, pixels.
         patch_size: Side of a square patch, pixels (P).
-        in_channels: Channels of a picture (C).
+        in_channels: Channels of an image (C).
         width: Width of a token (D).
         depth: Number of blocks (L).
         heads: Attention heads of a block (H).
@@ -83,12 +83,12 @@ class ViTConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along a side of a picture."""
+        """Patches along a side of an image."""
         return self.image_size // self.patch_size
 
     @property
     def patches(self) -> int:
-        """Patches of a picture."""
+        """Patches of an image."""
         return self.grid**2
 
     @property

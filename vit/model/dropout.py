@@ -1,7 +1,7 @@
 """The masks of dropout and stochastic depth: a function of (seed, epoch, pass, sample, site), in every framework.
 
-A model holds no random state. It is given one row of flags for each picture, in which each of its dropout sites has a
-place; so masks do not depend on the framework, on the batch that a picture falls into, or on what was run before.
+A model holds no random state. It is given one row of flags for each image, in which each of its dropout sites has a
+place; so masks do not depend on the framework, on the batch that an image falls into, or on what was run before.
 """
 import functools
 import math

@@ -23,7 +23,7 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
     Args:
         config: The model's spec.
         weights: Canonical weights.
-        images: Normalized pictures [B, S, S, C].
+        images: Normalized images [B, S, S, C].
         attention: If given, each block's attention weights [B, H, N, N], before dropout, are appended to it.
         masks: Rows of `vit.model.dropout.draw` [B, flags], or None for no dropout.
         product: Of two matrices: numpy's, or a rounded one (`vit.model.precision.product`).

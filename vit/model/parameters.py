@@ -77,7 +77,7 @@ def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     return rng.uniform(-limit, limit, shape)
 
 
-def scrambled(config: ViTConfig, seed: int) -> Weights:
+def perturbed(config: ViTConfig, seed: int) -> Weights:
     """Initial values with noise on all of them, so that in a comparison no bias is 0 and no norm scale is 1."""
     rng = np.random.default_rng(seed)
     return {name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32)

@@ -4,7 +4,7 @@ import math
 from vit.model.config import VARIANTS, ViTConfig
 from vit.model.parameters import shapes
 
-COUNTED = ("FLOPs are of one picture's forward pass, two for each multiplication and addition in the matrix products "
+COUNTED = ("FLOPs are of one image's forward pass, two for each multiplication and addition in the matrix products "
            "(patches, q, k and v, attention, MLP, head); norms, softmax and activations are left out.")
 
 
@@ -14,7 +14,7 @@ def parameters(config: ViTConfig) -> int:
 
 
 def flops(config: ViTConfig) -> int:
-    """FLOPs of one picture's forward pass; `COUNTED` says what is counted."""
+    """FLOPs of one image's forward pass; `COUNTED` says what is counted."""
     N, D = config.tokens, config.width
     patches = config.patches * D * config.in_channels * config.patch_size**2
     attention = N * D * 3 * D + 2 * N * N * D + N * D * D  # q, k, v; scores and weighted sums; output projection
@@ -28,7 +28,7 @@ def describe(config: ViTConfig) -> str:
     names = [name for name, known in VARIANTS.items() if all(getattr(known, f) == getattr(config, f) for f in size)]
     like = f" (the size of {', '.join(names)})" if names else ""
     return (f"ViT of width {config.width}, depth {config.depth}, {config.heads} heads, patch {config.patch_size}, "
-            f"{config.image_size} x {config.image_size} pictures, {config.num_classes} classes, "
+            f"{config.image_size} x {config.image_size} images, {config.num_classes} classes, "
             f"{parameters(config):,} parameters{like}")
 
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from vit.backend import SCRIPTS, load_script
-from vit.data import DataPair, Dataset, Pictures, digits
+from vit.data import DataPair, Dataset, Images, digits
 from vit.errors import UserError
 from vit.model import oracle
 from vit.model.config import ViTConfig, stage_names
@@ -21,7 +21,7 @@ from vit.model.parameters import Weights
 from vit.training import run as flow
 from vit.training.recipe import Recipe
 
-PARTIES = (*SCRIPTS, "numpy")
+BACKENDS = (*SCRIPTS, "numpy")
 STAGES = ("forward", "gradient", "train")
 # The bars of the house; that of float32 training is some fifty times the drift measured in benchmarks/parity.md.
 BARS = {
@@ -38,7 +38,7 @@ class Row:
     Args:
         name: A stage, a parameter, or "loss of step 7".
         max_abs: Largest absolute difference.
-        relative: The same over the largest absolute value of the second party.
+        relative: The same over the largest absolute value of the second backend.
         bar: What it must not exceed.
     """
     name: str
@@ -84,7 +84,7 @@ def row(name: str, a: np.ndarray, b: np.ndarray, bar: float) -> Row:
     return Row(name, float(difference), float(difference / size if size else difference), bar)
 
 
-def pictures(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def sample_images(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """Real handwritten digits at a model's side, normalized, and labels within its classes.
 
     Returns:
@@ -95,28 +95,28 @@ def pictures(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray, np.
     return images.astype(dtype), pair.finetune.test.labels[:count]
 
 
-def stages(party: str, config: ViTConfig, weights: Weights, images: np.ndarray,
+def stages(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray,
            masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage of one party's forward pass, with masks or without dropout, in the dtype of the pictures."""
-    if party == "numpy":
+    """Every stage of one backend's forward pass, with masks or without dropout, in the dtype of the images."""
+    if backend == "numpy":
         return list(oracle.forward(config, weights, images, masks=masks).values())
-    script = load_script(party)
+    script = load_script(backend)
     return script.run_stages(script.from_numpy(script.ViT(config, str(images.dtype)), weights), images, masks)
 
 
-def gradients(party: str, config: ViTConfig, weights: Weights, images: np.ndarray,
+def gradients(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray,
               labels: np.ndarray) -> tuple[float, Weights]:
-    """One party's mean loss and its gradients, dropout off, in the dtype of the pictures."""
-    script = load_script(party)
+    """One backend's mean loss and its gradients, dropout off, in the dtype of the images."""
+    script = load_script(backend)
     return script.loss_gradients(script.from_numpy(script.ViT(config, str(images.dtype)), weights), images, labels)
 
 
-def train(party: str, config: ViTConfig, weights: Weights, recipe: Recipe, steps: int, dtype: str) -> Trajectory:
+def train(backend: str, config: ViTConfig, weights: Weights, recipe: Recipe, steps: int, dtype: str) -> Trajectory:
     """Train through FastEstimator's Estimator on digits, with the recipe's optimizer and augmentation."""
-    script, pair = load_script(party), _digits(config)
+    script, pair = load_script(backend), _digits(config)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         recipe = dataclasses.replace(recipe, train_steps_per_epoch=steps, eval_steps_per_epoch=1)
-        job = flow.Job(party, recipe, pair, Path(folder), log_steps=0, dtype=dtype)
+        job = flow.Job(backend, recipe, pair, Path(folder), log_steps=0, dtype=dtype)
         stage = flow.Stage(job, "compare", pair.finetune, 1, config)
         trained = script.train(stage, weights)
         moments = [script.to_numpy(stage.model, slot)
@@ -147,7 +147,7 @@ def train_rows(a: Trajectory, b: Trajectory, bar: float) -> list[Row]:
 
 def compare(a: str, b: str, config: ViTConfig, weights: Weights, stage: str = "forward", dtype: str = "float64",
             steps: int = 20, recipe: Recipe | None = None) -> list[Row]:
-    """Compare two parties on real pictures.
+    """Compare two backends on real images.
 
     Args:
         a: "torch", "tf", "ms" or, for the forward stage, "numpy".
@@ -163,24 +163,24 @@ def compare(a: str, b: str, config: ViTConfig, weights: Weights, stage: str = "f
         What was compared, in the order in which it is computed.
 
     Raises:
-        UserError: A party is unknown, not installed, or cannot do the stage.
+        UserError: A backend is unknown, not installed, or cannot do the stage.
     """
-    for party in (a, b):
-        if party not in PARTIES:
-            raise UserError(f"unknown backend {party!r}: choose two of {', '.join(PARTIES)}")
-        if party == "numpy" and stage != "forward":
+    for backend in (a, b):
+        if backend not in BACKENDS:
+            raise UserError(f"unknown backend {backend!r}: choose two of {', '.join(BACKENDS)}")
+        if backend == "numpy" and stage != "forward":
             raise UserError(f"numpy is the oracle of the forward stage only, not of {stage!r}")
-        if party != "numpy":
-            load_script(party)
+        if backend != "numpy":
+            load_script(backend)
     bar = BARS[stage, dtype]
     weights = {name: value.astype(dtype) for name, value in weights.items()}
-    images, labels = pictures(config, 8, dtype)
+    images, labels = sample_images(config, 8, dtype)
     if stage == "forward":
-        return forward_rows(config, *(stages(party, config, weights, images) for party in (a, b)), bar)
+        return forward_rows(config, *(stages(backend, config, weights, images) for backend in (a, b)), bar)
     if stage == "gradient":
-        return gradient_rows(*(gradients(party, config, weights, images, labels) for party in (a, b)), bar)
+        return gradient_rows(*(gradients(backend, config, weights, images, labels) for backend in (a, b)), bar)
     recipe = recipe or Recipe(data="digits", batch_size=16)
-    return train_rows(*(train(party, config, weights, recipe, steps, dtype) for party in (a, b)), bar)
+    return train_rows(*(train(backend, config, weights, recipe, steps, dtype) for backend in (a, b)), bar)
 
 
 def report(rows: list[Row]) -> str:
@@ -202,10 +202,10 @@ def _digits(config: ViTConfig) -> DataPair:
     """The digits at a model's side, with labels within its classes."""
     pair = digits.load()
 
-    def fit(part: Pictures) -> Pictures:
+    def fit(part: Images) -> Images:
         side = config.image_size
         images = part.images if side == 32 else np.stack([cv2.resize(image, (side, side)) for image in part.images])
-        return Pictures(images[..., :config.in_channels], part.labels % config.num_classes)
+        return Images(images[..., :config.in_channels], part.labels % config.num_classes)
 
     fitted = Dataset("digits10", pair.finetune.classes, fit(pair.finetune.train), fit(pair.finetune.test))
     return dataclasses.replace(pair, finetune=fitted)

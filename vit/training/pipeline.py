@@ -2,7 +2,7 @@
 
 FastEstimator's ops draw from the global generators of `random` and `numpy`. Here the dataset seeds both before each
 sample's ops, from (seed, epoch, pass, index), and decides the order itself; so the batches are the same bytes for any
-number of workers, and epoch 7 can be had without the six before it. A picture that is mixed with another draws the
+number of workers, and epoch 7 can be had without the six before it. An image that is mixed with another draws the
 other and all that is done to it as well.
 """
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from fe_compat import load_fastestimator
 
 from vit.data import mixing, policies, resizing
-from vit.data.sets import IMAGENET, DataPair, Pictures
+from vit.data.sets import IMAGENET, DataPair, Images
 from vit.model import dropout
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
@@ -53,32 +53,32 @@ def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tu
     return NORMALIZATIONS[recipe.normalize]
 
 
-def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, channels_first: bool,
+def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_first: bool,
           num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None):
     """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but sizing over `test`.
 
     Args:
-        train: Training pictures.
-        test: Evaluation pictures.
+        train: Training images.
+        test: Evaluation images.
         pair: Where both come from (mean, deviation, whether mirroring keeps the class).
         recipe: Batch size, augmentation, seed.
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
-        dtype: Of the pictures and soft labels that leave: "float32" or, widened after all else, "float64".
+        dtype: Of the images and soft labels that leave: "float32" or, widened after all else, "float64".
         config: The model: its side, its classes, and its dropout if that needs masks. None is a model without dropout
-            for pictures as they are; it cannot have soft labels.
+            for images as they are; it cannot have soft labels.
 
     Returns:
-        A `fastestimator.Pipeline` of batches `{"x": pictures, "y": int64 [B]}`. In training, with smoothing or mixing,
+        A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
         y is [B, classes] of `dtype`; and for a model with dropout there is `"masks"`, uint8 [B, flags], one row of
-        `vit.model.dropout.draw` per picture.
+        `vit.model.dropout.draw` per image.
     """
     load_fastestimator()
     from fastestimator.op.numpyop import Delete
     from fastestimator.op.numpyop.univariate import ChannelTranspose, ToArray
 
     Pipeline, Samples = _classes()
-    side = config.image_size if config else train.side
+    side = config.image_size if config else train.image_size
     ops = _augmentation("x", train, test, side, pair, recipe)
     if recipe.soft_labels:
         ops += _soft_labels(_augmentation("partner", train, None, side, pair, recipe), config.num_classes, recipe)
@@ -94,8 +94,8 @@ def build(train: Pictures, test: Pictures, pair: DataPair, recipe: Recipe, chann
                     batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
 
 
-def _augmentation(key: str, train: Pictures, test: Pictures | None, side: int, pair: DataPair, recipe: Recipe) -> list:
-    """The ops that make a normalized training picture of `side` out of the one under `key`; those that do not draw
+def _augmentation(key: str, train: Images, test: Images | None, side: int, pair: DataPair, recipe: Recipe) -> list:
+    """The ops that make a normalized training image of `side` out of the one under `key`; those that do not draw
     run in evaluation as well, unless there is no `test`."""
     from fastestimator.op.numpyop import LambdaOp
     from fastestimator.op.numpyop.meta import Sometimes
@@ -109,17 +109,17 @@ def _augmentation(key: str, train: Pictures, test: Pictures | None, side: int, p
         """An op of ours that draws; `numpy.random` is seeded for each sample."""
         return LambdaOp(functools.partial(function, rng=np.random), mode="train", **one)
 
-    def fit(pictures: Pictures, mode: str | None) -> list:
-        """Nothing for pictures that have the side."""
-        if pictures.side == side:
+    def fit(images: Images, mode: str | None) -> list:
+        """Nothing for images that have the side."""
+        if images.image_size == side:
             return []
-        share = 1.0 if pictures.side else recipe.eval_crop
+        share = 1.0 if images.image_size else recipe.eval_crop_pct
         return [LambdaOp(functools.partial(resizing.middle, side=side, share=share), mode=mode, **one)]
 
     ops = []
-    if recipe.crop_min:
+    if recipe.crop_scale_min:
         # INTER_AREA averages where it shrinks and interpolates linearly where it enlarges.
-        ops.append(RandomResizedCrop(side, side, scale=(recipe.crop_min, recipe.crop_max),
+        ops.append(RandomResizedCrop(side, side, scale=(recipe.crop_scale_min, recipe.crop_scale_max),
                                      interpolation=cv2.INTER_AREA, mode="train", **image))
     else:
         ops += fit(train, "train")
@@ -130,23 +130,23 @@ def _augmentation(key: str, train: Pictures, test: Pictures | None, side: int, p
     policy = _policy(recipe)
     if policy is None:
         ops.append(normalize)
-    if recipe.pad:
-        padded = side + 2 * recipe.pad
+    if recipe.crop_padding:
+        padded = side + 2 * recipe.crop_padding
         ops += [PadIfNeeded(min_height=padded, min_width=padded, mode="train", **image),
                 RandomCrop(side, side, mode="train", **image)]
-    if recipe.mirror_rate and pair.mirror:
-        ops.append(Sometimes(HorizontalFlip(mode="train", **image), prob=recipe.mirror_rate))
+    if recipe.hflip_prob and pair.mirror:
+        ops.append(Sometimes(HorizontalFlip(mode="train", **image), prob=recipe.hflip_prob))
     if policy is not None:  # it wants bytes
         ops += [own(policy), normalize]
-    if recipe.hole:
-        ops.append(CoarseDropout(mode="train", max_holes=1, max_height=recipe.hole, max_width=recipe.hole, **one))
-    if recipe.erasing_rate:
-        ops.append(Sometimes(own(mixing.erase), prob=recipe.erasing_rate))
+    if recipe.cutout_size:
+        ops.append(CoarseDropout(mode="train", max_holes=1, max_height=recipe.cutout_size, max_width=recipe.cutout_size, **one))
+    if recipe.random_erasing_prob:
+        ops.append(Sometimes(own(mixing.erase), prob=recipe.random_erasing_prob))
     return ops
 
 
 def _policy(recipe: Recipe) -> Callable | None:
-    """What the recipe augments a picture's bytes with, if anything."""
+    """What the recipe augments an image's bytes with, if anything."""
     if recipe.augment == "none":
         return None
     if recipe.augment == "randaugment":
@@ -170,7 +170,7 @@ def _soft_labels(partner_ops: list, classes: int, recipe: Recipe) -> list:
         mix = functools.partial(mixing.mix, mixup=recipe.mixup, cutmix=recipe.cutmix, rng=np.random)
         ops.append(Sometimes(Fuse([*partner_ops, soften("partner_y"),
                                    LambdaOp(mix, inputs=("x", "y", "partner", "partner_y"), outputs=("x", "y"),
-                                            mode="train")]), prob=recipe.mix_rate))
+                                            mode="train")]), prob=recipe.mixup_prob))
     return ops
 
 
@@ -199,15 +199,15 @@ def _classes():
             return loader
 
     class Samples(Dataset):
-        """Pictures in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
+        """Images in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
 
-        def __init__(self, pictures: Pictures, seed: int, config: ViTConfig | None = None,
+        def __init__(self, images: Images, seed: int, config: ViTConfig | None = None,
                      partners: bool = False) -> None:
-            self.pictures, self.seed, self.config, self.partners = pictures, seed, config, partners
+            self.images, self.seed, self.config, self.partners = images, seed, config, partners
             self.begin_epoch(1)
 
         def __len__(self) -> int:
-            return len(self.pictures)
+            return len(self.images)
 
         def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
             self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
@@ -233,10 +233,10 @@ def _classes():
             seed = sample_seed(self.seed, epoch, round_, index)
             random.seed(seed)
             np.random.seed(seed)
-            sample = {"x": self.pictures[index], "y": self.pictures.labels[index]}
+            sample = {"x": self.images[index], "y": self.images.labels[index]}
             if self.partners:
                 other = np.random.randint(len(self))
-                sample |= {"partner": self.pictures[other], "partner_y": self.pictures.labels[other]}
+                sample |= {"partner": self.images[other], "partner_y": self.images.labels[other]}
             if self.config and dropout.sites(self.config):
                 sample["masks"] = dropout.draw(self.config, self.seed, epoch, round_, index)
             return sample

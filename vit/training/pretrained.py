@@ -12,11 +12,11 @@ _FREE = ("image_size", "num_classes", "dropout", "attention_dropout", "drop_path
 
 
 def read(path: str | os.PathLike, side: int | None, like: ViTConfig | None) -> tuple[Weights, ViTConfig]:
-    """Read pretrained weights for pictures of some side, and say in a line what they are.
+    """Read pretrained weights for images of some side, and say in a line what they are.
 
     Args:
         path: A file of any format that `vit.convert.read` knows.
-        side: Of the pictures, pixels; the position embeddings are resized for them. None is the file's own.
+        side: Of the images, pixels; the position embeddings are resized for them. None is the file's own.
         like: The variant that was asked for by name, or None if the file decides.
 
     Returns:
@@ -27,7 +27,7 @@ def read(path: str | os.PathLike, side: int | None, like: ViTConfig | None) -> t
     """
     weights, config, report = convert.read(path, image_size=side)
     if config.in_channels != 3:
-        raise UserError(f"{path}: its model sees pictures of {config.in_channels} channels, and these have 3")
+        raise UserError(f"{path}: its model sees images of {config.in_channels} channels, and these have 3")
     if like is not None:
         theirs, ours = config.to_dict(), like.to_dict()
         other = [f"{name} {theirs[name]!r} (wanted {ours[name]!r})" for name in ours

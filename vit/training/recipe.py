@@ -17,15 +17,15 @@ CHOICES = {
 _LIMITS = {
     "[]": {"batch_size": (1, None), "pretrain_epochs": (1, None), "finetune_epochs": (1, None),
            "train_steps_per_epoch": (1, None), "eval_steps_per_epoch": (1, None), "image_size": (1, 2**14),
-           "accumulate_steps": (1, None), "seed": (0, 2**32 - 1), "pad": (0, None), "hole": (0, None),
-           "learning_rate": (0, None), "min_rate": (0, None), "weight_decay": (0, None), "clip_norm": (0, None),
+           "accumulate_steps": (1, None), "seed": (0, 2**32 - 1), "crop_padding": (0, None), "cutout_size": (0, None),
+           "learning_rate": (0, None), "min_learning_rate": (0, None), "weight_decay": (0, None), "clip_norm": (0, None),
            "warmup_steps": (0, None), "warmup_epochs": (0, 10**6), "mixup": (0, None), "cutmix": (0, None),
-           "mirror_rate": (0, 1), "mix_rate": (0, 1), "erasing_rate": (0, 1), "crop_min": (0, 1),
-           "crop_max": (0, 1), "decay_epochs": (1e-6, 10**6), "randaugment_number": (1, None),
+           "hflip_prob": (0, 1), "mixup_prob": (0, 1), "random_erasing_prob": (0, 1), "crop_scale_min": (0, 1),
+           "crop_scale_max": (0, 1), "decay_epochs": (1e-6, 10**6), "randaugment_number": (1, None),
            "randaugment_magnitude": (0, 10), "randaugment_std": (0, None)},
     "[)": {"momentum": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "dropout": (0, 1),
            "attention_dropout": (0, 1), "drop_path": (0, 1)},
-    "(]": {"layer_decay": (0, 1), "decay_rate": (0, 1), "eval_crop": (0, 1)},
+    "(]": {"layer_decay": (0, 1), "decay_rate": (0, 1), "eval_crop_pct": (0, 1)},
     "()": {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (0, None)},
 }
 
@@ -37,8 +37,8 @@ class Recipe:
     Args:
         data: Name of a pair of sets (`vit.data.NAMES`).
         variant: Name of a model spec (`vit.model.config.VARIANTS`).
-        image_size: Side of the pictures that the model sees, pixels; None is the side of the data's pictures or, for
-            a folder of pictures of all sizes, the variant's.
+        image_size: Side of the images that the model sees, pixels; None is the side of the data's images or, for
+            a folder of images of all sizes, the variant's.
         dropout: In place of the variant's own, if not None; so are the next two.
         attention_dropout: Rate on the attention weights.
         drop_path: Rate of stochastic depth in the last block.
@@ -46,7 +46,7 @@ class Recipe:
         precision: "fp32", or "bf16" or "fp16" for the factors of matrix products, with all else in float32
             (`vit.model.precision`); "fp16" scales the loss, and skips steps whose gradients overflow (`vit.training.traces.loss_scale`).
 
-        batch_size: Pictures of a training step; the last step of an epoch may see fewer.
+        batch_size: Images of a training step; the last step of an epoch may see fewer.
         accumulate_steps: Steps whose gradients are averaged into one update of the weights, at the rate of the last.
             What a stage's last steps gather short of an update is dropped.
         pretrain_epochs: Passes over the many-class set.
@@ -72,7 +72,7 @@ class Recipe:
         beta2: Of Adam and AdamW.
         epsilon: Of Adam and AdamW, outside of the square root.
         weight_decay: How much of a weight is taken off, as above.
-        decay_all: Whether biases, norms, class token and position embedding decay as well.
+        decay_bias_and_norm: Whether biases, norms, class token and position embedding decay as well.
         layer_decay: The rate of block i of L is multiplied by `layer_decay**(L - i)` (i from 0), that of class token,
             position and patch embedding by `layer_decay**(L + 1)`, that of final norm and head by 1 (Clark et al.
             2020; BEiT, MAE).
@@ -82,36 +82,36 @@ class Recipe:
             averages a are what is evaluated and kept. 0 for the weights themselves.
 
         schedule: After the warm-up, in the e-th epoch since then (e is fractional):
-            "constant", "cosine" (`min_rate + (learning_rate - min_rate) * (1 + cos(pi * e / E)) / 2`, where E is what
+            "constant", "cosine" (`min_learning_rate + (learning_rate - min_learning_rate) * (1 + cos(pi * e / E)) / 2`, where E is what
             the warm-up leaves of the stage), "step" (`learning_rate * decay_rate**floor(e / decay_epochs)`) or
             "exponential" (`learning_rate * decay_rate**(e / decay_epochs)`).
         warmup_steps: Steps in which the rate rises linearly to its highest; the first step has 1 / warmup_steps of it.
         warmup_epochs: The same in epochs (rounded to steps); one of the two at most.
-        min_rate: Where the cosine ends.
+        min_learning_rate: Where the cosine ends.
         decay_rate: Of "step" and "exponential".
         decay_epochs: Of "step" and "exponential".
 
         label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016).
         mixup: Alpha of mixup: `lam ~ Beta(alpha, alpha)`, `x = lam * x1 + (1 - lam) * x2`, y alike (Zhang et al.
-            2018); 0 for never. Every picture has its own partner, from the whole set, and its own lam.
-        cutmix: Alpha of CutMix: a box of `1 - lam` of the picture comes from the partner, and as much of the label
-            (Yun et al. 2019); 0 for never. With both, a coin decides for each picture.
-        mix_rate: How often a picture is mixed at all.
-        pad: Pixels of mirrored border on each side before a random crop of the original size.
-        crop_min: Smallest share of a picture's area that a random crop takes, of an aspect of 3/4 to 4/3, to be
-            resized to the model's side (Szegedy et al. 2015); 0 for none. `pad` must be 0 with it.
-        crop_max: Largest share of the same.
-        mirror_rate: How often a picture is mirrored, where the data allows it.
+            2018); 0 for never. Every image has its own partner, from the whole set, and its own lam.
+        cutmix: Alpha of CutMix: a box of `1 - lam` of the image comes from the partner, and as much of the label
+            (Yun et al. 2019); 0 for never. With both, a coin decides for each image.
+        mixup_prob: How often an image is mixed at all.
+        crop_padding: Pixels of mirrored border on each side before a random crop of the original size.
+        crop_scale_min: Smallest share of an image's area that a random crop takes, of an aspect of 3/4 to 4/3, to be
+            resized to the model's side (Szegedy et al. 2015); 0 for none. `crop_padding` must be 0 with it.
+        crop_scale_max: Largest share of the same.
+        hflip_prob: How often an image is mirrored, where the data allows it.
         augment: "none", "randaugment" (Cubuk et al. 2020), "autoaugment_cifar" or "autoaugment_imagenet" (Cubuk et al.
             2019, the published policies), after cropping and mirroring.
-        randaugment_number: Operations on each picture.
+        randaugment_number: Operations on each image.
         randaugment_magnitude: Their strength, 0 to 10.
         randaugment_std: Deviation of a normal noise on each operation's strength.
-        hole: Side of the one square that is blanked in each training picture, pixels; 0 for none.
-        erasing_rate: How often a rectangle of 2 to 33 % of the picture becomes normal noise (Zhong et al. 2020).
+        cutout_size: Side of the one square that is blanked in each training image, pixels; 0 for none.
+        random_erasing_prob: How often a rectangle of 2 to 33 % of the image becomes normal noise (Zhong et al. 2020).
         normalize: Mean and deviation that are taken off: "data" (the set's own; ImageNet's for a folder), "imagenet",
             or "half" (0.5 and 0.5: Google's ViT checkpoints).
-        eval_crop: In evaluation of a folder, the share of the shorter side that is cut out of a picture's middle.
+        eval_crop_pct: In evaluation of a folder, the share of the shorter side that is cut out of an image's middle.
 
     Raises:
         ValueError: A field has an impossible value; the message names the field, the value and what is allowed.
@@ -141,7 +141,7 @@ class Recipe:
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 1e-4
-    decay_all: bool = True
+    decay_bias_and_norm: bool = True
     layer_decay: float = 1.0
     clip_norm: float = 0.0
     ema_decay: float = 0.0
@@ -149,26 +149,26 @@ class Recipe:
     schedule: str = "constant"
     warmup_steps: int = 0
     warmup_epochs: float = 0.0
-    min_rate: float = 0.0
+    min_learning_rate: float = 0.0
     decay_rate: float = 0.1
     decay_epochs: float = 30.0
 
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
-    mix_rate: float = 1.0
-    pad: int = 4
-    crop_min: float = 0.0
-    crop_max: float = 1.0
-    mirror_rate: float = 0.5
+    mixup_prob: float = 1.0
+    crop_padding: int = 4
+    crop_scale_min: float = 0.0
+    crop_scale_max: float = 1.0
+    hflip_prob: float = 0.5
     augment: str = "none"
     randaugment_number: int = 2
     randaugment_magnitude: float = 9.0
     randaugment_std: float = 0.0
-    hole: int = 8
-    erasing_rate: float = 0.0
+    cutout_size: int = 8
+    random_erasing_prob: float = 0.0
     normalize: str = "data"
-    eval_crop: float = 0.875
+    eval_crop_pct: float = 0.875
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -182,17 +182,18 @@ class Recipe:
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError(f"warmup_steps and warmup_epochs are two words for one thing: set one of them to 0, "
                              f"not {self.warmup_steps} and {self.warmup_epochs}")
-        if self.crop_min > self.crop_max:
-            raise ValueError(f"crop_min must be at most crop_max ({self.crop_max}), not {self.crop_min}")
-        if self.crop_min and self.pad:
-            raise ValueError(f"pad must be 0 where crop_min ({self.crop_min}) asks for another crop, not {self.pad}")
-        if self.min_rate > self.learning_rate:
-            raise ValueError(f"min_rate must be at most learning_rate ({self.learning_rate}), not {self.min_rate}")
+        if self.crop_scale_min > self.crop_scale_max:
+            raise ValueError(f"crop_scale_min must be at most crop_scale_max ({self.crop_scale_max}), not {self.crop_scale_min}")
+        if self.crop_scale_min and self.crop_padding:
+            raise ValueError(f"crop_padding must be 0 where crop_scale_min ({self.crop_scale_min}) asks for another crop, "
+                             f"not {self.crop_padding}")
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(f"min_learning_rate must be at most learning_rate ({self.learning_rate}), not {self.min_learning_rate}")
 
     @property
     def mixes(self) -> bool:
-        """Whether training pictures are mixed with partners."""
-        return bool(self.mixup or self.cutmix) and self.mix_rate > 0
+        """Whether training images are mixed with partners."""
+        return bool(self.mixup or self.cutmix) and self.mixup_prob > 0
 
     @property
     def soft_labels(self) -> bool:
@@ -218,7 +219,7 @@ class Recipe:
     def decay_of(self, name: str) -> float:
         """The weight decay of one parameter, by its canonical name."""
         exempt = name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
-        return 0.0 if exempt and not self.decay_all else self.weight_decay
+        return 0.0 if exempt and not self.decay_bias_and_norm else self.weight_decay
 
     def layer_scale(self, name: str, depth: int) -> float:
         """What one parameter's learning rate is multiplied by.
@@ -250,7 +251,7 @@ class Recipe:
         passed = step - 1 - warmup
         if self.schedule == "cosine":
             progress = min(passed / max(steps - warmup, 1), 1.0)
-            return self.min_rate + (self.learning_rate - self.min_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+            return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
         if self.schedule == "constant":
             return self.learning_rate
         decays = passed / steps_per_epoch / self.decay_epochs

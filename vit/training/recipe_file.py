@@ -54,7 +54,7 @@ def build(path: str | os.PathLike | None = None, own_model: bool = True, **chang
 
     Args:
         path: A YAML file; None for the defaults.
-        own_model: Whether the variant is the model, so that the pictures' side must fit it.
+        own_model: Whether the variant is the model, so that the images' side must fit it.
         changes: Fields of `Recipe` that override the file's.
 
     Raises:

@@ -73,15 +73,15 @@ class Job:
         """The variant, with a head and an input side for a set.
 
         Raises:
-            UserError: The set's pictures do not fit the variant's patches, or are smaller than the recipe's hole.
+            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's cutout_size.
         """
         try:
-            config = self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.side, self.base)
+            config = self.recipe.model(len(dataset.classes), self.recipe.image_size or dataset.train.image_size, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
-        if self.recipe.hole > config.image_size:
-            raise UserError(f"hole must be at most the side of the pictures ({config.image_size}), "
-                            f"not {self.recipe.hole}")
+        if self.recipe.cutout_size > config.image_size:
+            raise UserError(f"cutout_size must be at most the side of the images ({config.image_size}), "
+                            f"not {self.recipe.cutout_size}")
         return config
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
@@ -102,7 +102,7 @@ class Stage:
         job: The run that it is part of.
         name: "pretrain", "finetune" or "scratch".
         dataset: What it trains and is evaluated on.
-        epochs: Passes over the training pictures.
+        epochs: Passes over the training images.
         config: The model.
         history: Filled while it trains.
         model: The framework's model, once it trains.
@@ -149,7 +149,7 @@ class Stage:
 
     @property
     def train_inputs(self) -> str | tuple[str, str]:
-        """Keys of a training batch that go to the model: the pictures and, if it has dropout, the masks."""
+        """Keys of a training batch that go to the model: the images and, if it has dropout, the masks."""
         return ("x", "masks") if dropout.sites(self.config) else "x"
 
     def run(self, train: "Train", weights: Weights) -> Weights:
@@ -243,14 +243,14 @@ def finetune(job: Job, train: Train, pretrained: Weights | None) -> Weights:
 
 
 def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = None, num_workers: int = 0,
-            log_steps: int = 100, recipe: str | None = None, skip_bad_pictures: bool = False,
+            log_steps: int = 100, recipe: str | None = None, skip_bad_images: bool = False,
             tensorboard: str | None = None, checkpoint_every: int | str = "epoch", keep: int = 3,
             on_save_error: str = "continue", profile: bool = False, own_model: bool = True, **fields) -> Job:
     """Check a run's options and read its data; nothing is written.
 
     Args:
         backend: "torch", "tf" or "ms".
-        data_dir: Folder with CIFAR's archives or folders, or with pictures.
+        data_dir: Folder with CIFAR's archives or folders, or with images.
         model_dir: Where the files will go; None is `runs/<time>-<backend>`.
         num_workers: Processes that prepare batches.
         log_steps: Steps between log lines; 0 for epochs only.
@@ -258,7 +258,7 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         checkpoint_every: Steps between checkpoints, or "epoch".
         keep: How many of a stage's newest checkpoints stay, beside the best.
         on_save_error: "stop" or "continue" where a checkpoint cannot be written.
-        skip_bad_pictures: Whether to leave out what cannot be read in a folder of pictures.
+        skip_bad_images: Whether to leave out what cannot be read in a folder of images.
         tensorboard: Folder for TensorBoard's event files; None for none.
         profile: Whether a few steps are traced for the framework's viewer.
         own_model: Whether the model is the recipe's variant, and not that of a file which is read later.
@@ -275,7 +275,7 @@ def prepare(backend: str, data_dir: str | None = None, model_dir: str | None = N
         raise UserError("model_dir is empty: name a folder, or leave --model_dir out")
     folder = Path(model_dir or f"runs/{time.strftime('%Y%m%d-%H%M%S')}-{backend}")
     check_saving(checkpoint_every, keep, on_save_error)
-    data = load(checked.data, data_dir, skip_bad_pictures)
+    data = load(checked.data, data_dir, skip_bad_images)
     job = Job(backend, checked, data, folder, num_workers, log_steps, tensorboard=tensorboard and Path(tensorboard),
               checkpoint_every=checkpoint_every, keep=keep, on_save_error=on_save_error, profile=profile)
     for dataset in filter(None, (data.pretrain, data.finetune)) if own_model else ():
@@ -314,19 +314,19 @@ def run(backend: str, pretrain: Callable[[Job], Weights], finetune: Callable[[Jo
         options = {**options, **found.recipe, "recipe": None, "model_dir": str(found.model_dir)}
         # What a file was called may have changed since.
         options["data_dir"] = options.get("data_dir") or found.options.get("data_dir")
-        options["skip_bad_pictures"] = options.get("skip_bad_pictures") or found.options.get("skip_bad_pictures", False)
+        options["skip_bad_images"] = options.get("skip_bad_images") or found.options.get("skip_bad_images", False)
         pretrained = pretrained or found.options.get("pretrained")
         compare_scratch = compare_scratch or found.options.get("compare_scratch", False)
     job = prepare(backend, own_model=pretrained is None, **options)
     precision.check(job.recipe.precision, multiply, backend)
     job.points = found.points if found else {}
-    job.options = {"data_dir": options.get("data_dir"), "skip_bad_pictures": options.get("skip_bad_pictures", False),
+    job.options = {"data_dir": options.get("data_dir"), "skip_bad_images": options.get("skip_bad_images", False),
                    "pretrained": pretrained, "compare_scratch": compare_scratch}
     weights = None
     if pretrained is not None:
         chosen = resume is None and (options.get("recipe") or "variant" in options)  # a stopped run's file was checked
         like = VARIANTS[job.recipe.variant] if chosen else None
-        weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.side, like)
+        weights, job.base = read_pretrained(pretrained, job.recipe.image_size or job.data.finetune.train.image_size, like)
         job.config(job.data.finetune)
     elif job.data.pretrain is None and job.recipe.freeze_encoder:
         raise UserError("freeze_encoder needs --pretrained: an encoder from scratch must be trained")

@@ -1,4 +1,4 @@
-"""`predictions.png`: evaluation pictures under what the model takes them for, blue if right and red if wrong."""
+"""`predictions.png`: evaluation images under what the model takes them for, blue if right and red if wrong."""
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ RIGHT, WRONG = "tab:blue", "tab:red"
 
 
 def draw(stage: "Stage", path: Path) -> None:
-    """Draw a grid of evaluation pictures, evenly spread over the set, as the model sees them.
+    """Draw a grid of evaluation images, evenly spread over the set, as the model sees them.
 
     Args:
         stage: A stage that has been trained.
@@ -46,7 +46,7 @@ def draw(stage: "Stage", path: Path) -> None:
 
 
 def _batch(stage: "Stage") -> tuple[np.ndarray, np.ndarray]:
-    """Pictures as they reach the model in evaluation, [B, S, S, C], and their labels."""
+    """Images as they reach the model in evaluation, [B, S, S, C], and their labels."""
     count = min(ROWS * COLUMNS, len(stage.dataset.test))
     part = stage.dataset.test.take(np.linspace(0, len(stage.dataset.test) - 1, count).astype(int))
     recipe = dataclasses.replace(stage.recipe, batch_size=count)

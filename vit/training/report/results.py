@@ -142,7 +142,7 @@ def table(content: dict, folder: Path) -> str:
     head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
     rate = content["images_per_second"]
     speed = f"{rate:.0f} images/s in training, " if rate else ""
-    return "\n".join(["", f"Top-1 accuracy on the test pictures ({content['backend']})", head, *rows, "",
+    return "\n".join(["", f"Top-1 accuracy on the test images ({content['backend']})", head, *rows, "",
                       f"  {speed}{content['seconds']:.0f} s in all",
                       f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
 
@@ -171,7 +171,7 @@ def plot(stages: list["Stage"], path: Path) -> None:
             accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label,
                           clip_on=False, zorder=3)  # a point at 100 % is drawn whole
         loss.set_ylabel("cross entropy")
-        accuracy.set_ylabel("top-1 on the test pictures, %")
+        accuracy.set_ylabel("top-1 on the test images, %")
         accuracy.set_ylim(0, 100)
         accuracy.set_xlabel("epoch")
         accuracy.xaxis.get_major_locator().set_params(integer=True)

@@ -20,7 +20,7 @@ class History:
             accuracy and seconds; with a scaled loss also its scale and the steps skipped so far.
         step_losses: The loss of each training step, in order.
         gradient_norms: The global norm of each training step's gradients, before clipping.
-        step_sizes: Pictures of each training step.
+        step_sizes: Images of each training step.
         first_steps: Of each epoch, how many steps came before it.
     """
     epochs: list[dict] = field(default_factory=list)
@@ -30,7 +30,7 @@ class History:
     first_steps: list[int] = field(default_factory=list)
 
     def mean_loss(self) -> float:
-        """Mean training loss of the last epoch, over its pictures."""
+        """Mean training loss of the last epoch, over its images."""
         first = self.first_steps[-1]
         losses, sizes = self.step_losses[first:], self.step_sizes[first:]
         return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
