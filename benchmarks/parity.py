@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vit.backend import SCRIPTS, TITLES
 from vit.model import parameters
 from vit.model.config import VARIANTS
-from vit.parity import compare
+from vit.parity import trajectories
 from vit.training.recipe import Recipe
 
 RECIPES = {
@@ -35,7 +35,7 @@ being blind to a shift, and Adam divides it by its own size.
 """
 
 
-def drift(a: compare.Trajectory, b: compare.Trajectory) -> np.ndarray:
+def drift(a: trajectories.Trajectory, b: trajectories.Trajectory) -> np.ndarray:
     """The larger relative difference of loss and gradient norm at each step."""
     return np.maximum(np.abs(a.losses - b.losses) / b.losses, np.abs(a.norms - b.norms) / b.norms)
 
@@ -48,7 +48,7 @@ def table(runs: dict, steps: int) -> str:
     for (name, dtype), by_backend in runs.items():
         for a, b in combinations(by_backend, 2):
             curve = drift(by_backend[a], by_backend[b])
-            rows = compare.train_rows(by_backend[a], by_backend[b], np.inf)
+            rows = trajectories.train_rows(by_backend[a], by_backend[b], np.inf)
             final = max(row.relative for row in rows if "step" not in row.name)
             cells = [f"{curve[:mark].max():.0e}" for mark in marks]
             lines.append(f"| {name} | {dtype} | {TITLES[a]}, {TITLES[b]} | " + " | ".join(cells) + f" | {final:.0e} |")
@@ -90,7 +90,7 @@ def main() -> None:
     runs: dict = {}
     for name, dtype, backend in tqdm(wanted, desc="trainings", disable=None):
         values = {key: value.astype(dtype) for key, value in start.items()}
-        trained = compare.train(backend, config, values, RECIPES[name], steps, dtype)
+        trained = trajectories.train(backend, config, values, RECIPES[name], steps, dtype)
         runs.setdefault((name, dtype), {})[backend] = trained
     text = table(runs, steps)
     (HERE / "parity.md").write_text(text)

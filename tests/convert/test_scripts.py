@@ -6,7 +6,7 @@ from vit.backend import SCRIPTS, load_script
 from vit.convert import read
 from vit.files import canonical
 from vit.model import parameters
-from vit.parity import compare
+from vit.parity import levels
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
     script = load_script(backend)
     model = script.load_pretrained(str(folder))
     assert model.config.block_norm_eps == 1e-12
-    images = compare.sample_images(model.config, 3, "float32")[0]
+    images = levels.sample_images(model.config, 3, "float32")[0]
     import torch
     with torch.no_grad():
         wanted = theirs(torch.tensor(images).permute(0, 3, 1, 2)).logits.numpy()

@@ -6,7 +6,7 @@ import pytest
 
 from vit.model import dropout, parameters
 from vit.model.config import VARIANTS, ViTConfig
-from vit.parity import compare
+from vit.parity import differences, levels, trajectories
 from vit.training.recipe import Recipe
 
 # The spec's corners: both norm orders, both poolings, with and without class token and biases, widths and head counts
@@ -48,7 +48,7 @@ def start(name: str, dtype: str):
 @functools.cache
 def stages(backend: str, name: str, dtype: str):
     """One backend's forward stages, computed once."""
-    return compare.stages(backend, CONFIGS[name], start(name, dtype), compare.sample_images(CONFIGS[name], 4, dtype)[0])
+    return levels.stages(backend, CONFIGS[name], start(name, dtype), levels.sample_images(CONFIGS[name], 4, dtype)[0])
 
 
 @functools.cache
@@ -60,13 +60,13 @@ def masked_stages(backend: str, name: str, dtype: str):
     config = CONFIGS[name]
     rows = np.stack([dropout.draw(config, 5, index) for index in range(4)])
     values = start(name, dtype) if dtype == "float64" else parameters.initial(config, seed=1)
-    return compare.stages(backend, config, values, compare.sample_images(config, 4, dtype)[0], rows)
+    return levels.stages(backend, config, values, levels.sample_images(config, 4, dtype)[0], rows)
 
 
 @functools.cache
 def gradients(backend: str, name: str, dtype: str):
     """One backend's loss and gradients, computed once."""
-    return compare.gradients(backend, CONFIGS[name], start(name, dtype), *compare.sample_images(CONFIGS[name], 4, dtype))
+    return levels.gradients(backend, CONFIGS[name], start(name, dtype), *levels.sample_images(CONFIGS[name], 4, dtype))
 
 
 @functools.cache
@@ -77,18 +77,18 @@ def trained(backend: str, name: str, recipe: str, steps: int, dtype: str):
     change of 1e-15 in its weights into one of 3e-8 after 100 steps; from initial weights it stays below 1e-12.
     """
     values = start(name, dtype) if steps == 1 else parameters.initial(CONFIGS[name], seed=1)
-    return compare.train(backend, CONFIGS[name], values, RECIPES[recipe], steps, dtype)
+    return trajectories.train(backend, CONFIGS[name], values, RECIPES[recipe], steps, dtype)
 
 
 @pytest.fixture
 def hold():
     """A function that asserts that no row is over its bar, and remembers the worst for the table."""
 
-    def check(level: str, pair: str, rows: list[compare.Row]) -> None:
+    def check(level: str, pair: str, rows: list[differences.Row]) -> None:
         worst = max(row.relative for row in rows)
         key = (level, pair)
         _seen[key] = (max(worst, _seen.get(key, (0.0, 0.0))[0]), rows[0].bar)
-        assert not any(row.over for row in rows), compare.report(rows)
+        assert not any(row.over for row in rows), differences.report(rows)
 
     return check
 

@@ -8,7 +8,7 @@ from vit.cli.commands import main
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
-from vit.parity import compare
+from vit.parity import differences, levels
 
 CONFIG = VARIANTS["tiny"].replace(num_classes=10)
 
@@ -26,14 +26,14 @@ def test_two_equal_backends_are_the_same(capsys, tmp_path):
 
 
 def test_the_first_difference_is_marked_named_and_status_1(capsys, monkeypatch):
-    whole = compare.oracle.layer_norm
+    whole = levels.oracle.layer_norm
     calls = []
 
     def defective(x, scale, shift, eps):
         calls.append(1)
         return whole(x, scale, shift, eps if len(calls) < 4 else 1e-3)  # from the second half of the second block on
 
-    monkeypatch.setattr(compare.reference, "layer_norm", defective)
+    monkeypatch.setattr(levels.reference, "layer_norm", defective)
     assert main(["compare", "torch", "numpy"]) == 1
     out = capsys.readouterr().out
     assert "> blocks.1.mlp" in out
@@ -41,9 +41,9 @@ def test_the_first_difference_is_marked_named_and_status_1(capsys, monkeypatch):
 
 
 def test_a_parameter_is_named_in_words():
-    assert compare.Row("blocks.2.attn.qkv.bias", 1, 1, 1).place == "block 2, attention half, attn.qkv.bias"
-    assert compare.Row("blocks.0.norm2.weight", 1, 1, 1).place == "block 0, MLP half, norm2.weight"
-    assert compare.Row("pos_embed", 1, 1, 1).place == "pos_embed"
+    assert differences.Row("blocks.2.attn.qkv.bias", 1, 1, 1).place == "block 2, attention half, attn.qkv.bias"
+    assert differences.Row("blocks.0.norm2.weight", 1, 1, 1).place == "block 0, MLP half, norm2.weight"
+    assert differences.Row("pos_embed", 1, 1, 1).place == "pos_embed"
 
 
 def test_gradients_of_a_weights_file(capsys, tmp_path):
@@ -94,7 +94,7 @@ def test_a_wrong_flag_is_one_line(capsys):
 
 
 def test_images_are_real_digits_at_the_models_side():
-    images, labels = compare.sample_images(CONFIG.replace(image_size=48, patch_size=8, num_classes=3), 6, "float64")
+    images, labels = levels.sample_images(CONFIG.replace(image_size=48, patch_size=8, num_classes=3), 6, "float64")
     assert images.shape == (6, 48, 48, 3)
     assert images.dtype == np.float64
     assert labels.max() < 3

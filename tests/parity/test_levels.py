@@ -10,7 +10,7 @@ from vit.backend import SCRIPTS, load_script
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS, stage_names
-from vit.parity import compare
+from vit.parity import differences, levels, pairs, trajectories
 from vit.training import run as flow
 
 BACKENDS = tuple(SCRIPTS)
@@ -77,8 +77,8 @@ def test_batches_that_reach_the_networks_are_the_same_bytes(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("a", "b"), combinations((*BACKENDS, "numpy"), 2))
 def test_forward(a, b, name, dtype, hold):
-    rows = compare.forward_rows(CONFIGS[name], stages(a, name, dtype), stages(b, name, dtype),
-                                compare.BARS["forward", dtype])
+    rows = levels.forward_rows(CONFIGS[name], stages(a, name, dtype), stages(b, name, dtype),
+                                pairs.BARS["forward", dtype])
     hold(f"forward, {dtype}", _pair(a, b), rows)
 
 
@@ -86,8 +86,8 @@ def test_forward(a, b, name, dtype, hold):
 @pytest.mark.parametrize("name", WITH_DROPOUT)
 @pytest.mark.parametrize(("a", "b"), combinations((*BACKENDS, "numpy"), 2))
 def test_forward_with_dropout_on(a, b, name, dtype, hold):
-    rows = compare.forward_rows(CONFIGS[name], masked_stages(a, name, dtype), masked_stages(b, name, dtype),
-                                compare.BARS["forward", dtype])
+    rows = levels.forward_rows(CONFIGS[name], masked_stages(a, name, dtype), masked_stages(b, name, dtype),
+                                pairs.BARS["forward", dtype])
     hold(f"forward with dropout, {dtype}", _pair(a, b), rows)
     assert np.abs(masked_stages(a, name, dtype)[-1] - stages(a, name, dtype)[-1]).max() > 1e-3, "masks must act"
 
@@ -96,7 +96,7 @@ def test_forward_with_dropout_on(a, b, name, dtype, hold):
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_gradient(a, b, name, dtype, hold):
-    rows = compare.gradient_rows(gradients(a, name, dtype), gradients(b, name, dtype), compare.BARS["gradient", dtype])
+    rows = levels.gradient_rows(gradients(a, name, dtype), gradients(b, name, dtype), pairs.BARS["gradient", dtype])
     hold(f"gradient, {dtype}", _pair(a, b), rows)
 
 
@@ -105,9 +105,9 @@ def test_gradient(a, b, name, dtype, hold):
 def test_weights_and_optimizer_state_after_one_step(a, b, recipe, hold):
     ours, theirs = (trained(backend, "one_head_48", recipe, 1, "float64") for backend in (a, b))
     before = start("one_head_48", "float64")
-    rows = [compare.row(name, ours.weights[name] - before[name], theirs.weights[name] - before[name], 1e-10)
+    rows = [differences.row(name, ours.weights[name] - before[name], theirs.weights[name] - before[name], 1e-10)
             for name in before]
-    rows += [compare.row(name, ours.moments[name], value, 1e-10) for name, value in theirs.moments.items()]
+    rows += [differences.row(name, ours.moments[name], value, 1e-10) for name, value in theirs.moments.items()]
     hold(f"step, {recipe}, float64", _pair(a, b), rows)
 
 
@@ -119,7 +119,7 @@ def test_trajectory_of_100_steps(a, b, name, recipe, hold):
     ours, theirs = (trained(backend, name, recipe, 100, "float64") for backend in (a, b))
     assert len(ours.losses) == 100
     assert np.abs(ours.losses - ours.losses[0]).max() > 0.05, "the curve must move, or agreeing on it says nothing"
-    rows = compare.train_rows(ours, theirs, compare.BARS["train", "float64"])
+    rows = trajectories.train_rows(ours, theirs, pairs.BARS["train", "float64"])
     dropout = ", dropout" if name in WITH_DROPOUT else ""
     hold(f"100 steps, {recipe}{dropout}, float64", _pair(a, b), rows)
 

@@ -7,7 +7,7 @@ import pytest
 import vit_torch
 from tests.parity.conftest import CONFIGS, RECIPES, start
 from vit.model import dropout
-from vit.parity import compare
+from vit.parity import differences, levels, pairs, trajectories
 from vit.training.recipe import Recipe
 
 torch, F = vit_torch.torch, vit_torch.F
@@ -24,10 +24,10 @@ def _weights():
 
 def _forward(config=CONFIG, weights=None, ours=MASKS):
     """What the suite's forward check, dropout on, says of the torch model against the oracle."""
-    images = compare.sample_images(CONFIG, 4, "float64")[0]
-    return compare.forward_rows(CONFIG, compare.stages("torch", config, weights or _weights(), images, ours),
-                                compare.stages("numpy", CONFIG, _weights(), images, MASKS),
-                                compare.BARS["forward", "float64"])
+    images = levels.sample_images(CONFIG, 4, "float64")[0]
+    return levels.forward_rows(CONFIG, levels.stages("torch", config, weights or _weights(), images, ours),
+                                levels.stages("numpy", CONFIG, _weights(), images, MASKS),
+                                pairs.BARS["forward", "float64"])
 
 
 def _first(rows):
@@ -83,22 +83,22 @@ def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
     place, plant = FORWARD_DEFECTS[defect]
     rows = _forward(**(plant(_weights(), monkeypatch.setattr) or {}))
     assert _first(rows) == place
-    assert f"DIFFERENT: first at {next(row for row in rows if row.over).place}" in compare.report(rows)
+    assert f"DIFFERENT: first at {next(row for row in rows if row.over).place}" in differences.report(rows)
 
 
 def test_a_summed_loss_turns_the_gradient_check_red(monkeypatch):
-    images, labels = compare.sample_images(CONFIG, 4, "float64")
-    whole = compare.gradients("torch", CONFIG, _weights(), images, labels)
+    images, labels = levels.sample_images(CONFIG, 4, "float64")
+    whole = levels.gradients("torch", CONFIG, _weights(), images, labels)
     mean = F.cross_entropy
     monkeypatch.setattr(F, "cross_entropy", lambda x, y: mean(x, y, reduction="sum"))
-    defective = compare.gradients("torch", CONFIG, _weights(), images, labels)
-    rows = compare.gradient_rows(defective, whole, compare.BARS["gradient", "float64"])
+    defective = levels.gradients("torch", CONFIG, _weights(), images, labels)
+    rows = levels.gradient_rows(defective, whole, pairs.BARS["gradient", "float64"])
     assert all(row.over for row in rows)
     assert _first(rows) == "loss"
 
 
 def _train(recipe, config=CONFIG):
-    return compare.train("torch", config, _weights(), recipe, 12, "float64")
+    return trajectories.train("torch", config, _weights(), recipe, 12, "float64")
 
 
 def _rate_in_the_velocity(self, w, g, decay, moment1, moment2, t):
@@ -152,21 +152,21 @@ def healthy():
 def test_a_defect_in_training_turns_the_trajectory_check_red(defect, healthy, monkeypatch):
     recipe, plant = TRAIN_DEFECTS[defect]
     plant(monkeypatch.setattr)
-    rows = compare.train_rows(_train(recipe), healthy[id(recipe)], compare.BARS["train", "float64"])
+    rows = trajectories.train_rows(_train(recipe), healthy[id(recipe)], pairs.BARS["train", "float64"])
     assert _first(rows) is not None
 
 
 def test_without_a_defect_the_trajectory_check_is_green(healthy):
-    rows = compare.train_rows(_train(COSINE_SGD), healthy[id(COSINE_SGD)], compare.BARS["train", "float64"])
+    rows = trajectories.train_rows(_train(COSINE_SGD), healthy[id(COSINE_SGD)], pairs.BARS["train", "float64"])
     assert _first(rows) is None
 
 
 def test_a_value_that_is_not_a_number_is_over_the_bar():
-    assert compare.row("loss", np.nan, 1.0, 1e-3).over
-    assert compare.row("loss", 1.0, np.nan, 1e-3).over
+    assert differences.row("loss", np.nan, 1.0, 1e-3).over
+    assert differences.row("loss", 1.0, np.nan, 1e-3).over
 
 
 def test_other_shapes_are_refused_not_broadcast():
     with pytest.raises(ValueError, match="logits"):
-        compare.row("logits", np.zeros((2, 3)), np.zeros((1, 3)), 1e-3)
+        differences.row("logits", np.zeros((2, 3)), np.zeros((1, 3)), 1e-3)
 

@@ -13,7 +13,7 @@ from vit import checkpoints
 from vit.backend import SCRIPTS, load_script
 from vit.files import canonical
 from vit.model import dropout, oracle, parameters, precision
-from vit.parity import compare
+from vit.parity import levels
 from vit.training.traces import loss_scale as loss_scaling
 
 NAME = "tiny_dropout"  # with attention dropout, torch too takes the products of attention one by one
@@ -31,7 +31,7 @@ def _input():
     rng = np.random.default_rng(0)
     values = {name: value + (0.1 * rng.normal(size=value.shape).astype(np.float32) if name.endswith("bias") else 0)
               for name, value in parameters.initial(CONFIG, seed=1).items()}
-    return values, compare.sample_images(CONFIG, 16, "float32")[0], rows
+    return values, levels.sample_images(CONFIG, 16, "float32")[0], rows
 
 
 @functools.cache

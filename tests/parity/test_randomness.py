@@ -11,7 +11,7 @@ import pytest
 from vit.backend import SCRIPTS, load_script
 from vit.model import dropout, parameters
 from vit.model.config import ViTConfig
-from vit.parity import compare
+from vit.parity import differences, levels
 
 Z = 4.9
 RATE = 0.3
@@ -90,17 +90,17 @@ def test_without_masks_all_is_kept(framework):
     ones = np.ones((64, 16, 16), np.float32)
     for layer in SITES.values():
         np.testing.assert_array_equal(_run(framework, layer(framework[2]), ones, None), ones)
-    images = compare.sample_images(CONFIG, 2, "float32")[0]
+    images = levels.sample_images(CONFIG, 2, "float32")[0]
     quiet = CONFIG.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
     ours = framework[1].run_stages(framework[2], images)
-    oracle = compare.stages("numpy", quiet, parameters.perturbed(CONFIG, 3), images)
-    rows = compare.forward_rows(CONFIG, ours, oracle, 1e-5)
-    assert not any(row.over for row in rows), compare.report(rows)
+    oracle = levels.stages("numpy", quiet, parameters.perturbed(CONFIG, 3), images)
+    rows = levels.forward_rows(CONFIG, ours, oracle, 1e-5)
+    assert not any(row.over for row in rows), differences.report(rows)
 
 
 def test_training_without_masks_is_refused(framework):
     backend, script, model = framework
-    images = compare.sample_images(CONFIG, 2, "float32")[0]
+    images = levels.sample_images(CONFIG, 2, "float32")[0]
     if backend == "tf":
         train = lambda: model(images, training=True)  # noqa: E731
     else:

@@ -11,7 +11,7 @@ from tests.parity.conftest import CONFIGS, RECIPES
 from vit import checkpoints
 from vit.backend import SCRIPTS, load_script
 from vit.model import parameters
-from vit.parity import compare
+from vit.parity import levels, trajectories
 from vit.training import run as flow
 
 STEPS, STOP = 12, 5
@@ -27,13 +27,13 @@ def _train(backend, dtype, folder, points=None, every=STOP):
     recipe = dataclasses.replace(recipe, train_steps_per_epoch=STEPS // 2, eval_steps_per_epoch=1, warmup_steps=3,
                                  schedule="cosine", ema_decay=0.9)
     config = CONFIGS["tiny"].replace(depth=2)
-    pair = compare._digits(config)
+    pair = levels.digits_for(config)
     job = flow.Job(backend, recipe, pair, Path(folder), log_steps=0, dtype=dtype, checkpoint_every=every, keep=9,
                    points=points or {})
     stage = flow.Stage(job, "finetune", pair.finetune, 2, config)
     values = {name: value.astype(dtype) for name, value in parameters.initial(config, seed=1).items()}
     final = load_script(backend).train(stage, values)
-    return compare.Trajectory(np.array(stage.history.step_losses), np.array(stage.history.gradient_norms), final, {})
+    return trajectories.Trajectory(np.array(stage.history.step_losses), np.array(stage.history.gradient_norms), final, {})
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def test_the_rest_of_the_curve_is_the_same(a, b, dtype, tmp_path, hold):
     moved = _train(b, dtype, tmp_path, {"finetune": point})
     assert len(moved.losses) == len(unmoved.losses) == STEPS
     np.testing.assert_array_equal(moved.losses[:STOP], unmoved.losses[:STOP])
-    hold(f"resumed elsewhere, {dtype}", f"{a} to {b}", compare.train_rows(moved, unmoved, BARS[dtype]))
+    hold(f"resumed elsewhere, {dtype}", f"{a} to {b}", trajectories.train_rows(moved, unmoved, BARS[dtype]))
 
 
 @pytest.mark.parametrize("slot", ["moment1", "moment2", "average"])
@@ -61,7 +61,7 @@ def test_a_state_that_is_lost_on_the_way_is_seen(slot, tmp_path):
     unmoved, folder = _unmoved("torch", "float64")
     point = checkpoints.load(folder / "checkpoints" / f"finetune-{STOP:08d}.safetensors")
     setattr(point, slot, {name: np.zeros_like(value) for name, value in getattr(point, slot).items()})
-    rows = compare.train_rows(_train("torch", "float64", tmp_path, {"finetune": point}), unmoved, BARS["float64"])
+    rows = trajectories.train_rows(_train("torch", "float64", tmp_path, {"finetune": point}), unmoved, BARS["float64"])
     assert any(row.over for row in rows)
 
 
@@ -71,5 +71,5 @@ def test_a_rate_that_starts_over_is_seen(tmp_path, monkeypatch):
     from vit.training.recipe import Recipe
     rate = Recipe.rate
     monkeypatch.setattr(Recipe, "rate", lambda recipe, step, *rest: rate(recipe, max(step - STOP, 1), *rest))
-    rows = compare.train_rows(_train("torch", "float64", tmp_path, {"finetune": point}), unmoved, BARS["float64"])
+    rows = trajectories.train_rows(_train("torch", "float64", tmp_path, {"finetune": point}), unmoved, BARS["float64"])
     assert any(row.over for row in rows)

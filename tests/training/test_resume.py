@@ -14,7 +14,7 @@ from tests.training.test_pipeline import _batches, _bytes, _line
 from vit import checkpoints
 from vit.backend import load_script
 from vit.model import parameters
-from vit.parity import compare
+from vit.parity import levels
 from vit.training import resume
 from vit.training import run as flow
 from vit.training.recipe import Recipe
@@ -108,7 +108,7 @@ def _train(folder, on_save_error, break_it, phase="training"):
     from vit.checkpoints import trace
     recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=6, eval_steps_per_epoch=1)
     config = recipe.model(10, 32)
-    pair = compare._digits(config)
+    pair = levels.digits_for(config)
     job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=2, on_save_error=on_save_error)
     stage = flow.Stage(job, "finetune", pair.finetune, 1, config)
     whole = trace._trace_class()._save
@@ -206,7 +206,7 @@ def test_a_signal_in_the_last_moment_ends_the_run_as_well(tmp_path, capsys):
 def _accumulate(folder, points):
     recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=5, eval_steps_per_epoch=1, accumulate_steps=2)
     config = recipe.model(10, 32)
-    pair = compare._digits(config)
+    pair = levels.digits_for(config)
     job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=3, keep=9, points=points)
     stage = flow.Stage(job, "finetune", pair.finetune, 2, config)
     return parameters.sha256(load_script("torch").train(stage, parameters.initial(config, 0)))

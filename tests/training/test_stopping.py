@@ -11,7 +11,7 @@ from fe_compat import load_fastestimator
 from vit import checkpoints
 from vit.model import parameters
 from vit.model.config import VARIANTS
-from vit.parity import compare
+from vit.parity import levels
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
@@ -74,7 +74,7 @@ def _fit(folder, resume=None, stop=None):
     import vit_torch
     config = VARIANTS["tiny"].replace(depth=1, num_classes=10)
     recipe = Recipe(data="digits", batch_size=32, seed=3, learning_rate=0.05)
-    pair = compare._digits(config)
+    pair = levels.digits_for(config)
     model = vit_torch.from_numpy(vit_torch.ViT(config), parameters.initial(config, 0))
     Optimizer = vit_torch.Optimizer  # FastEstimator looks into what a lambda refers to, and chokes on a module
     model = fe.build(lambda: model, lambda parameters: Optimizer(model, recipe), model_name="plain")

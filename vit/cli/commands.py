@@ -9,7 +9,7 @@ from vit.errors import UserError
 from vit.files import canonical
 from vit.model import parameters, summary
 from vit.model.config import VARIANTS
-from vit.parity import compare as compare_
+from vit.parity import differences, pairs
 from vit.training import recipe_file
 
 
@@ -32,13 +32,13 @@ def _add_compare(commands) -> None:
     parser = commands.add_parser("compare", help="which stage differs first between two frameworks", description=(
         "Run the same weights on the same images in two frameworks and compare them stage by stage; the first one "
         "over the bar is marked. Exit status 1 if there is one."))
-    backends = ", ".join(compare_.BACKENDS)
+    backends = ", ".join(pairs.BACKENDS)
     parser.add_argument("a", metavar="A", help=f"one of {backends}")
     parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument("--weights", metavar="FILE", help="a weights file (default: random weights)")
     parser.add_argument("--variant", default=None, metavar="NAME",
                         help=f"{', '.join(VARIANTS)} (default: that of --weights, or tiny)")
-    parser.add_argument("--stage", choices=compare_.STAGES, default="forward", help="default: %(default)s")
+    parser.add_argument("--stage", choices=pairs.STAGES, default="forward", help="default: %(default)s")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="of --stage train (default: %(default)s)")
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: %(default)s")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
@@ -63,8 +63,8 @@ def _compare(options: argparse.Namespace) -> int:
     else:
         config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
         weights = parameters.perturbed(config, seed=0)
-    rows = compare_.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
-    print(compare_.report(rows))
+    rows = pairs.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
+    print(differences.report(rows))
     if options.json:
         content = {"backends": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
                    "rows": [{**vars(row), "over": row.over} for row in rows]}

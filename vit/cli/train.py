@@ -83,20 +83,11 @@ def _every(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
-def main(description: str, run: Callable[..., dict], arguments: list[str] | None = None,
-         device_targets: Sequence[str] = ()) -> None:
-    """Parse the flags and run; bad input ends in one line on stderr and exit status 2.
-
-    Args:
-        description: The script's docstring.
-        run: The script's `fastestimator_run`.
-        arguments: The command line; None is the process's own.
-        device_targets: What `--device_target` may name, where the framework wants to be told.
-    """
-    flags = parser(description)
-    if device_targets:
-        flags.add_argument("--device_target", choices=device_targets, help="where to run (default: what is there)")
-    if status := report_errors(lambda: _run(flags, run, arguments)):
+def main(script, arguments=None):
+    flags = parser(script.__doc__)
+    if script.backend.DEVICE_TARGETS:
+        flags.add_argument("--device_target", choices=script.backend.DEVICE_TARGETS, help="where to run (default: what is there)")
+    if status := report_errors(lambda: _run(flags, script.fastestimator_run, arguments)):
         sys.exit(status)
 
 

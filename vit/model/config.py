@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from vit.fields import check_types
 
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")  # functions of these names are in each backend and in the oracle
+
 
 @dataclass(frozen=True)
 class ViTConfig:
@@ -66,7 +68,7 @@ class ViTConfig:
             raise ValueError(f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.activation not in ("gelu", "gelu_tanh", "relu"):
+        if self.activation not in ACTIVATIONS:
             raise ValueError(f'activation must be "gelu", "gelu_tanh" or "relu", not {self.activation!r}')
         if self.norm_order not in ("pre", "post"):
             raise ValueError(f'norm_order must be "pre" or "post", not {self.norm_order!r}')

@@ -76,7 +76,9 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": lambda x: np.maximum(x, 0)}
+def relu(x: np.ndarray) -> np.ndarray:
+    """The rectifier."""
+    return np.maximum(x, 0)
 
 
 def _linear(w: Weights, name: str, x: np.ndarray, product: Product) -> np.ndarray:
@@ -112,5 +114,6 @@ def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attentio
 
 
 def _mlp(config: ViTConfig, w: Weights, name: str, x: np.ndarray, drop: Drop, product: Product) -> np.ndarray:
-    x = drop(f"{name}.fc1", ACTIVATIONS[config.activation](_linear(w, f"{name}.fc1", x, product)))
+    activation = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}[config.activation]
+    x = drop(f"{name}.fc1", activation(_linear(w, f"{name}.fc1", x, product)))
     return drop(f"{name}.fc2", _linear(w, f"{name}.fc2", x, product))

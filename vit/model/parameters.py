@@ -5,7 +5,9 @@ frameworks as `{canonical name: ndarray}`.
 """
 import hashlib
 import math
+import re
 import zlib
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -16,37 +18,90 @@ from vit.model.config import ViTConfig
 Weights = dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One parameter of a model.
+
+    Args:
+        name: Its canonical name; in `ROWS`, `{i}` stands for the number of a block.
+        shape: Its shape; in `ROWS` one letter an axis: D width, N tokens, C channels, P patch size, M width of the MLP,
+            K classes, and Q for 3 * D (rows: q, k, v).
+        initial: How its initial values are drawn: "zeros", "ones", "normal" (deviation 0.02), "xavier" (uniform, Glorot
+            & Bengio 2010) or "xavier3" (the same for q, k and v as three matrices).
+        decays: Whether weight decay always applies to it. (A recipe's `decay_bias_and_norm` adds the others.)
+        layer: Its layer for layer-wise learning rates: "embedding", "block" or "head".
+        when: The field of `ViTConfig` by which a model has it; None for every model.
+    """
+    name: str
+    shape: tuple[int, ...] | str
+    initial: str
+    decays: bool
+    layer: str
+    when: str | None = None
+
+
+# Every parameter, in forward order. A change of the model begins here.
+ROWS = (
+    Row("cls_token", "1 1 D", "normal", False, "embedding", "class_token"),
+    Row("pos_embed", "1 N D", "normal", False, "embedding"),
+    Row("patch_embed.proj.weight", "D C P P", "xavier", True, "embedding"),
+    Row("patch_embed.proj.bias", "D", "zeros", False, "embedding", "patch_bias"),
+    Row("blocks.{i}.norm1.weight", "D", "ones", False, "block"),
+    Row("blocks.{i}.norm1.bias", "D", "zeros", False, "block"),
+    Row("blocks.{i}.attn.qkv.weight", "Q D", "xavier3", True, "block"),
+    Row("blocks.{i}.attn.qkv.bias", "Q", "zeros", False, "block", "qkv_bias"),
+    Row("blocks.{i}.attn.proj.weight", "D D", "xavier", True, "block"),
+    Row("blocks.{i}.attn.proj.bias", "D", "zeros", False, "block"),
+    Row("blocks.{i}.norm2.weight", "D", "ones", False, "block"),
+    Row("blocks.{i}.norm2.bias", "D", "zeros", False, "block"),
+    Row("blocks.{i}.mlp.fc1.weight", "M D", "xavier", True, "block"),
+    Row("blocks.{i}.mlp.fc1.bias", "M", "zeros", False, "block"),
+    Row("blocks.{i}.mlp.fc2.weight", "D M", "xavier", True, "block"),
+    Row("blocks.{i}.mlp.fc2.bias", "D", "zeros", False, "block"),
+    Row("norm.weight", "D", "ones", False, "head"),
+    Row("norm.bias", "D", "zeros", False, "head"),
+    Row("head.weight", "K D", "normal", True, "head"),
+    Row("head.bias", "K", "zeros", False, "head"),
+)
+_BY_NAME = {row.name: row for row in ROWS}
+
+
+def rows(config: ViTConfig) -> list[Row]:
+    """List a model's parameters in forward order, with their names and shapes filled in."""
+    sizes = {"1": 1, "D": config.width, "N": config.tokens, "C": config.in_channels, "P": config.patch_size,
+             "M": config.mlp_dim, "K": config.num_classes, "Q": 3 * config.width}
+    present = [replace(row, shape=tuple(sizes[letter] for letter in row.shape.split()))
+               for row in ROWS if row.when is None or getattr(config, row.when)]
+    blocks = [row for row in present if "{i}" in row.name]
+    first = present.index(blocks[0])
+    return [*present[:first],
+            *(replace(row, name=row.name.format(i=i)) for i in range(config.depth) for row in blocks),
+            *present[first + len(blocks):]]
+
+
+def row_of(name: str) -> Row:
+    """Find the row of `ROWS` that a canonical name belongs to."""
+    return _BY_NAME[re.sub(r"^blocks\.\d+\.", "blocks.{i}.", name)]
+
+
+def layer_of(name: str, depth: int) -> int:
+    """Number a parameter's layer for layer-wise learning rates: 0 for the embeddings, then the blocks, then the head.
+
+    Args:
+        name: Its canonical name.
+        depth: Blocks of its model.
+    """
+    layer = row_of(name).layer
+    return int(name.split(".")[1]) + 1 if layer == "block" else {"embedding": 0, "head": depth + 1}[layer]
+
+
 def shapes(config: ViTConfig) -> dict[str, tuple[int, ...]]:
-    """Every parameter's canonical name and shape, in forward order."""
-    D, C, P, M = config.width, config.in_channels, config.patch_size, config.mlp_dim
-    table: dict[str, tuple[int, ...]] = {}
-    if config.class_token:
-        table["cls_token"] = (1, 1, D)
-    table["pos_embed"] = (1, config.tokens, D)
-    table["patch_embed.proj.weight"] = (D, C, P, P)
-    if config.patch_bias:
-        table["patch_embed.proj.bias"] = (D, )
-    for i in range(config.depth):
-        block = f"blocks.{i}"
-        table[f"{block}.norm1.weight"] = table[f"{block}.norm1.bias"] = (D, )
-        table[f"{block}.attn.qkv.weight"] = (3 * D, D)  # rows: q, k, v
-        if config.qkv_bias:
-            table[f"{block}.attn.qkv.bias"] = (3 * D, )
-        table[f"{block}.attn.proj.weight"] = (D, D)
-        table[f"{block}.attn.proj.bias"] = (D, )
-        table[f"{block}.norm2.weight"] = table[f"{block}.norm2.bias"] = (D, )
-        table[f"{block}.mlp.fc1.weight"] = (M, D)
-        table[f"{block}.mlp.fc1.bias"] = (M, )
-        table[f"{block}.mlp.fc2.weight"] = (D, M)
-        table[f"{block}.mlp.fc2.bias"] = (D, )
-    table["norm.weight"] = table["norm.bias"] = (D, )
-    table["head.weight"] = (config.num_classes, D)
-    table["head.bias"] = (config.num_classes, )
-    return table
+    """Give every parameter's canonical name and shape, in forward order."""
+    return {row.name: row.shape for row in rows(config)}
 
 
 def initial(config: ViTConfig, seed: int) -> Weights:
-    """Initial values: a function of (seed, name) alone, so an encoder starts the same whatever its head.
+    """Draw initial values: a function of (seed, name) alone, so an encoder starts the same whatever its head.
 
     Matrices are Xavier-uniform (q, k and v each as a matrix of its own), as in Google's vision_transformer; tokens,
     positions and the head are normal with deviation 0.02; biases are 0 and norm scales 1.
@@ -58,23 +113,30 @@ def initial(config: ViTConfig, seed: int) -> Weights:
 
 
 def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """One of the initial values, float32."""
-    return _initial_value(name, shape, seed).astype(np.float32)
-
-
-def _initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Draw one parameter's initial values, float32."""
+    how = row_of(name).initial
+    if how in ("zeros", "ones"):
+        return np.full(shape, how == "ones", np.float32)
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    if "norm" in name:
-        return np.ones(shape) if name.endswith("weight") else np.zeros(shape)
-    if name.endswith("bias"):
-        return np.zeros(shape)
-    if name in ("cls_token", "pos_embed", "head.weight"):
-        return rng.normal(0, 0.02, shape)
+    if how == "normal":
+        return rng.normal(0, 0.02, shape).astype(np.float32)
     fan_out, fan_in = shape[0], math.prod(shape[1:])
-    if name.endswith("qkv.weight"):
-        fan_out //= 3
-    limit = math.sqrt(6 / (fan_in + fan_out))
-    return rng.uniform(-limit, limit, shape)
+    bound = math.sqrt(6 / (fan_in + (fan_out // 3 if how == "xavier3" else fan_out)))
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
+
+
+def follow(model: object, name: str, leaves: dict[str, dict[str, str]]) -> object:
+    """Follow a canonical name through a model's attributes to its tensor.
+
+    Args:
+        model: A script's ViT.
+        name: A canonical name, such as "blocks.0.attn.qkv.weight".
+        leaves: The framework's own words for last parts: `{class of the layer: {"weight": "gamma", ...}}`.
+    """
+    *path, leaf = name.split(".")
+    for part in path:
+        model = model[int(part)] if part.isdigit() else getattr(model, part)
+    return getattr(model, leaves.get(type(model).__name__, {}).get(leaf, leaf))
 
 
 def perturbed(config: ViTConfig, seed: int) -> Weights:

@@ -4,15 +4,11 @@ The factors of a product (linear layers, and the two products of attention) are 
 its result is widened again; weights, residual stream, norms, softmax, GELU and loss stay as they are, float32.
 (PyTorch's fused attention, which runs without attention dropout, does not round the scores between its two products.)
 """
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from fe_compat import quiet_stderr
 
-from vit.backend import TITLES
-from vit.errors import UserError
-
+PRECISIONS = ("fp32", "bf16", "fp16")
 _PRODUCTS = {"bf16": "bfloat16", "fp16": "float16"}
 
 # Loss scaling (Micikevicius et al. 2018, section 3.2), with the constants of torch.amp.GradScaler.
@@ -59,25 +55,3 @@ def rounded(x: np.ndarray, precision: str) -> np.ndarray:
     if precision == "bf16":  # the upper half of a float32
         bits = bits + (0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)
-
-
-def check(precision: str, multiply: Callable[[str], None], framework: str) -> None:
-    """Make sure that a framework, on the device that it has, can train in a precision.
-
-    Args:
-        precision: `Recipe.precision`.
-        multiply: Multiplies two matrices of a number type, or raises.
-        framework: "torch", "tf" or "ms".
-
-    Raises:
-        UserError: It cannot.
-    """
-    if precision not in _PRODUCTS:
-        return
-    try:
-        with quiet_stderr(show_on_failure=False):
-            multiply(_PRODUCTS[precision])
-    except (RuntimeError, TypeError, NotImplementedError):
-        others = " or ".join(name for name in ("fp32", *_PRODUCTS) if name != precision)
-        raise UserError(f"precision {precision!r}: {TITLES[framework]} has no products of {_PRODUCTS[precision]} on "
-                        f"this device: choose {others}, or another framework or device") from None

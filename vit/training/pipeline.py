@@ -13,6 +13,14 @@ import cv2
 import numpy as np
 from fe_compat import load_fastestimator
 
+fe = load_fastestimator()
+
+from fastestimator.op.numpyop import Delete, LambdaOp
+from fastestimator.op.numpyop.meta import Fuse, Sometimes
+from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop, RandomResizedCrop
+from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize, ToArray
+from torch.utils.data import Dataset
+
 from vit.data import mixing, policies, resizing
 from vit.data.sets import IMAGENET, DataPair, Images
 from vit.model import dropout
@@ -73,11 +81,6 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         y is [B, classes] of `dtype`; and for a model with dropout there is `"masks"`, uint8 [B, flags], one row of
         `vit.model.dropout.draw` per image.
     """
-    load_fastestimator()
-    from fastestimator.op.numpyop import Delete
-    from fastestimator.op.numpyop.univariate import ChannelTranspose, ToArray
-
-    Pipeline, Samples = _classes()
     side = config.image_size if config else train.image_size
     ops = _augmentation("x", train, test, side, pair, recipe)
     if recipe.soft_labels:
@@ -90,18 +93,14 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         ops.append(ToArray(inputs="x", outputs="x", dtype=dtype))
         if recipe.soft_labels:
             ops.append(ToArray(inputs="y", outputs="y", dtype=dtype, mode="train"))
-    return Pipeline(train_data=Samples(train, recipe.seed, config, recipe.mixes), eval_data=Samples(test, recipe.seed),
-                    batch_size=recipe.batch_size, ops=ops, num_process=num_workers)
+    return SeededPipeline(train_data=Samples(train, recipe.seed, config, recipe.mixes),
+                          eval_data=Samples(test, recipe.seed), batch_size=recipe.batch_size, ops=ops,
+                          num_process=num_workers)
 
 
 def _augmentation(key: str, train: Images, test: Images | None, side: int, pair: DataPair, recipe: Recipe) -> list:
     """The ops that make a normalized training image of `side` out of the one under `key`; those that do not draw
     run in evaluation as well, unless there is no `test`."""
-    from fastestimator.op.numpyop import LambdaOp
-    from fastestimator.op.numpyop.meta import Sometimes
-    from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop, RandomResizedCrop
-    from fastestimator.op.numpyop.univariate import CoarseDropout, Normalize
-
     one, image = {"inputs": key, "outputs": key}, {"image_in": key, "image_out": key}
     every = "train" if test is None else None
 
@@ -139,7 +138,8 @@ def _augmentation(key: str, train: Images, test: Images | None, side: int, pair:
     if policy is not None:  # it wants bytes
         ops += [own(policy), normalize]
     if recipe.cutout_size:
-        ops.append(CoarseDropout(mode="train", max_holes=1, max_height=recipe.cutout_size, max_width=recipe.cutout_size, **one))
+        ops.append(CoarseDropout(mode="train", max_holes=1, max_height=recipe.cutout_size,
+                                 max_width=recipe.cutout_size, **one))
     if recipe.random_erasing_prob:
         ops.append(Sometimes(own(mixing.erase), prob=recipe.random_erasing_prob))
     return ops
@@ -158,9 +158,6 @@ def _policy(recipe: Recipe) -> Callable | None:
 def _soft_labels(partner_ops: list, classes: int, recipe: Recipe) -> list:
     """The ops that make "y" a share of every class and, as often as the recipe mixes, mix "x" and "y" with the
     "partner", which is augmented only then."""
-    from fastestimator.op.numpyop import LambdaOp
-    from fastestimator.op.numpyop.meta import Fuse, Sometimes
-
     def soften(key: str) -> LambdaOp:
         function = functools.partial(mixing.soft_label, classes=classes, smoothing=recipe.label_smoothing)
         return LambdaOp(function, inputs=key, outputs=key, mode="train")
@@ -174,71 +171,64 @@ def _soft_labels(partner_ops: list, classes: int, recipe: Recipe) -> list:
     return ops
 
 
-@functools.cache
-def _classes():
-    """The two classes that need FastEstimator, made when it is there: importing this module imports no framework."""
-    import fastestimator
-    from torch.utils.data import Dataset
+class Samples(Dataset):
+    """Images in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
 
-    class SeededPipeline(fastestimator.Pipeline):
-        """FastEstimator's Pipeline, which tells its dataset the epoch."""
+    def __init__(self, images: Images, seed: int, config: ViTConfig | None = None,
+                 partners: bool = False) -> None:
+        self.images, self.seed, self.config, self.partners = images, seed, config, partners
+        self.begin_epoch(1)
 
-        _skipped = (0, 0)
+    def __len__(self) -> int:
+        return len(self.images)
 
-        def skip(self, epoch: int, batches: int) -> None:
-            """Leave the first batches of one training epoch out, without preparing them: they were trained on."""
-            self._skipped = (epoch, batches)
+    def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
+        self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
 
-        def __enter__(self):
-            epoch, batches = self._skipped
-            skipped = batches * self.ctx_batch_size if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
-            if isinstance(self.ctx_dataset, Samples):
-                self.ctx_dataset.begin_epoch(self.ctx_epoch, skipped)
-            loader = super().__enter__()
-            loader.fe_samples_to_yield -= skipped
-            return loader
+    def fe_reset_ds(self, shuffle: bool) -> None:
+        # FastEstimator says that a pass begins: the epoch's first, which may have been peeked into before, or the
+        # next one, after as many samples as there are.
+        self.shuffle = shuffle
+        drawn = self.position - self.skipped
+        if drawn % len(self):
+            self.position = self.skipped
+        self.order = None
 
-    class Samples(Dataset):
-        """Images in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
+    def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
+        round_, place = divmod(self.position, len(self))
+        if self.order is None or place == 0:
+            self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
+        self.position += 1
+        return self.epoch, round_, int(self.order[place])
 
-        def __init__(self, images: Images, seed: int, config: ViTConfig | None = None,
-                     partners: bool = False) -> None:
-            self.images, self.seed, self.config, self.partners = images, seed, config, partners
-            self.begin_epoch(1)
+    def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
+        epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
+        seed = sample_seed(self.seed, epoch, round_, index)
+        random.seed(seed)
+        np.random.seed(seed)
+        sample = {"x": self.images[index], "y": self.images.labels[index]}
+        if self.partners:
+            other = np.random.randint(len(self))
+            sample |= {"partner": self.images[other], "partner_y": self.images.labels[other]}
+        if self.config and dropout.sites(self.config):
+            sample["masks"] = dropout.draw(self.config, self.seed, epoch, round_, index)
+        return sample
 
-        def __len__(self) -> int:
-            return len(self.images)
 
-        def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
-            self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
+class SeededPipeline(fe.Pipeline):
+    """FastEstimator's Pipeline, which tells its dataset the epoch."""
 
-        def fe_reset_ds(self, shuffle: bool) -> None:
-            # FastEstimator says that a pass begins: the epoch's first, which may have been peeked into before, or the
-            # next one, after as many samples as there are.
-            self.shuffle = shuffle
-            drawn = self.position - self.skipped
-            if drawn % len(self):
-                self.position = self.skipped
-            self.order = None
+    _skipped = (0, 0)
 
-        def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
-            round_, place = divmod(self.position, len(self))
-            if self.order is None or place == 0:
-                self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
-            self.position += 1
-            return self.epoch, round_, int(self.order[place])
+    def skip(self, epoch: int, batches: int) -> None:
+        """Leave the first batches of one training epoch out, without preparing them: they were trained on."""
+        self._skipped = (epoch, batches)
 
-        def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
-            epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
-            seed = sample_seed(self.seed, epoch, round_, index)
-            random.seed(seed)
-            np.random.seed(seed)
-            sample = {"x": self.images[index], "y": self.images.labels[index]}
-            if self.partners:
-                other = np.random.randint(len(self))
-                sample |= {"partner": self.images[other], "partner_y": self.images.labels[other]}
-            if self.config and dropout.sites(self.config):
-                sample["masks"] = dropout.draw(self.config, self.seed, epoch, round_, index)
-            return sample
-
-    return SeededPipeline, Samples
+    def __enter__(self):
+        epoch, batches = self._skipped
+        skipped = batches * self.ctx_batch_size if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
+        if isinstance(self.ctx_dataset, Samples):
+            self.ctx_dataset.begin_epoch(self.ctx_epoch, skipped)
+        loader = super().__enter__()
+        loader.fe_samples_to_yield -= skipped
+        return loader

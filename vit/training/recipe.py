@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from vit.fields import check_types
+from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
 
 CHOICES = {
@@ -217,9 +218,8 @@ class Recipe:
         return self.schedule != "constant" or bool(self.warmup_steps or self.warmup_epochs)
 
     def decay_of(self, name: str) -> float:
-        """The weight decay of one parameter, by its canonical name."""
-        exempt = name.endswith("bias") or "norm" in name or name in ("cls_token", "pos_embed")
-        return 0.0 if exempt and not self.decay_bias_and_norm else self.weight_decay
+        """Give the weight decay of one parameter, by its canonical name."""
+        return self.weight_decay if self.decay_bias_and_norm or parameters.row_of(name).decays else 0.0
 
     def layer_scale(self, name: str, depth: int) -> float:
         """What one parameter's learning rate is multiplied by.
@@ -228,9 +228,7 @@ class Recipe:
             name: Its canonical name.
             depth: Number of blocks of its model.
         """
-        if name.startswith("blocks."):
-            return self.layer_decay**(depth - int(name.split(".")[1]))
-        return 1.0 if name.startswith(("norm.", "head.")) else self.layer_decay**(depth + 1)
+        return self.layer_decay**(depth + 1 - parameters.layer_of(name, depth))
 
     def rate(self, step: int, steps: int, steps_per_epoch: int | None = None) -> float:
         """The learning rate of one step, before `layer_scale`.

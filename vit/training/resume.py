@@ -1,12 +1,16 @@
 """Where a stopped run goes on from, and whether what is asked of it now is what it was."""
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vit import checkpoints
 from vit.checkpoints import Checkpoint
 from vit.errors import UserError
 from vit.training import recipe_file
+from vit.training.options import RunOptions
+
+# Options that a checkpoint remembers, and that a resumed run takes from it unless they are given again.
+STARTED_WITH = ("data_dir", "skip_bad_images", "pretrained", "compare_scratch")
 
 
 @dataclass(frozen=True)
@@ -14,16 +18,14 @@ class Resume:
     """A run to go on with.
 
     Args:
-        model_dir: Its folder.
-        points: Each stage's checkpoint, where there is one.
+        options: What it is asked for now, completed by what it was started with.
         recipe: Its recipe's fields, changed as asked.
-        options: What else it was started with.
+        checkpoints: Each stage's checkpoint, where there is one.
         last: The file that was named to go on from; None for the newest.
     """
-    model_dir: Path
-    points: dict[str, Checkpoint]
+    options: RunOptions
     recipe: dict
-    options: dict
+    checkpoints: dict[str, Checkpoint]
     last: Path | None = None
 
     def set_aside(self) -> None:
@@ -32,33 +34,34 @@ class Resume:
             checkpoints.set_aside(self.last.parent, self.last)
 
 
-def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) -> Resume:
+def find(options: RunOptions, given: dict) -> Resume:
     """Find the checkpoints of a stopped run.
 
     Args:
-        resume: "auto" (the newest that is whole), or a checkpoint's file.
-        model_dir: The run's folder; may be left out where a file is named.
+        options: What is asked for; `resume` is "auto" (the newest checkpoint that is whole) or a checkpoint's file,
+            `model_dir` the run's folder (it may be left out where a file is named).
         given: The recipe's fields that are asked for now.
-        overrides: "FIELD=VALUE" for each field that may differ from the checkpoint's.
 
     Raises:
         UserError: There is nothing to go on from, or the recipe differs.
     """
     path = None
-    if resume == "auto":
-        if not model_dir:
+    if options.resume == "auto":
+        if not options.model_dir:
             raise UserError("--resume auto needs --model_dir, the folder of the run to go on with")
-        folder = Path(model_dir) / "checkpoints"
-        points = checkpoints.newest(folder, _warn)
-        last = list(points.values())[-1]
+        folder = Path(options.model_dir) / "checkpoints"
+        found = checkpoints.newest(folder, _warn)
+        last = list(found.values())[-1]
     else:
-        path = Path(resume)
+        path = Path(options.resume)
         last = checkpoints.load(path)
         folder = path.parent
         if path not in checkpoints.checkpoints(folder):
             raise UserError(f"{path}: is not named like a checkpoint (STAGE-STEP.safetensors)")
-        points = checkpoints.newest(folder, _warn, path)
-    changes = dict(recipe_file.setting(text, "--resume_override") for text in overrides)
+        found = checkpoints.newest(folder, _warn, path)
+    if options.recipe is not None:
+        given = recipe_file.build(options.recipe, **given).to_dict()
+    changes = dict(recipe_file.setting(text, "--resume_override") for text in options.resume_override)
     asked = {**given, **changes}
     differing = [f"{name} is {last.recipe.get(name)!r} there and {value!r} here" for name, value in asked.items()
                  if name not in changes and last.recipe.get(name) != value]
@@ -67,8 +70,11 @@ def find(resume: str, model_dir: str | None, given: dict, overrides: list[str]) 
         raise UserError(f"the run to resume has another recipe: {'; '.join(differing)}; leave that out, or allow it "
                         f"with --resume_override {name}={given[name]}")
     print(f"resuming {last.stage} after step {last.step} (epoch {last.epoch}, written by {last.backend})", flush=True)
-    return Resume(Path(model_dir) if model_dir else folder.parent, points, {**last.recipe, **changes}, last.options,
-                  path)
+    # What a file was called may have changed since, so what is given now comes first.
+    started = {name: getattr(options, name) or last.options.get(name, getattr(options, name))
+               for name in STARTED_WITH}
+    options = replace(options, recipe=None, model_dir=str(options.model_dir or folder.parent), **started)
+    return Resume(options, {**last.recipe, **changes}, found, path)
 
 
 def _warn(line: str) -> None:

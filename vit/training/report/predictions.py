@@ -1,22 +1,17 @@
 """`predictions.png`: evaluation images under what the model takes them for, blue if right and red if wrong."""
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vit.backend import load_script
-from vit.training import pipeline
+from vit.training.job import Stage
 from vit.training.report import figures
-
-if TYPE_CHECKING:
-    from vit.training.run import Stage
 
 ROWS, COLUMNS = 4, 6
 RIGHT, WRONG = "tab:blue", "tab:red"
 
 
-def draw(stage: "Stage", path: Path) -> None:
+def draw(stage: Stage, path: Path) -> None:
     """Draw a grid of evaluation images, evenly spread over the set, as the model sees them.
 
     Args:
@@ -24,11 +19,13 @@ def draw(stage: "Stage", path: Path) -> None:
         path: The file to write.
     """
     from matplotlib.figure import Figure
+
+    from vit.training import pipeline
     images, labels = _batch(stage)
-    script = load_script(stage.job.backend)
-    model = script.from_numpy(script.ViT(stage.config, stage.dtype, stage.recipe.precision), stage.weights)
-    guesses = script.run_stages(model, images)[-1].argmax(axis=1)
-    mean, std = pipeline.normalization(stage.job.data, stage.recipe)
+    job, script = stage.job, stage.job.script
+    model = script.from_numpy(script.ViT(stage.config, job.dtype, job.recipe.precision), stage.weights)
+    guesses = script.backend.run_stages(model, images)[-1].argmax(axis=1)
+    mean, std = pipeline.normalization(job.data, job.recipe)
     shown = np.clip(images * std + mean, 0, 1)
     columns = min(COLUMNS, len(labels))
     rows = -(-len(labels) // columns)
@@ -45,12 +42,13 @@ def draw(stage: "Stage", path: Path) -> None:
     figures.save(figure, path, dpi=100)
 
 
-def _batch(stage: "Stage") -> tuple[np.ndarray, np.ndarray]:
+def _batch(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     """Images as they reach the model in evaluation, [B, S, S, C], and their labels."""
+    from vit.training import pipeline
     count = min(ROWS * COLUMNS, len(stage.dataset.test))
     part = stage.dataset.test.take(np.linspace(0, len(stage.dataset.test) - 1, count).astype(int))
-    recipe = dataclasses.replace(stage.recipe, batch_size=count)
-    line = pipeline.build(part, part, stage.job.data, recipe, False, dtype=stage.dtype, config=stage.config)
+    recipe = dataclasses.replace(stage.job.recipe, batch_size=count)
+    line = pipeline.build(part, part, stage.job.data, recipe, False, dtype=stage.job.dtype, config=stage.config)
     with line(mode="eval", epoch=1) as loader:
         batch = next(iter(loader))
     return batch["x"].numpy(), batch["y"].numpy()

@@ -1,22 +1,14 @@
 """What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
 import csv
 import importlib.metadata
-import itertools
 import json
 import math
-import os
 import platform
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vit.backend import SCRIPTS
-from vit.errors import UserError
 from vit.model import parameters
+from vit.training.job import Job, Stage
 from vit.training.report import figures, predictions
-
-if TYPE_CHECKING:
-    from vit.training.run import Job, Stage
 
 # Times are in a file of their own, so that the history of a run that was stopped and resumed is the same file.
 _HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "loss_scale",
@@ -24,68 +16,11 @@ _HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accur
 _TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "images_per_second")
 
 
-def open_folder(folder: Path, resuming: bool = False) -> None:
-    """Make the folder for a run's files, or clear the way in that of an earlier run.
-
-    Args:
-        folder: Where it is.
-        resuming: Whether the run goes on from the checkpoints in it; else they are put into `checkpoints.old`, for
-            their steps could be taken for this run's.
-
-    Raises:
-        UserError: It cannot be made or written.
-    """
-    probe(folder, "model_dir")
-    (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
-    points = folder / "checkpoints"
-    if not resuming and points.is_dir() and any(points.iterdir()):
-        shutil.rmtree(folder / "checkpoints.old", ignore_errors=True)
-        points.rename(folder / "checkpoints.old")
-        print(f"note: {folder}: the checkpoints of an earlier run are now in checkpoints.old", flush=True)
-
-
-def probe(folder: Path, flag: str) -> None:
-    """Make a folder if need be, and see that it can be written.
-
-    Args:
-        folder: Where it is.
-        flag: Which flag says so.
-
-    Raises:
-        UserError: It cannot be made or written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f".probe-{os.getpid()}"
-        file.touch()
-        file.unlink()
-    except OSError as error:
-        raise UserError(f"{folder}: {flag} cannot be written ({error.strerror}); choose another --{flag}") from None
-
-
-def unused(folder: Path) -> Path:
-    """Make a folder that no other run has, by this name or with -2, -3 and so on behind it.
-
-    Raises:
-        UserError: It cannot be made.
-    """
-    path = folder
-    for number in itertools.count(2):
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            path = folder.with_name(f"{folder.name}-{number}")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be made ({error.strerror}); name a --model_dir") from None
-
-
-def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
+def write(job: Job, seconds: float) -> dict:
     """Write every file of a finished run and print its table.
 
     Args:
         job: The run, with its trained stages.
-        pretrained: The weights file that it started from, if it did not pretrain.
         seconds: How long it took.
 
     Returns:
@@ -99,7 +34,7 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
         "spec": main.config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
-        "pretrained_from": None if pretrained is None else str(pretrained),
+        "pretrained_from": None if job.options.pretrained is None else str(job.options.pretrained),
         "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
                           "weights_sha256": parameters.sha256(stage.weights)} for name, stage in by_name.items()},
         "images_per_second": by_name.get("pretrain", main).history.epochs[-1]["images_per_second"],
@@ -113,8 +48,7 @@ def write(job: "Job", pretrained: str | None, seconds: float) -> dict:
             writer.writeheader()
             writer.writerows(rows)
     plot(job.stages, job.model_dir / "curves.png")
-    if job.backend in SCRIPTS:
-        predictions.draw(main, job.model_dir / "predictions.png")
+    predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     plain = _plain(content)
     (job.model_dir / "results.json").write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
@@ -147,7 +81,7 @@ def table(content: dict, folder: Path) -> str:
                       f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
 
 
-def plot(stages: list["Stage"], path: Path) -> None:
+def plot(stages: list[Stage], path: Path) -> None:
     """Draw the loss and the accuracy of each stage over its epochs."""
     from matplotlib.figure import Figure
     colours = {"pretrain": "tab:blue", "finetune": "tab:green", "scratch": "tab:red"}

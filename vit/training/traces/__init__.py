@@ -1,0 +1,46 @@
+"""The traces of a stage: the only place that subclasses FastEstimator's. Imported when training starts, not before."""
+from fe_compat import load_fastestimator
+
+load_fastestimator()
+
+from fastestimator.trace.adapt import LRScheduler
+from fastestimator.trace.metric import Accuracy
+
+from vit.model import precision
+from vit.training.traces.best import BestModelSaver
+from vit.training.traces.checkpoint import CheckpointSaver, Saving
+from vit.training.traces.ema import EMA
+from vit.training.traces.history import EvalHistory, TrainHistory
+from vit.training.traces.loss_scale import LossScale
+from vit.training.traces.profile import Profile
+from vit.training.traces.progress import Progress
+
+__all__ = ["EMA", "BestModelSaver", "CheckpointSaver", "EvalHistory", "LossScale", "Profile", "Progress", "Saving",
+           "TrainHistory", "build"]
+
+
+def build(stage, model) -> list:
+    """List a stage's traces in the order in which they run.
+
+    Args:
+        stage: The `vit.training.job.Stage` that trains; its `saver` is set.
+        model: Its model, as `fastestimator.build` made it.
+    """
+    job, recipe = stage.job, stage.job.recipe
+    loss_scale = LossScale(model, recipe.accumulate_steps) if precision.scales_loss(recipe.precision) else None
+    ema = EMA(stage, model) if recipe.ema_decay else None
+    if job.saves_checkpoints:
+        saving = Saving(job.script, job.model_dir / "checkpoints", job.options.checkpoint_every, job.options.keep,
+                        job.options.on_save_error, stage.name, accumulate_steps=recipe.accumulate_steps,
+                        resume=job.checkpoints.get(stage.name), recipe=recipe.to_dict(), options=job.started_with)
+        stage.saver = CheckpointSaver(model, saving, stage.history, ema, loss_scale)
+    profile = Profile(stage) if job.options.profile and stage is job.stages[0] else None  # one stage is enough
+    return [
+        *([LRScheduler(model, stage.learning_rate)] if recipe.scheduled else []),
+        Accuracy(true_key="y", pred_key="y_pred"),
+        BestModelSaver(model, job.model_dir / "best", job.options.on_save_error),
+        TrainHistory(stage, model, loss_scale),
+        EvalHistory(stage),
+        Progress(stage),
+        *(trace for trace in (loss_scale, ema, stage.saver, profile) if trace is not None),
+    ]

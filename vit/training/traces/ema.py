@@ -1,69 +1,51 @@
-"""Moving average of a model's weights, as a FastEstimator trace (Polyak & Juditsky 1992)."""
-import functools
-from collections.abc import Callable
-
-from fe_compat import load_fastestimator
+"""Exponential moving average of a model's weights (Polyak & Juditsky 1992)."""
+from fastestimator.trace.trace import Trace
 
 
-def average(model, to_numpy, from_numpy, decay: float, updates: Callable[[], int]):
-    """The trace, for `fastestimator.Estimator(traces=[...])`.
+class EMA(Trace):
+    """After each update of the weights w set `a = a + (1 - decay) * (w - a)`, from `a = w` at the beginning.
 
-    After each update of the weights w it sets `a = a + (1 - decay) * (w - a)`, from `a = w` at the beginning, in numpy
-    and so alike in all frameworks. The model is evaluated with the average, and has it when the training is over.
+    Computed in numpy, and so alike in all frameworks. The model is evaluated with the average, and has it when the
+    training is over.
 
     Args:
-        model: The model that is trained.
-        to_numpy: Its script's function.
-        from_numpy: Its script's function.
-        decay: How much of the average stays in a step.
-        updates: Tells how many updates the optimizer has made: a step that accumulates or is skipped makes none.
+        stage: The `vit.training.job.Stage` that trains.
+        model: Its model.
 
-    Returns:
-        A trace; its `values` are the average, and `kept` the trained weights while the average stands in for them.
+    Attributes:
+        values: The average, canonical weights.
+        trained: The trained weights while the average stands in for them; else None.
     """
-    return _trace_class()(model, to_numpy, from_numpy, decay, updates)
 
+    def __init__(self, stage, model) -> None:
+        # "*" puts it behind the traces that save the best model, which is the average.
+        super().__init__(inputs="*", mode=("train", "eval"))
+        self.stage, self.model, self.decay = stage, model, stage.job.recipe.ema_decay
+        self.values = self.trained = None
 
-@functools.cache
-def _trace_class():
-    """The class, made when FastEstimator is there: importing this module imports no framework."""
-    load_fastestimator()
-    from fastestimator.trace.trace import Trace
+    def on_begin(self, data) -> None:
+        self.values = self.stage.job.script.to_numpy(self.model)
 
-    class WeightAverage(Trace):
+    def on_batch_begin(self, data) -> None:
+        self.before = self.model.current_optimizer.updates()
 
-        def __init__(self, model, to_numpy, from_numpy, decay, updates) -> None:
-            # "*" puts it behind those that save the best model, which is the average.
-            super().__init__(inputs="*", mode=("train", "eval"))
-            self.model, self.to_numpy, self.from_numpy = model, to_numpy, from_numpy
-            self.decay, self.updates = decay, updates
-            self.values = self.kept = None
+    def on_batch_end(self, data) -> None:
+        if self.system.mode == "train" and self.model.current_optimizer.updates() != self.before:
+            for name, value in self.stage.job.script.to_numpy(self.model).items():
+                self.values[name] += value.dtype.type(1 - self.decay) * (value - self.values[name])
 
-        def on_begin(self, data) -> None:
-            self.values = self.to_numpy(self.model)
-
-        def on_batch_begin(self, data) -> None:
-            self.before = self.updates()
-
-        def on_batch_end(self, data) -> None:
-            if self.system.mode == "train" and self.updates() != self.before:
-                for name, value in self.to_numpy(self.model).items():
-                    self.values[name] += value.dtype.type(1 - self.decay) * (value - self.values[name])
-
-        def on_epoch_begin(self, data) -> None:
-            if self.system.mode == "eval":
-                self._stand_in()
-
-        def on_epoch_end(self, data) -> None:
-            if self.system.mode == "eval":
-                self.from_numpy(self.model, self.kept)
-                self.kept = None
-
-        def on_end(self, data) -> None:
+    def on_epoch_begin(self, data) -> None:
+        if self.system.mode == "eval":
             self._stand_in()
 
-        def _stand_in(self) -> None:
-            self.kept = self.to_numpy(self.model)
-            self.from_numpy(self.model, self.values)
+    def on_epoch_end(self, data) -> None:
+        if self.system.mode == "eval":
+            self.stage.job.script.from_numpy(self.model, self.trained)
+            self.trained = None
 
-    return WeightAverage
+    def on_end(self, data) -> None:
+        self._stand_in()
+
+    def _stand_in(self) -> None:
+        self.trained = self.stage.job.script.to_numpy(self.model)
+        self.stage.job.script.from_numpy(self.model, self.values)

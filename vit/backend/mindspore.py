@@ -1,0 +1,248 @@
+"""What MindSpore is told so that it computes what PyTorch and TensorFlow compute; nothing here knows the architecture.
+
+Siblings: `vit/backend/torch.py` and `vit/backend/tensorflow.py` define the same names.
+"""
+import functools
+import importlib.util
+import math
+import os
+
+import fe_compat
+import mindspore as ms
+from mindspore import nn, ops
+
+from vit.errors import UserError
+from vit.model.dropout import sites
+from vit.model.precision import FIRST_SCALE, scales_loss
+
+Tensor = ms.Tensor
+NAME = "ms"
+CHANNELS_FIRST = True
+DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
+# What MindSpore calls the last parts of canonical names, by the class of the layer, where it has other words.
+LEAVES = {"LayerNorm": {"weight": "gamma", "bias": "beta"}}
+
+# By default another thread runs a step while the caller spins until it is done, which on a CPU takes a core away from
+# the computation: a training step of `tiny` took four times as long on two cores, and twice on one. It counts from the
+# first operation on.
+if ms.get_context("device_target") == "CPU":
+    os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
+
+
+class Linear(nn.Dense):
+    """A linear layer that multiplies in `dtypes.products`; its weights and its result are `dtypes.weights`."""
+
+    def __init__(self, inputs, outputs, dtypes, bias=True):
+        super().__init__(inputs, outputs, has_bias=bias, dtype=dtypes.weights)
+        self.narrow, self.products, self.result = dtypes.products != dtypes.weights, dtypes.products, dtypes.weights
+
+    def construct(self, x):
+        if not self.narrow:
+            return super().construct(x)
+        shape = x.shape[:-1] + (self.out_channels,)
+        x = ops.cast(x.reshape(-1, self.in_channels), self.products)
+        x = ops.cast(self.matmul(x, ops.cast(self.weight, self.products)), self.result).reshape(shape)
+        return x + self.bias if self.has_bias else x
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis, with the biased variance (Ba et al. 2016)."""
+
+    # On CPU MindSpore's own kernel keeps mean and variance in float32, so float64 takes plain operations.
+    def __init__(self, width, epsilon, dtypes):
+        super().__init__((width,), epsilon=epsilon, dtype=dtypes.weights)
+        self.exact, self.eps = dtypes.weights == ms.float64, ms.Tensor(epsilon, dtypes.weights)
+
+    def construct(self, x):
+        if not self.exact:
+            return self.layer_norm(x, self.gamma, self.beta)[0]
+        x = x - x.mean(axis=-1, keep_dims=True)
+        return x * ops.rsqrt(ops.square(x).mean(axis=-1, keep_dims=True) + self.eps) * self.gamma + self.beta
+
+
+class Dropout(nn.Cell):
+    """One dropout site: keep the values that a sample's mask flags, scaled up; keep all of them without masks."""
+
+    def __init__(self, config, name, dtypes):
+        super().__init__()
+        self.site = sites(config).get(name)
+
+    def construct(self, x, masks):
+        if masks is None or self.site is None:
+            return x
+        start, stop, shape, kept = self.site
+        mask = masks[:, start:stop].reshape(-1, *shape)
+        return x * (ops.cast(mask, x.dtype) / kept)
+
+
+_MATMUL_T = ops.BatchMatMul(transpose_b=True)
+
+
+def matmul(a, b, dtype, transpose_b=False):
+    """Multiply matrices in a dtype; the result has the dtype of `a`."""
+    product = _MATMUL_T if transpose_b else ops.matmul
+    return ops.cast(product(ops.cast(a, dtype), ops.cast(b, dtype)), a.dtype)
+
+
+def gelu(x):
+    """The exact GELU (Hendrycks & Gimpel 2016)."""
+    return ops.gelu(x, approximate="none")
+
+
+def gelu_tanh(x):
+    """The GELU's approximation with tanh (the same paper, section 2)."""
+    # Written out: MindSpore's own has a gradient of float32 in float64 too, as a bare fraction would be one.
+    return 0.5 * x * (1 + ops.tanh((x + x * x * x * 44715 / 10**6) * 7978845608028654 / 10**16))
+
+
+def relu(x):
+    """The rectifier."""
+    return ops.relu(x)
+
+
+def clip(gradients, clip_norm):
+    """Scale gradients to a global norm of at most `clip_norm` (None: leave them); return them and the norm they had."""
+    norm = ops.sqrt(sum([ops.square(g).sum() for g in gradients]))
+    if clip_norm is None:
+        return gradients, norm
+    scale = clip_norm / ops.maximum(norm, clip_norm)
+    return [g * scale for g in gradients], norm
+
+
+class Optimizer(nn.Optimizer):
+    """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
+
+    Args:
+        parameters: What to train: canonical name to tensor.
+        recipe: The `Recipe`.
+        depth: Blocks of the model, for layer-wise learning rates.
+    """
+
+    def __init__(self, parameters, recipe, depth):
+        super().__init__(recipe.learning_rate, [w for w in parameters.values() if w.requires_grad])
+        dtype = next(iter(parameters.values())).dtype
+        number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
+        self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
+        self.names = tuple(parameters)
+        self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
+        self.clip_norm = number(recipe.clip_norm) if recipe.clip_norm else None
+        self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
+        self.log_beta1, self.log_beta2 = number(math.log(recipe.beta1)), number(math.log(recipe.beta2))
+        self.epsilon = number(recipe.epsilon)
+        self.decays = [number(recipe.decay_of(name)) for name in parameters]
+        self.lr_scales = [number(recipe.layer_scale(name, depth)) for name in parameters]
+        self.trained = tuple(i for i, w in enumerate(parameters.values()) if w.requires_grad)  # one for each gradient
+        self.weights = ms.ParameterTuple(parameters.values())
+        self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
+        self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
+        self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
+        scale = ms.Parameter(number(FIRST_SCALE), name="loss_scale", requires_grad=False)
+        self.loss_scale = scale if scales_loss(recipe.precision) else None
+
+    def construct(self, gradients):
+        if self.loss_scale is not None:
+            gradients = [g / self.loss_scale for g in gradients]
+        gradients, norm = clip(gradients, self.clip_norm)
+        ops.assign(self.norm, norm)
+        if self.loss_scale is None or ops.isfinite(norm):  # else too large for float16: this step is skipped
+            self.update(gradients, ops.cast(self.global_step + 1, norm.dtype))
+
+    def update(self, gradients, t):
+        for k in range(len(gradients)):
+            i, g = self.trained[k], gradients[k]
+            w, rate = self.weights[i], self.learning_rate * self.lr_scales[i]
+            lost = rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], t)
+            ops.assign(w, w - lost)
+        ops.assign(self.global_step, self.global_step + 1)
+
+    def change(self, w, g, decay, moment1, moment2, t):
+        """Return what a weight w loses in update t, over the learning rate; update its moments."""
+        if self.algorithm != "adamw":
+            g, decay = g + decay * w, 0
+        if self.algorithm == "sgd":
+            v = self.momentum * moment1 + g
+            ops.assign(moment1, v)
+            return g + self.momentum * v if self.nesterov else v
+        m = self.beta1 * moment1 + (1 - self.beta1) * g
+        v = self.beta2 * moment2 + (1 - self.beta2) * ops.square(g)
+        ops.assign(moment1, m)
+        ops.assign(moment2, v)
+        m, v = m / -ops.expm1(t * self.log_beta1), v / -ops.expm1(t * self.log_beta2)
+        return decay * w + m / (ops.sqrt(v) + self.epsilon)
+
+    def moments(self):
+        """The two moments (the first is SGD's velocity), each as canonical name to tensor."""
+        return [dict(zip(self.names, slot, strict=True)) for slot in (self.moment1, self.moment2)]
+
+    def updates(self):
+        """How many updates were made; a step that accumulates or is skipped makes none."""
+        return int(self.global_step)
+
+    def set_updates(self, count):
+        """Go on as if so many updates had been made."""
+        ops.assign(self.global_step, ms.Tensor([count], ms.int32))
+
+    def set_loss_scale(self, scale):
+        """Set what float16's losses are multiplied by before they are differentiated."""
+        ops.assign(self.loss_scale, ms.Tensor(scale, self.loss_scale.dtype))
+
+
+def freeze_encoder(model, parameters):
+    """Train nothing but the head from now on."""
+    for name, w in parameters.items():
+        w.requires_grad = name.startswith("head.")
+
+
+def run_stages(model, images, masks=None):
+    """Run every stage on numpy images [B, S, S, C] and dropout masks; `vit.model.config.stage_names` names them."""
+    images, masks = ms.Tensor(images).permute(0, 3, 1, 2), None if masks is None else ms.Tensor(masks)
+    return [stage.asnumpy() for stage in model.set_train(False).stages(images, masks)]
+
+
+def loss_gradients(model, parameters, images, labels):
+    """Give the mean cross entropy of numpy images [B, S, S, C], dropout off, and its gradients by canonical name."""
+    model.set_train(False)
+
+    def mean_loss(x, y):
+        return ops.cross_entropy(model(x), y)
+
+    differentiate = ms.value_and_grad(mean_loss, None, ms.ParameterTuple(parameters.values()))
+    loss, gradients = differentiate(ms.Tensor(images).permute(0, 3, 1, 2), ms.Tensor(labels, ms.int32))
+    return loss.item(), dict(zip(parameters, gradients, strict=True))
+
+
+def profiler(folder):
+    """Give the context that traces its block into a folder, for MindSpore's viewer."""
+    from mindspore import profiler as tools
+    devices = {"Ascend": [tools.ProfilerActivity.NPU], "GPU": [tools.ProfilerActivity.GPU]}
+    activities = [tools.ProfilerActivity.CPU, *devices.get(ms.get_context("device_target"), [])]
+    return tools.profile(activities=activities, start_profile=False,
+                         on_trace_ready=tools.tensorboard_trace_handler(folder))
+
+
+def supports_dtype(name):
+    """Whether matrices of a dtype can be multiplied where the training would do it."""
+    try:
+        matrix = ops.ones((2, 2), getattr(ms, name))
+        ops.matmul(matrix, matrix).asnumpy()
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def use_device(target):
+    """Choose the device, before the framework has looked for any: one of `DEVICE_TARGETS`, or what is there."""
+    try:
+        with fe_compat.quiet_stderr(show_on_failure=False):
+            ms.set_device(target) if target is not None else None
+    except (RuntimeError, ValueError):
+        raise UserError(f"device_target {target}: this MindSpore finds no such device") from None
+    fe_compat.use_one_gpu()
+
+
+def load_fastestimator():
+    """Import FastEstimator, taught to train MindSpore models."""
+    if importlib.util.find_spec("fe_mindspore") is None:
+        raise UserError("fe_mindspore is not installed: run `make .venv`, or pip install packages/fe_mindspore")
+    import fe_mindspore  # noqa: F401
+    return fe_compat.load_fastestimator()

@@ -1,0 +1,201 @@
+"""What PyTorch is told so that it computes what TensorFlow and MindSpore compute; nothing here knows the architecture.
+
+Siblings: `vit/backend/tensorflow.py` and `vit/backend/mindspore.py` define the same names.
+"""
+import fe_compat
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vit.errors import UserError
+from vit.model.dropout import sites
+from vit.model.precision import FIRST_SCALE, scales_loss
+
+Tensor = torch.Tensor
+NAME = "torch"
+CHANNELS_FIRST = True
+DEVICE_TARGETS = ()
+# What PyTorch calls the last parts of canonical names, by the class of the layer, where it has other words.
+LEAVES = {}
+
+
+class Linear(nn.Linear):
+    """A linear layer that multiplies in `dtypes.products`; its weights and its result are `dtypes.weights`."""
+
+    def __init__(self, inputs, outputs, dtypes, bias=True):
+        super().__init__(inputs, outputs, bias=bias, dtype=dtypes.weights)
+        self.products = dtypes.products
+
+    def forward(self, x):
+        if self.products == x.dtype:
+            return super().forward(x)
+        x = F.linear(x.to(self.products), self.weight.to(self.products)).to(self.weight.dtype)
+        return x if self.bias is None else x + self.bias
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis, with the biased variance (Ba et al. 2016)."""
+
+    def __init__(self, width, epsilon, dtypes):
+        super().__init__(width, eps=epsilon, dtype=dtypes.weights)
+
+
+class Dropout(nn.Module):
+    """One dropout site: keep the values that a sample's mask flags, scaled up; keep all of them without masks."""
+
+    def __init__(self, config, name, dtypes):
+        super().__init__()
+        self.site = sites(config).get(name)
+
+    def forward(self, x, masks):
+        if masks is None or self.site is None:
+            return x
+        start, stop, shape, kept = self.site
+        mask = masks[:, start:stop].reshape(-1, *shape)
+        return x * (mask.to(x.dtype) / kept)
+
+
+def matmul(a, b, dtype, transpose_b=False):
+    """Multiply matrices in a dtype; the result has the dtype of `a`."""
+    return (a.to(dtype) @ (b.mT if transpose_b else b).to(dtype)).to(a.dtype)
+
+
+def gelu(x):
+    """The exact GELU (Hendrycks & Gimpel 2016)."""
+    return F.gelu(x, approximate="none")
+
+
+def gelu_tanh(x):
+    """The GELU's approximation with tanh (the same paper, section 2)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def relu(x):
+    """The rectifier."""
+    return F.relu(x)
+
+
+def clip(gradients, clip_norm):
+    """Scale gradients to a global norm of at most `clip_norm` (None: leave them); return them and the norm they had."""
+    norm = torch.sqrt(sum(torch.sum(torch.square(g)) for g in gradients))
+    if clip_norm is None:
+        return gradients, norm
+    scale = clip_norm / torch.clamp(norm, min=clip_norm)
+    return [g * scale for g in gradients], norm
+
+
+class Optimizer(torch.optim.Optimizer):
+    """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
+
+    Args:
+        parameters: What to train: canonical name to tensor.
+        recipe: The `Recipe`.
+        depth: Blocks of the model, for layer-wise learning rates.
+    """
+
+    def __init__(self, parameters, recipe, depth):
+        super().__init__(list(parameters.values()), {"lr": recipe.learning_rate, "updates": 0})
+        self.parameters = parameters
+        self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
+        self.clip_norm = recipe.clip_norm or None
+        self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
+        self.epsilon = recipe.epsilon
+        self.decays = [recipe.decay_of(name) for name in parameters]
+        self.lr_scales = [recipe.layer_scale(name, depth) for name in parameters]
+        for w in parameters.values():
+            self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
+        self.norm = torch.zeros(())  # the gradients' norm in the last step
+        scale = torch.tensor(FIRST_SCALE)
+        self.loss_scale = scale if scales_loss(recipe.precision) else None
+
+    @torch.no_grad()
+    def step(self):
+        group = self.param_groups[0]
+        trained = [parts for parts in zip(group["params"], self.decays, self.lr_scales, strict=True)
+                   if parts[0].grad is not None]
+        gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, _, _ in trained]
+        gradients, self.norm = clip(gradients, self.clip_norm)
+        if self.loss_scale is not None and not torch.isfinite(self.norm):
+            return  # too large for float16: this step is skipped
+        group["updates"] += 1
+        for (w, decay, scale), g in zip(trained, gradients, strict=True):
+            w.sub_(group["lr"] * scale * self.change(w, g, decay, **self.state[w], t=group["updates"]))
+
+    def change(self, w, g, decay, moment1, moment2, t):
+        """Return what a weight w loses in update t, over the learning rate; update its moments."""
+        if self.algorithm != "adamw":
+            g, decay = g + decay * w, 0
+        if self.algorithm == "sgd":
+            v = self.momentum * moment1 + g
+            moment1.copy_(v)
+            return g + self.momentum * v if self.nesterov else v
+        m = self.beta1 * moment1 + (1 - self.beta1) * g
+        v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
+        moment1.copy_(m)
+        moment2.copy_(v)
+        m, v = m / (1 - self.beta1**t), v / (1 - self.beta2**t)
+        return decay * w + m / (torch.sqrt(v) + self.epsilon)
+
+    def moments(self):
+        """The two moments (the first is SGD's velocity), each as canonical name to tensor."""
+        return [{name: self.state[w][key] for name, w in self.parameters.items()} for key in ("moment1", "moment2")]
+
+    def updates(self):
+        """How many updates were made; a step that accumulates or is skipped makes none."""
+        return self.param_groups[0]["updates"]
+
+    def set_updates(self, count):
+        """Go on as if so many updates had been made."""
+        self.param_groups[0]["updates"] = count
+
+    def set_loss_scale(self, scale):
+        """Set what float16's losses are multiplied by before they are differentiated."""
+        self.loss_scale.fill_(scale)
+
+
+def freeze_encoder(model, parameters):
+    """Train nothing but the head from now on."""
+    for name, w in parameters.items():
+        w.requires_grad_(name.startswith("head."))
+
+
+def run_stages(model, images, masks=None):
+    """Run every stage on numpy images [B, S, S, C] and dropout masks; `vit.model.config.stage_names` names them."""
+    images, masks = torch.tensor(images).permute(0, 3, 1, 2), None if masks is None else torch.tensor(masks)
+    with torch.no_grad():
+        return [stage.numpy() for stage in model.eval().stages(images, masks)]
+
+
+def loss_gradients(model, parameters, images, labels):
+    """Give the mean cross entropy of numpy images [B, S, S, C], dropout off, and its gradients by canonical name."""
+    loss = F.cross_entropy(model.eval()(torch.tensor(images).permute(0, 3, 1, 2)), torch.tensor(labels))
+    gradients = torch.autograd.grad(loss, list(parameters.values()))
+    return loss.item(), dict(zip(parameters, gradients, strict=True))
+
+
+def profiler(folder):
+    """Give the context that traces its block into a folder, for PyTorch's viewer."""
+    return torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(folder))
+
+
+def supports_dtype(name):
+    """Whether matrices of a dtype can be multiplied where the training would do it."""
+    try:
+        matrix = torch.ones(2, 2, dtype=getattr(torch, name), device="cuda" if torch.cuda.is_available() else "cpu")
+        (matrix @ matrix).cpu()
+    except (RuntimeError, TypeError, NotImplementedError):
+        return False
+    return True
+
+
+def use_device(target):
+    """Choose the device, before the framework has looked for any: the first visible GPU, or the CPU."""
+    if target is not None:
+        raise UserError(f"device_target {target!r} is MindSpore's: PyTorch takes the first GPU that "
+                        "CUDA_VISIBLE_DEVICES shows")
+    fe_compat.use_one_gpu()
+
+
+def load_fastestimator():
+    """Import FastEstimator for PyTorch models."""
+    return fe_compat.load_fastestimator()

@@ -1,0 +1,62 @@
+"""What is written down of a stage while it trains: the record that results, plots and checkpoints are made of."""
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class History:
+    """The record of one stage.
+
+    Args:
+        epochs: Of each epoch: its number, mean training loss, seconds and learning rate at its end, seconds a step and
+            images/s (both from the end of the first step on, so without compiling), evaluation loss, top-1 and top-5
+            accuracy and seconds; with a scaled loss also its scale and the steps skipped so far.
+        step_losses: The loss of each training step, in order.
+        gradient_norms: The global norm of each training step's gradients, before clipping.
+        step_sizes: Images of each training step.
+        first_steps: Of each epoch, how many steps came before it.
+    """
+    epochs: list[dict] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    step_sizes: list[int] = field(default_factory=list)
+    first_steps: list[int] = field(default_factory=list)
+
+    def mean_loss(self) -> float:
+        """Average the training loss over the images of the last epoch."""
+        first = self.first_steps[-1]
+        losses, sizes = self.step_losses[first:], self.step_sizes[first:]
+        return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
+
+
+def log_line(epoch: dict, head: str, epochs: int) -> str:
+    """Say in one line how an epoch was trained and evaluated.
+
+    Args:
+        epoch: One of `History.epochs`.
+        head: What the line begins with.
+        epochs: How many epochs there will be.
+    """
+    speed = ""
+    if epoch["images_per_second"]:
+        speed = f", {1000 * epoch['step_seconds']:.0f} ms a step, {epoch['images_per_second']:.0f} images/s"
+    scale = ""
+    if "loss_scale" in epoch:
+        scale = f" scaled by {epoch['loss_scale']:g}, {epoch['skipped_steps']} steps skipped so far"
+    return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
+            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale} | test: "
+            f"loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, "
+            f"{epoch['eval_seconds']:.1f} s")
+
+
+def count_top(logits: np.ndarray, labels: np.ndarray, count: int = 5) -> int:
+    """Count the samples whose label is among the `count` highest logits; equal logits are all as high as the first.
+
+    Args:
+        logits: [B, classes].
+        labels: [B].
+        count: How many of the highest logits count.
+    """
+    own = logits[np.arange(len(labels)), labels]
+    return int(((logits > own[:, None]).sum(axis=1) < count).sum() - np.isnan(own).sum())

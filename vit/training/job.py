@@ -1,0 +1,136 @@
+"""A run and its stages, as data: what is trained on what, from where, and what came of it."""
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from vit.checkpoints import Checkpoint
+from vit.data import DataPair, Dataset
+from vit.errors import UserError
+from vit.model.config import ViTConfig
+from vit.model.dropout import sites
+from vit.model.parameters import Weights
+from vit.training.history import History
+from vit.training.options import RunOptions
+from vit.training.recipe import Recipe
+
+
+@dataclass(slots=True)  # FastEstimator looks into the __dict__ of what its traces are given, and chokes on modules
+class Job:
+    """One run: its script, its recipe, its data and where its files go.
+
+    Args:
+        script: The module of the script: `vit_torch`, `vit_tf` or `vit_ms`. Who needs the framework asks it by name.
+        recipe: What to train.
+        data: The pair of sets.
+        model_dir: Where the files go.
+        options: What the run was asked for beside the recipe.
+        dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
+        saves_checkpoints: Whether checkpoints are written, as the options say.
+        started_with: What a checkpoint says of how the run was started, beside the recipe; plain values.
+        base: The model of the file that the run starts from, in place of the recipe's variant; or None.
+        checkpoints: Each stage's checkpoint to go on from, where there is one.
+        stages: What was trained so far.
+    """
+    script: ModuleType
+    recipe: Recipe
+    data: DataPair
+    model_dir: Path
+    options: RunOptions = field(default_factory=RunOptions)
+    dtype: str = "float32"
+    saves_checkpoints: bool = False
+    started_with: dict = field(default_factory=dict)
+    base: ViTConfig | None = None
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    stages: list["Stage"] = field(default_factory=list)
+
+    @property
+    def backend(self) -> str:
+        """The framework's short name: "torch", "tf" or "ms"."""
+        return self.script.backend.NAME
+
+    def config(self, dataset: Dataset) -> ViTConfig:
+        """Give the model for a set: the variant with the set's classes and image size.
+
+        Raises:
+            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's cutout.
+        """
+        image_size = self.recipe.image_size or dataset.train.image_size
+        try:
+            config = self.recipe.model(len(dataset.classes), image_size, self.base)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if self.recipe.cutout_size > config.image_size:
+            raise UserError(f"cutout_size must be at most the size of the images ({config.image_size}), "
+                            f"not {self.recipe.cutout_size}")
+        return config
+
+    def steps_per_epoch(self, dataset: Dataset) -> int:
+        """Count the training steps of an epoch over a set."""
+        return self.recipe.train_steps_per_epoch or math.ceil(len(dataset.train) / self.recipe.batch_size)
+
+    def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
+        """Begin a stage."""
+        self.stages.append(Stage(self, name, dataset, epochs, self.config(dataset)))
+        return self.stages[-1]
+
+
+@dataclass(slots=True)
+class Stage:
+    """One training of a run.
+
+    Args:
+        job: The run that it is part of.
+        name: "pretrain", "finetune" or "scratch".
+        dataset: What it trains on, and is evaluated on.
+        epochs: Passes over the training images.
+        config: The model.
+        history: Filled while it trains.
+        model: The framework's model, once it trains.
+        weights: What it ended with.
+        saver: The trace that writes its checkpoints, once it trains.
+    """
+    job: Job
+    name: str
+    dataset: Dataset
+    epochs: int
+    config: ViTConfig
+    history: History = field(default_factory=History)
+    model: object = None
+    weights: Weights | None = None
+    saver: object = None
+
+    @property
+    def freeze_encoder(self) -> bool:
+        """Whether the head alone is trained: only under a pretrained encoder."""
+        return self.job.recipe.freeze_encoder and self.name == "finetune"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of an epoch."""
+        return self.job.steps_per_epoch(self.dataset)
+
+    @property
+    def steps(self) -> int:
+        """Training steps of the whole stage."""
+        return self.steps_per_epoch * self.epochs
+
+    @property
+    def eval_steps(self) -> int | None:
+        """Steps of an evaluation, or None for the whole set: FastEstimator would pass over a smaller one again."""
+        steps = self.job.recipe.eval_steps_per_epoch
+        return steps if steps and steps * self.job.recipe.batch_size < len(self.dataset.test) else None
+
+    @property
+    def train_inputs(self) -> str | tuple[str, str]:
+        """Keys of a training batch that go to the model: the images and, if it has dropout, the masks."""
+        return ("x", "masks") if sites(self.config) else "x"
+
+    @property
+    def tensorboard(self) -> Path | None:
+        """Folder for the stage's TensorBoard files, or None for none."""
+        return Path(self.job.options.tensorboard) / self.name if self.job.options.tensorboard else None
+
+    def learning_rate(self, step: int) -> float:
+        """Give the learning rate of a training step, counted from 1."""
+        return self.job.recipe.rate(step, self.steps, self.steps_per_epoch)

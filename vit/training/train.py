@@ -1,0 +1,56 @@
+"""One stage, trained in FastEstimator's op graph: the same lines for the three frameworks."""
+from vit.model.parameters import Weights
+from vit.training.job import Stage
+
+
+def fit(stage: Stage, weights: Weights) -> Weights:
+    """Train a model that starts from `weights`, as the stage says.
+
+    Args:
+        stage: The stage; its model and its history are filled.
+        weights: Canonical weights to start from.
+
+    Returns:
+        The canonical weights that it ends with.
+    """
+    job, script, recipe = stage.job, stage.job.script, stage.job.recipe
+    fe = script.backend.load_fastestimator()
+    from fastestimator.op.tensorop.loss import CrossEntropy
+    from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+    from fastestimator.op.tensorop.tensorop import LambdaOp
+
+    from vit.training import pipeline, traces
+
+    model = script.from_numpy(script.ViT(stage.config, job.dtype, recipe.precision), weights)
+    if stage.freeze_encoder:
+        script.backend.freeze_encoder(model, script.parameters(model))
+    # FastEstimator looks into what a function refers to, and chokes on a module.
+    Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
+    stage.model = model = fe.build(model_fn=lambda: model,
+                                   optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth),
+                                   model_name=stage.name)
+    loss_scale = model.current_optimizer.loss_scale
+
+    def scale(loss):
+        return loss * loss_scale
+
+    network = fe.Network(ops=[
+        ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
+        ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
+        CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
+        *([LambdaOp(fn=scale, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
+        UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
+                 merge_grad=recipe.accumulate_steps),
+    ])
+    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
+                             job.options.num_workers, job.dtype, stage.config)
+    estimator = fe.Estimator(pipeline=batches,
+                             network=network,
+                             epochs=stage.epochs,
+                             traces=traces.build(stage, model),
+                             train_steps_per_epoch=recipe.train_steps_per_epoch,
+                             eval_steps_per_epoch=stage.eval_steps,
+                             log_steps=job.options.log_steps,
+                             monitor_names="ce")
+    estimator.fit(warmup=False)
+    return script.to_numpy(model)
