@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vit import names
 from vit.errors import UserError
 from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
@@ -66,6 +67,12 @@ def refused():
         assert [fragment for fragment in fragments if str(fragment) not in message] == [], message
 
     return check
+
+
+@pytest.fixture
+def forget_notes(monkeypatch):
+    """Let notes about old names be printed as if none had been yet."""
+    monkeypatch.setattr(names, "_told", set())
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
-"""The one exception that means "the input is bad" (the scripts print it as a line and exit with status 2), and what
-others say as such a line."""
+"""The one exception that means "the input is bad": commands print its message as one line and end with status 2."""
 
 
 class UserError(ValueError):
-    """Bad input from a person: the message is one line that names the thing and the way out."""
+    """Bad input from a person: the message is one line that names what is wrong and how to put it right."""
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """What an exception says, on one line and not long."""
+    """Shorten an exception's message to one printable line of at most `most` characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return "".join(c if c.isprintable() else "?" for c in text[:most])
