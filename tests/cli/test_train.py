@@ -1,8 +1,11 @@
-"""The flags, and bad input: one line on stderr, exit status 2, nothing written."""
-import errno
+"""The scripts' flags, and bad input: one line on stderr, exit status 2, nothing written."""
+import argparse
+import dataclasses
 import importlib.util
 import os
 import pickle
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +13,10 @@ import pytest
 from vit.backend import INSTALL, MissingBackend, require
 from vit.cli import commands as tool
 from vit.cli import train as cli
-from vit.errors import UserError
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
+from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--train_steps_per_epoch", "1")
@@ -23,7 +26,7 @@ FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size",
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False,
-       "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": []}
+       "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": ()}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
 
 
@@ -38,7 +41,7 @@ def command(monkeypatch, capsys, tmp_path):
     def run(*arguments):
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main(vit_torch.__doc__, vit_torch.fastestimator_run, [str(argument) for argument in arguments])
+            cli.main(vit_torch, [str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert out == ""
         assert list(folder.iterdir()) == []
@@ -64,33 +67,94 @@ def refuses(command, tmp_path):
 
 # The flags.
 
-def test_recipe_flags_are_absent_unless_given():
-    assert vars(cli.parser("").parse_args([])) == RUN | {"settings": []}
+@dataclasses.dataclass
+class Script:
+    """What the command line needs of a script; it remembers what it was run with."""
+    backend: SimpleNamespace
+    __doc__ = "What it does."
+    given: dict | None = None
+
+    def fastestimator_run(self, **options):
+        self.given = options
+
+
+def _script(*device_targets):
+    return Script(SimpleNamespace(DEVICE_TARGETS=device_targets))
+
+
+def _given(*arguments):
+    script = _script()
+    cli.main(script, list(arguments))
+    return script.given
+
+
+def _actions(*device_targets):
+    actions = cli.parser("", device_targets)._actions
+    return {action.option_strings[0][2:]: action for action in actions if action.dest != "help"}
+
+
+def test_flags_are_absent_unless_given():
+    assert vars(cli.parser("").parse_args([])) == {}
+    assert _given() == {}
+
+
+def test_defaults_of_the_flags_that_are_not_the_recipes():
+    assert dataclasses.asdict(RunOptions()) == RUN | {"device_target": None}
 
 
 def test_help_describes_every_flag_and_its_default():
-    actions = {action.option_strings[0][2:]: action for action in cli.parser("")._actions if action.dest != "help"}
+    actions = {name: action for name, action in _actions().items() if action.help != argparse.SUPPRESS}
     assert set(actions) == FLAGS
-    assert all(action.help and len(action.help) > 10 for action in actions.values())
+    assert all(len(action.help) > 10 for action in actions.values())
     recipe = Recipe()
     assert [name for name in FIELDS if getattr(recipe, name) is not None
             and f"(default: {getattr(recipe, name)})" not in actions[name].help] == []
+    assert [name for name, value in RUN.items() if value not in (None, False, ())
+            and f"(default: {value})" not in actions[name].help] == []
+    assert "(default: 0)" in actions["num_workers"].help and "default" not in actions["profile"].help
 
 
-def test_help_shows_defaults_and_names(capsys):
+def test_old_names_of_flags_are_understood_and_not_shown():
+    hidden = {name for name, action in _actions().items() if action.help == argparse.SUPPRESS}
+    assert hidden == {"skip_bad_pictures"}
+    assert _given("--skip_bad_pictures") == {"skip_bad_pictures": True}
+
+
+def test_only_a_backend_with_device_targets_has_that_flag():
+    assert "device_target" not in _actions()
+    assert "CPU, Ascend" in _actions("CPU", "Ascend")["device_target"].help
+    script = _script("CPU", "Ascend")
+    cli.main(script, ["--device_target", "Ascend"])
+    assert script.given == {"device_target": "Ascend"}
+
+
+def _help(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
     with pytest.raises(SystemExit) as ended:
-        cli.main("What it does.", lambda **_: None, ["--help"])
+        cli.main(_script(), ["--help"])
     assert ended.value.code == 0
-    text = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+def test_help_shows_defaults_and_names(monkeypatch, capsys):
+    text = _help(monkeypatch, capsys, 200)
     assert "What it does." in text
     assert all(f"--{flag}" in text for flag in FLAGS)
     assert all(name in text for name in (*VARIANTS, "digits", "cifar", "cifair", "128", "100"))
 
 
-def _given(*arguments):
-    given = {}
-    cli.main("", lambda **options: given.update(options), list(arguments))
-    return given
+def test_help_is_in_groups_of_short_entries(monkeypatch, capsys):
+    text = _help(monkeypatch, capsys, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    groups = re.split(r"^(\w+):$", text, flags=re.MULTILINE)
+    flags = {title: re.findall(r"^  --(\w+)", part, re.MULTILINE)
+             for title, part in zip(groups[1::2], groups[2::2], strict=True)}
+    assert list(flags) == ["options", "recipe", "data", "model", "training", "saving"]
+    assert flags["recipe"] == ["recipe", "set"]
+    assert {"data", "data_dir"} <= set(flags["data"]) and {"variant", "pretrained"} <= set(flags["model"])
+    assert {"batch_size", "seed"} <= set(flags["training"]) and {"resume", "keep"} <= set(flags["saving"])
+    entries = re.split(r"^  --", text, flags=re.MULTILINE)[1:]
+    assert max(len(entry.rstrip().splitlines()) for entry in entries) <= 5  # --variant names them all
 
 
 def test_flags_reach_the_run():
@@ -109,49 +173,18 @@ def test_flags_reach_the_run():
         "freeze_encoder": True}
 
 
+def test_checkpoints_may_be_asked_for_by_a_word():
+    assert _given("--checkpoint_every", "epoch") == {"checkpoint_every": "epoch"}
+
+
 def test_any_field_can_be_set():
-    assert _given("--set", "mixup=0.8", "--set", "decay_bias_and_norm=false", "--set", "optimizer=adamw", "--set", "epsilon=1e-6",
-                  "--set", "drop_path=null") == RUN | {
+    assert _given("--set", "mixup=0.8", "--set", "decay_bias_and_norm=false", "--set", "optimizer=adamw",
+                  "--set", "epsilon=1e-6", "--set", "drop_path=null") == {
         "mixup": 0.8, "decay_bias_and_norm": False, "optimizer": "adamw", "epsilon": 1e-6, "drop_path": None}
 
 
-def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
-    def fail(**_):
-        raise ValueError("a mistake of ours")
-
-    with pytest.raises(ValueError, match="a mistake of ours"):
-        cli.main("", fail, [])
-
-    def miss(**_):
-        os.stat("a file of ours that is not there")
-
-    with pytest.raises(FileNotFoundError):
-        cli.main("", miss, [])
-
-
-@pytest.mark.parametrize(("raised", "status", "line"), [
-    (KeyboardInterrupt(), 130, "error: interrupted\n"),
-    (OSError(errno.ENOSPC, "No space left on device", "runs/a.csv"), 2, "error: runs/a.csv: No space left on device\n"),
-    (OSError(errno.ENOSPC, "No space left on device"), 2, "error: a file: No space left on device\n")])
-def test_what_the_machine_or_the_person_ends_is_one_line(capsys, raised, status, line):
-    def fail(**_):
-        raise raised
-
-    with pytest.raises(SystemExit) as ended:
-        cli.main("", fail, [])
-    assert (ended.value.code, capsys.readouterr().err) == (status, line)
-
-
-def test_too_little_memory_is_one_line(capsys):
-    def fail(**_):
-        np.empty((2**24, 2**24), np.float64)
-
-    with pytest.raises(SystemExit) as ended:
-        cli.main("", fail, [])
-    assert ended.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: out of memory (Unable to allocate") and "--batch_size" in err
-    assert err.count("\n") == 1
+def test_a_field_can_be_set_by_its_old_name():
+    assert _given("--set", "pad=2", "--set", "mirror_rate=0.25") == {"crop_padding": 2, "hflip_prob": 0.25}
 
 
 # Bad values.
@@ -171,6 +204,11 @@ def test_too_little_memory_is_one_line(capsys):
     (("--num_workers", "-1"), ("num_workers", "-1")),
     (("--log_steps", "-1"), ("log_steps", "-1")),
     (("--colour", "red"), ("--colour",)),
+    (("--batchsize", "3"), ("--batchsize 3", "did you mean '--batch_size'")),
+    (("--batch-size=3",), ("--batch-size=3", "did you mean '--batch_size'")),
+    (("--mixup", "0.8"), ("--mixup 0.8", "did you mean '--set mixup=VALUE'")),
+    (("--hole", "4"), ("--hole 4", "did you mean '--set cutout_size=VALUE'")),
+    (("--set", "pad=1", "--set", "crop_padding=2"), ("pad and crop_padding", "give one of them")),
     (("--set", "mixup"), ("FIELD=VALUE", "mixup")),
     (("--set", "mixupp=1"), ("mixupp", "did you mean 'mixup'")),
     (("--set", "model_dir=x"), ("model_dir", "a recipe has")),
@@ -195,7 +233,7 @@ def test_bad_value(refuses, arguments, fragments):
     refuses((*GOOD, *arguments), *fragments)
 
 
-# Bad places.
+# Bad paths.
 
 def test_data_dir_that_is_not_there(refuses, tmp_path):
     refuses(("--data", "cifar", "--data_dir", tmp_path / "none"), tmp_path / "none", "data_dir")
@@ -350,8 +388,3 @@ def test_script_without_its_framework(run_python, repo, tmp_path):
         "importlib.util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest)\n")
     err = _one_line(run_python(repo / "vit_torch.py", *GOOD, before=str(tmp_path)))
     assert "torch is not installed" in err and "pip install -r requirements.txt" in err
-
-
-def test_user_error_is_a_value_error():
-    assert issubclass(UserError, ValueError)
-    assert UserError is UserError

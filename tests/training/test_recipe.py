@@ -1,4 +1,4 @@
-"""The training run's spec: its defaults are the apphub's, and what it refuses it names."""
+"""The training run's spec: its defaults are the apphub's, what it refuses it names, and old names are understood."""
 import dataclasses
 import math
 
@@ -67,6 +67,12 @@ def test_impossible_value_is_refused_by_name(field, value):
     assert str(value) in str(caught.value)
 
 
+# Names that the fields had in commit 7d1c055.
+RENAMED = {"pad": "crop_padding", "hole": "cutout_size", "mirror_rate": "hflip_prob", "mix_rate": "mixup_prob",
+           "erasing_rate": "random_erasing_prob", "crop_min": "crop_scale_min", "crop_max": "crop_scale_max",
+           "eval_crop": "eval_crop_pct", "min_rate": "min_learning_rate", "decay_all": "decay_bias_and_norm"}
+
+
 def test_every_number_has_values_that_are_tried():
     assert set(REFUSED) == {field.name for field in dataclasses.fields(Recipe)} - {"data", "variant"}
 
@@ -80,11 +86,67 @@ def test_defaults_are_the_apphub_job():
     assert Recipe().to_dict() | job == Recipe().to_dict()
 
 
-@pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"crop_padding": 0}, {"cutout_size": 0},
-                                  {"hflip_prob": 0.0}, {"hflip_prob": 1.0}, {"momentum": 0.0},
+@pytest.mark.parametrize("edge", [{"batch_size": 1}, {"seed": 0}, {"seed": 2**32 - 1}, {"crop_padding": 0},
+                                  {"cutout_size": 0}, {"hflip_prob": 0.0}, {"hflip_prob": 1.0}, {"momentum": 0.0},
                                   {"learning_rate": 0.0}, {"train_steps_per_epoch": 1}])
 def test_edges_are_allowed(edge):
     assert Recipe(**edge).to_dict() == Recipe().to_dict() | edge
+
+
+@pytest.mark.parametrize(("field", "value", "message"), [
+    ("batch_size", 0, "batch_size must be at least 1, not 0"),
+    ("momentum", 1, "momentum must be in [0, 1), not 1.0"),
+    ("epsilon", 0, "epsilon must be above 0, not 0.0"),
+    ("layer_decay", 0, "layer_decay must be in (0, 1], not 0.0"),
+    ("decay_epochs", 0, "decay_epochs must be in [1e-06, 1000000], not 0.0"),
+    ("optimizer", "rmsprop", 'optimizer must be one of "sgd", "adam", "adamw", not \'rmsprop\''),
+    ("data", "mnist", 'data must be one of "digits", "cifar", "cifair", "folder", not \'mnist\''),
+    ("batch_size", 1.5, "batch_size must be of type int, not 1.5"),
+    ("dropout", "x", "dropout must be of type float | None, not 'x'")])
+def test_messages_name_the_field_what_is_allowed_and_the_value(field, value, message):
+    with pytest.raises(ValueError) as caught:
+        Recipe(**{field: value})
+    assert str(caught.value) == message
+
+
+def test_a_variant_that_is_added_later_may_be_chosen(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "mine", VARIANTS["tiny"])
+    assert Recipe(variant="mine").model(10, 32).depth == VARIANTS["tiny"].depth
+
+
+def test_an_absent_field_takes_its_default():
+    assert Recipe.from_dict({}) == Recipe()
+    assert Recipe.from_dict({"mixup": 1, "seed": 3}) == Recipe(mixup=1.0, seed=3)
+    assert Recipe.from_dict(Recipe(dropout=0.1).to_dict()) == Recipe(dropout=0.1)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_old_names_are_understood_with_one_note(old, new, capsys, forget_notes):
+    value = False if old == "decay_all" else 0.9 if old in ("crop_max", "eval_crop") else 0
+    assert Recipe.from_dict({old: value}) == Recipe(**{new: value})
+    assert capsys.readouterr() == ("", f"note: renamed: {old} is now {new}\n")
+    Recipe.from_dict({old: value})
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_beside_todays_is_refused(old, new, reverse, refused):
+    given = {old: Recipe().to_dict()[new], new: Recipe().to_dict()[new]}
+    with refused(old, new, "two names of one key", "give one of them"):
+        Recipe.from_dict(dict(reversed(given.items())) if reverse else given)
+
+
+def test_every_old_name_is_tried():
+    aliases = {old: field.name for field in dataclasses.fields(Recipe) for old in field.metadata["aliases"]}
+    assert aliases == RENAMED
+
+
+@pytest.mark.parametrize(("key", "hint"), [("learning_rat", "did you mean 'learning_rate'?"), (7, "a recipe has data"),
+                                           ("mirror_rat", "did you mean 'hflip_prob'?")])
+def test_an_unknown_field_is_refused_with_the_nearest(key, hint, refused):
+    with refused("unknown key", repr(key), hint):
+        Recipe.from_dict({key: 1})
 
 
 def test_rate_warms_up_and_then_stays():

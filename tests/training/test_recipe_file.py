@@ -2,7 +2,6 @@
 import pytest
 import yaml
 
-from vit.cli import commands as tool
 from vit.errors import UserError
 from vit.training import recipe_file
 from vit.training.recipe import Recipe
@@ -51,6 +50,49 @@ def test_a_file_names_what_differs_from_the_defaults(file):
 def test_fields_override_a_file(file):
     path = file("batch_size: 16\nmixup: 0.8\n")
     assert recipe_file.build(path, batch_size=4, seed=3) == Recipe(batch_size=4, mixup=0.8, seed=3)
+
+
+def test_a_recipe_may_be_a_dict_or_a_recipe(refused):
+    assert recipe_file.build({"pad": 2, "seed": 3}, seed=4) == Recipe(crop_padding=2, seed=4)
+    assert recipe_file.build(Recipe(seed=3), hole=2) == Recipe(cutout_size=2, seed=3)
+    with refused("unknown key 'padd'"):
+        recipe_file.build({"padd": 2})
+
+
+def test_a_file_of_commit_7d1c055_means_what_it_meant(repo, capsys, forget_notes):
+    path = repo / "tests" / "fixtures" / "7d1c055" / "every_field.yaml"
+    assert recipe_file.build(path) == Recipe(
+        decay_bias_and_norm=False, min_learning_rate=0.001, mixup=0.2, mixup_prob=0.75, crop_padding=3,
+        crop_scale_max=0.9, hflip_prob=0.25, cutout_size=5, random_erasing_prob=0.1, eval_crop_pct=0.9)
+    err = capsys.readouterr().err
+    assert err.startswith("note: renamed: ") and err.count("\n") == 1 and err.count(" is now ") == 10
+
+
+def test_an_old_name_in_a_file_may_be_overridden_by_either(file):
+    path = file("hole: 4\n")
+    assert recipe_file.build(path, hole=2) == recipe_file.build(path, cutout_size=2) == Recipe(cutout_size=2)
+
+
+@pytest.mark.parametrize("text", ["pad: 1\ncrop_padding: 1\n", "crop_padding: 1\npad: 1\n"])
+def test_an_old_name_beside_todays_is_refused(file, text, refused):
+    path = file(text)
+    with refused(path, "pad", "crop_padding", "give one of them"):
+        recipe_file.build(path)
+    with refused("pad", "crop_padding", "give one of them"):
+        recipe_file.build(pad=1, crop_padding=1)
+
+
+def test_settings_are_read_as_yaml_by_todays_names():
+    assert recipe_file.settings(["mixup=0.8", "hole=4", "drop_path=null", "mixup=1e-1"]) == {
+        "mixup": 0.1, "cutout_size": 4, "drop_path": None}
+
+
+@pytest.mark.parametrize(("texts", "fragments"), [
+    (["mixup"], ("--some takes FIELD=VALUE", "'mixup'")), (["mixupp=1"], ("mixupp", "did you mean 'mixup'")),
+    (["mixup=[1"], ("--some mixup=[1", )), (["pad=1", "crop_padding=1"], ("pad and crop_padding", "give one of them"))])
+def test_settings_that_cannot_be_are_one_line(texts, fragments, refused):
+    with refused(*fragments):
+        recipe_file.settings(texts, "--some")
 
 
 def test_a_zero_in_front_means_nothing(file):
@@ -129,17 +171,3 @@ def test_a_bad_flag_does_not_blame_the_file(file):
     with pytest.raises(UserError) as caught:
         recipe_file.build(file("seed: 1"), batch_size=0)
     assert str(caught.value) == "batch_size must be at least 1, not 0"
-
-
-def test_check_prints_every_field(file, capsys):
-    path = file("mixup: 0.8")
-    assert tool.main(["recipe", "check", str(path)]) == 0
-    assert yaml.safe_load(capsys.readouterr().out) == Recipe(mixup=0.8).to_dict()
-
-
-def test_check_says_what_is_wrong_and_ends_with_two(file, capsys):
-    path = file("mixup: -1")
-    assert tool.main(["recipe", "check", str(path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err == f"error: {path}: mixup must be at least 0, not -1.0\n"

@@ -1,126 +1,84 @@
-"""The flags that the three scripts share, and how they end: status 0, or one line on stderr and status 2."""
+"""The command line of the three scripts, made of the fields of `RunOptions` and `Recipe`."""
 import argparse
-import errno
+import dataclasses
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from types import ModuleType
 
-import fe_compat
-
-from vit.data import NAMES
+from vit.cli.endings import Parser, report_errors
 from vit.errors import UserError
-from vit.model.config import VARIANTS
+from vit.fields import first_sentence, kinds
+from vit.names import names_of
 from vit.training import recipe_file
-from vit.training.recipe import CHOICES, Recipe
+from vit.training.options import RunOptions
+from vit.training.recipe import Recipe
+
+_GROUPS = {
+    "recipe": "All settings of a training. The flags below and --set override a file.",
+    "data": None, "model": None, "training": None, "saving": None,
+}
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+def main(script: ModuleType, arguments: list[str] | None = None) -> None:
+    """Parse a script's flags and run it; bad input ends in one line on stderr and exit status 2.
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
-
-
-def parser(description: str) -> argparse.ArgumentParser:
-    """The parser of a script's flags. Those of the recipe are in its result only if given: others override a file."""
-    flags = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    add = flags.add_argument
-
-    def field(name: str, kind: type, metavar: str, text: str) -> None:
-        """A flag for a field of the recipe."""
-        default = getattr(Recipe, name)
-        shown = "" if default is None else f" (default: {default})"
-        add(f"--{name}", type=kind, default=argparse.SUPPRESS, metavar=metavar, help=text + shown)
-
-    add("--recipe", metavar="FILE", help="YAML file of a recipe, such as recipes/small_data.yaml; the flags below and "
-        "--set override it (default: FastEstimator's apphub job)")
-    add("--set", action="append", default=[], dest="settings", metavar="FIELD=VALUE",
-        help=f"any field of the recipe, several times: {', '.join(recipe_file.FIELDS)}")
-    field("data", str, "NAME", f"pair of sets to pretrain and finetune on, or a folder of images to finetune on: "
-          f"{', '.join(NAMES)}")
-    add("--data_dir", metavar="DIR", help="folder with CIFAR's archives or the folders extracted from them (default: "
-        "a per-user cache, downloaded into once); for --data folder, what holds train/<class>/ and val/<class>/")
-    add("--skip_bad_images", action="store_true", help="with --data folder, leave out images that cannot be read")
-    field("variant", str, "NAME", f"model: {', '.join(VARIANTS)}")
-    field("pretrain_epochs", int, "N", "passes over the many-class set")
-    field("finetune_epochs", int, "N", "passes over the few-class set")
-    field("batch_size", int, "N", "images of a step")
-    field("train_steps_per_epoch", int, "N", "end a training epoch after N steps (default: all)")
-    field("eval_steps_per_epoch", int, "N", "end an evaluation after N steps (default: all)")
-    field("image_size", int, "N",
-          "side of the images that the model sees (default: that of the data's images, or the variant's)")
-    field("learning_rate", float, "R", "highest learning rate")
-    field("precision", str, "NAME", f"of the matrix products: {', '.join(CHOICES['precision'])}")
-    field("seed", int, "N", "of initial weights, sample order, augmentation and dropout")
-    add("--model_dir", metavar="DIR", help="where the run's files go (default: runs/<time>-<backend>)")
-    add("--num_workers", type=int, default=0, metavar="N",
-        help="processes that prepare batches; 0 prepares them in this one (default: %(default)s)")
-    add("--log_steps", type=int, default=100, metavar="N",
-        help="steps between log lines; 0 logs epochs only (default: %(default)s)")
-    add("--checkpoint_every", type=_every, default="epoch", metavar="N",
-        help='training steps between checkpoints, or "epoch" (default: %(default)s)')
-    add("--keep", type=int, default=3, metavar="N",
-        help="how many of a stage's newest checkpoints stay, beside the best (default: %(default)s)")
-    add("--on_save_error", choices=("stop", "continue"), default="continue",
-        help="what to do where a checkpoint cannot be written (default: %(default)s)")
-    add("--resume", metavar="WHERE", help="go on with a stopped run: auto (the newest checkpoint that is whole, in "
-        "--model_dir), or a checkpoint's file; any of the three scripts goes on with any other's; flags that are not "
-        "fields of the recipe, such as --checkpoint_every, are to be given again")
-    add("--resume_override", action="append", default=[], metavar="FIELD=VALUE",
-        help="a field of the recipe that may differ from the stopped run's")
-    add("--tensorboard", metavar="DIR", help="also write TensorBoard's event files there (default: none)")
-    add("--profile", action="store_true",
-        help="trace a few training steps for the framework's own viewer, into MODEL_DIR/profile")
-    add("--compare_scratch", action="store_true", help="also finetune from scratch, to compare")
-    add("--pretrained", metavar="FILE", help="start the finetune from this file instead of pretraining: this one's, "
-        "timm's, Hugging Face's (also a folder), torchvision's, Google's (.npz) or MindCV's (.ckpt)")
-    add("--freeze_encoder", action="store_true", default=argparse.SUPPRESS,
-        help="train the head alone in the finetune (a linear probe)")
-    return flags
-
-
-def _every(text: str) -> int | str:
-    return int(text) if text.lstrip("-").isdigit() else text
-
-
-def main(script, arguments=None):
-    flags = parser(script.__doc__)
-    if script.backend.DEVICE_TARGETS:
-        flags.add_argument("--device_target", choices=script.backend.DEVICE_TARGETS, help="where to run (default: what is there)")
-    if status := report_errors(lambda: _run(flags, script.fastestimator_run, arguments)):
+    Args:
+        script: The script's module: its docstring, `fastestimator_run` and `backend.DEVICE_TARGETS`.
+        arguments: The command line; None is the process's own.
+    """
+    flags = parser(script.__doc__, script.backend.DEVICE_TARGETS)
+    if status := report_errors(lambda: _run(flags, script, arguments)):
         sys.exit(status)
 
 
-def _run(flags: argparse.ArgumentParser, run: Callable[..., dict], arguments: list[str] | None) -> None:
+def _run(flags: Parser, script: ModuleType, arguments: list[str] | None) -> None:
     options = vars(flags.parse_args(arguments))
-    settings = dict(recipe_file.setting(text) for text in options.pop("settings"))
+    settings = recipe_file.settings(options.pop("set", ()))
     if twice := sorted(set(settings) & set(options)):
         raise UserError(f"{twice[0]} is given both by --set and by another flag: leave one out")
-    run(**options, **settings)
+    script.fastestimator_run(**options, **settings)
 
 
-# Of OSError: what is wrong with a disk or with rights, and not with the program.
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+def parser(description: str, device_targets: tuple[str, ...] = ()) -> Parser:
+    """Make the parser of a script's flags. Its result holds what was given, and no defaults.
 
-
-def report_errors(function: Callable[[], int | None]) -> int | None:
-    """Call a function; what the person at the terminal can mend is one line on stderr.
-
-    Returns:
-        What the function returns; or 2 after bad input and where the machine lacks space or rights, 130 after Ctrl-C.
+    Args:
+        description: What `--help` begins with.
+        device_targets: What `--device_target` may name; without any there is no such flag.
     """
-    try:
-        return function()
-    except KeyboardInterrupt:
-        line, status = "interrupted", 130
-    except (UserError, fe_compat.Unusable) as error:
-        # One that was raised in a data worker comes as its traceback, the last line of which is the message.
-        line, status = str(error).strip().splitlines()[-1].removeprefix("vit.errors.UserError: "), 2
-    except MemoryError as error:
-        line, status = f"out of memory ({error}); a smaller --batch_size, --image_size or --variant needs less", 2
-    except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
-            raise
-        line, status = f"{error.filename or 'a file'}: {error.strerror}", 2
-    print(f"error: {line}", file=sys.stderr)
-    return status
+    flags = Parser(description=description, usage="%(prog)s [--FLAG VALUE ...]",
+                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    groups = {name: flags.add_argument_group(name, text) for name, text in _GROUPS.items()}
+    for field in (*dataclasses.fields(Recipe), *dataclasses.fields(RunOptions)):
+        if field.metadata["flag"] and (device_targets or field.name != "device_target"):
+            _add(groups[field.metadata["flag"]], field, device_targets)
+    groups["recipe"].add_argument(
+        "--set", action="append", default=argparse.SUPPRESS, metavar="FIELD=VALUE", help="Set any field of the recipe, "
+        "also several times. `python -m vit recipe fields` explains all fields.")
+    flags.elsewhere = {f"--{name}": f"--set {field}=VALUE" for name, field in names_of(Recipe).items()}
+    return flags
+
+
+def _add(group, field: dataclasses.Field, device_targets: tuple[str, ...]) -> None:
+    """Add a field's flag to a group, and a hidden one for each of its old names."""
+    allowed, about = kinds(field.type), field.metadata
+    choices = device_targets if field.name == "device_target" else about["choices"]
+    line = first_sentence(about["text"])
+    if choices and len(choices) > 1:
+        line += f". One of {', '.join(choices)}"
+    if not (field.default is None or field.default is False or field.default == ()):
+        line += f" (default: {field.default})"
+    if bool in allowed:
+        how = {"action": "store_true"}
+    elif tuple in allowed:
+        how = {"action": "append", "metavar": about["metavar"]}
+    else:
+        number = int if int in allowed else float
+        kind, letter = (number, "N" if number is int else "R") if number in allowed else (str, "NAME")
+        how = {"type": _steps if {int, str} <= set(allowed) else kind, "metavar": about["metavar"] or letter}
+    group.add_argument(f"--{field.name}", default=argparse.SUPPRESS, help=line.replace("%", "%%"), **how)
+    for name in about["aliases"]:
+        group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS, **how)
+
+
+def _steps(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdigit() else text

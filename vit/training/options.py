@@ -1,35 +1,124 @@
-"""What a run takes beside its recipe."""
+"""The options of a run that are no part of its recipe, and the signature that a script's `fastestimator_run` has."""
 import dataclasses
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vit.errors import UserError
+from vit.fields import check, first_sentence, option
+from vit.names import names_of, resolve
 from vit.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    recipe: object = None
-    data_dir: str | None = None
-    skip_bad_images: bool = False
-    model_dir: str | None = None
-    num_workers: int = 0
-    log_steps: int = 100
-    checkpoint_every: int | str = "epoch"
-    keep: int = 3
-    on_save_error: str = "continue"
-    resume: str | None = None
-    resume_override: tuple = ()
-    tensorboard: str | None = None
-    profile: bool = False
-    compare_scratch: bool = False
-    pretrained: str | None = None
-    device_target: str | None = None
+    """Everything that a run takes beside the fields of its recipe. Paths may be strings or `pathlib.Path`s.
+
+    Raises:
+        ValueError: An option has an impossible value; the message names the option, the value and what is allowed.
+    """
+    recipe: str | os.PathLike | dict | Recipe | None = option(
+        None, """YAML file of a recipe, such as recipes/small_data.yaml (default: FastEstimator's apphub job).
+
+        From Python also a dict of fields, or a `Recipe`. Fields that are given beside it override it.""",
+        flag="recipe", metavar="FILE")
+    data_dir: str | os.PathLike | None = option(
+        None, """Folder with CIFAR's archives, or with your own images (default: a per-user cache).
+
+        CIFAR's archives may have been extracted; what is missing from the cache is downloaded into it. Your own images
+        are in train/<class>/ and val/<class>/.""", flag="data", metavar="DIR")
+    skip_bad_images: bool = option(
+        False, "Leave out those of your own images that cannot be read.", flag="data",
+        aliases=("skip_bad_pictures",))
+    num_workers: int = option(
+        0, "Processes that prepare batches; with 0 the training does so itself.", limits="[0, inf)", flag="data")
+    pretrained: str | os.PathLike | None = option(
+        None, """File of weights to finetune, instead of pretraining.
+
+        It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
+        MindCV (.ckpt) or FastEstimator's apphub.""", flag="model", metavar="FILE")
+    compare_scratch: bool = option(False, "Also finetune from scratch, to compare.", flag="training")
+    device_target: str | None = option(
+        None, """Device that MindSpore computes on (default: what is there).
+
+        PyTorch and TensorFlow take no such option, but the first GPU that CUDA_VISIBLE_DEVICES shows.""",
+        flag="training")
+    model_dir: str | os.PathLike | None = option(
+        None, "Folder that the run's files go to (default: runs/<time>-<backend>).", flag="saving", metavar="DIR")
+    checkpoint_every: int | str = option(
+        "epoch", 'Training steps between checkpoints, or "epoch" for one after each epoch.', limits="[1, inf)",
+        choices=("epoch",), flag="saving", metavar="N")
+    keep: int = option(
+        3, "How many of a stage's newest checkpoints are kept, beside the best.", limits="[1, inf)", flag="saving")
+    on_save_error: str = option(
+        "continue", "What to do when a checkpoint cannot be written.", choices=("stop", "continue"), flag="saving")
+    resume: str | os.PathLike | None = option(
+        None, """Go on with a stopped run, from a checkpoint or, with "auto", the newest whole one in model_dir.
+
+        Each of the three scripts goes on with any other's run. Its recipe and its data_dir, skip_bad_images,
+        pretrained and compare_scratch are in the checkpoint; the other options must be given again.""",
+        flag="saving", metavar="FILE")
+    resume_override: tuple[str, ...] = option(
+        (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")
+    log_steps: int = option(
+        100, "Training steps between log lines; with 0 only epochs are logged.", limits="[0, inf)", flag="saving")
+    tensorboard: str | os.PathLike | None = option(
+        None, "Folder for TensorBoard's event files (default: none are written).", flag="saving", metavar="DIR")
+    profile: bool = option(
+        False, "Trace a few training steps for the framework's own viewer, into MODEL_DIR/profile.", flag="saving")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resume_override, list):
+            object.__setattr__(self, "resume_override", tuple(self.resume_override))
+        check(self)
+        for field in dataclasses.fields(self):
+            if getattr(self, field.name) == "":
+                what = "a folder" if field.metadata["metavar"] == "DIR" else "a file"
+                raise ValueError(f"{field.name} is empty: name {what}, or leave --{field.name} out")
 
 
-def split(given):
-    names = {f.name for f in dataclasses.fields(RunOptions)}
-    return RunOptions(**{k: v for k, v in given.items() if k in names}), {k: v for k, v in given.items() if k not in names}
+def split(given: Mapping) -> tuple[RunOptions, dict]:
+    """Part the keyword arguments of `fastestimator_run`.
+
+    Args:
+        given: Values by option, by today's names or older ones.
+
+    Returns:
+        The run's options, checked, and the fields of the recipe that are given, unchecked: `recipe_file.build` takes
+        them.
+
+    Raises:
+        UserError: An option is unknown, is given by two names, or has an impossible value.
+    """
+    values = resolve(given, names_of(RunOptions, Recipe), "option", "help(fastestimator_run) and --help show them all")
+    own = {field.name for field in dataclasses.fields(RunOptions)}
+    try:
+        options = RunOptions(**{name: value for name, value in values.items() if name in own})
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return options, {name: value for name, value in values.items() if name not in own}
 
 
-def documented(function):
+def documented(function: Callable[..., dict]) -> Callable[..., dict]:
+    """Give `fastestimator_run(**options)` a signature with every option, and documentation made of their texts.
+
+    Returns:
+        The function itself.
+    """
+    own, recipe = dataclasses.fields(RunOptions), dataclasses.fields(Recipe)
+    lines = [line for field in own for line in _entry(field.name, " ".join(field.metadata["text"].split()))]
+    lines += ["", "    Fields of the recipe (`python -m vit recipe fields` explains them in full):"]
+    lines += [line for field in recipe for line in _entry(field.name, f"{first_sentence(field.metadata['text'])}.")]
+    function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Args:", *lines])
+    function.__signature__ = inspect.Signature(
+        [inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+         for field in (*own, *recipe)], return_annotation=dict)
     return function
+
+
+def _entry(name: str, text: str) -> list[str]:
+    """One entry of a docstring's Args."""
+    return textwrap.wrap(f"{name}: {text}", 100, initial_indent="    ", subsequent_indent="        ",
+                         break_on_hyphens=False, break_long_words=False)

@@ -1,195 +1,288 @@
 """The spec of a training run: data, augmentation, optimizer, epochs. A model's spec is in `vit/model/config.py`."""
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vit.fields import check_types
+from vit import data as datasets
+from vit.fields import check, option
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
+from vit.names import names_of, resolve
 
-CHOICES = {
-    "optimizer": ("sgd", "adam", "adamw"),
-    "schedule": ("constant", "cosine", "step", "exponential"),
-    "augment": ("none", "randaugment", "autoaugment_cifar", "autoaugment_imagenet"),
-    "normalize": ("data", "imagenet", "half"),
-    "precision": ("fp32", "bf16", "fp16"),
-}
-# Field to (lowest, highest); None for no limit. The brackets of the message say whether the limit itself is allowed.
-_LIMITS = {
-    "[]": {"batch_size": (1, None), "pretrain_epochs": (1, None), "finetune_epochs": (1, None),
-           "train_steps_per_epoch": (1, None), "eval_steps_per_epoch": (1, None), "image_size": (1, 2**14),
-           "accumulate_steps": (1, None), "seed": (0, 2**32 - 1), "crop_padding": (0, None), "cutout_size": (0, None),
-           "learning_rate": (0, None), "min_learning_rate": (0, None), "weight_decay": (0, None), "clip_norm": (0, None),
-           "warmup_steps": (0, None), "warmup_epochs": (0, 10**6), "mixup": (0, None), "cutmix": (0, None),
-           "hflip_prob": (0, 1), "mixup_prob": (0, 1), "random_erasing_prob": (0, 1), "crop_scale_min": (0, 1),
-           "crop_scale_max": (0, 1), "decay_epochs": (1e-6, 10**6), "randaugment_number": (1, None),
-           "randaugment_magnitude": (0, 10), "randaugment_std": (0, None)},
-    "[)": {"momentum": (0, 1), "ema_decay": (0, 1), "label_smoothing": (0, 1), "dropout": (0, 1),
-           "attention_dropout": (0, 1), "drop_path": (0, 1)},
-    "(]": {"layer_decay": (0, 1), "decay_rate": (0, 1), "eval_crop_pct": (0, 1)},
-    "()": {"beta1": (0, 1), "beta2": (0, 1), "epsilon": (0, None)},
-}
+_OPTIMIZERS = """How gradients change the weights.
+
+In these formulas g is a gradient (after `clip_norm`), w its weight, r the step's learning rate times what `layer_decay`
+gives that weight, and t the number of the update, from 1.
+
+"sgd" (Sutskever et al. 2013, with the learning rate outside of the velocity v):
+
+    d = g + weight_decay * w
+    v = momentum * v + d
+    w = w - r * v
+    w = w - r * (d + momentum * v)        instead, with `nesterov`
+
+"adamw" (Loshchilov & Hutter 2019, algorithm 2):
+
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    a = m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon)
+    w = w - r * (weight_decay * w + a)
+
+"adam" (Kingma & Ba 2015, algorithm 1, with a penalty of weight_decay / 2 * w**2) has the m, v and a of "adamw", but
+with g + weight_decay * w in place of g, and ends with
+
+    w = w - r * a"""
+
+_SCHEDULES = """How the learning rate changes after the warm-up.
+
+With e the epochs since the end of the warm-up (fractional: it grows with each step) and E those from there to the end
+of the stage, the learning rate is
+
+    constant      learning_rate
+    cosine        min_learning_rate + (learning_rate - min_learning_rate)
+                                      * (1 + cos(pi * e / E)) / 2
+    step          learning_rate * decay_rate**floor(e / decay_epochs)
+    exponential   learning_rate * decay_rate**(e / decay_epochs)"""
+
+_LAYER_DECAY = """Share of a layer's learning rate that the layer before it has; 1 for the same in all.
+
+In a model of L blocks the learning rate of a weight is multiplied by
+
+    layer_decay**(L + 1)    class token, position embedding, patch embedding
+    layer_decay**(L - i)    block i, from 0
+    1                       final norm, head
+
+(Clark et al. 2020, as in BEiT and MAE)."""
+
+_EMA = """Decay of the weights' moving average, which is then what is evaluated and saved; 0 for no average.
+
+After each update the average a of a weight w becomes
+
+    a = ema_decay * a + (1 - ema_decay) * w
+
+from a = the initial weight (Polyak & Juditsky 1992)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training run, exactly. The defaults are those of FastEstimator's apphub.
 
-    Args:
-        data: Name of a pair of sets (`vit.data.NAMES`).
-        variant: Name of a model spec (`vit.model.config.VARIANTS`).
-        image_size: Side of the images that the model sees, pixels; None is the side of the data's images or, for
-            a folder of images of all sizes, the variant's.
-        dropout: In place of the variant's own, if not None; so are the next two.
-        attention_dropout: Rate on the attention weights.
-        drop_path: Rate of stochastic depth in the last block.
-        freeze_encoder: Whether a finetune trains the head alone. (A pretraining and a training from scratch train all.)
-        precision: "fp32", or "bf16" or "fp16" for the factors of matrix products, with all else in float32
-            (`vit.model.precision`); "fp16" scales the loss, and skips steps whose gradients overflow (`vit.training.traces.loss_scale`).
+    `python -m vit recipe fields` prints every field with its default, its limits and all of its text.
 
-        batch_size: Images of a training step; the last step of an epoch may see fewer.
-        accumulate_steps: Steps whose gradients are averaged into one update of the weights, at the rate of the last.
-            What a stage's last steps gather short of an update is dropped.
-        pretrain_epochs: Passes over the many-class set.
-        finetune_epochs: Passes over the few-class set, or over a folder.
-        train_steps_per_epoch: Steps after which a training epoch ends, or None for the whole set; one of more steps
-            than the set has passes over it again, augmented anew.
-        eval_steps_per_epoch: Steps after which an evaluation ends, the whole set at most; None for the whole set.
-        seed: Of the initial weights, the order of the samples, the augmentation and the dropout.
-
-        optimizer: "sgd", "adam" or "adamw"; g is the (clipped) gradient, w a weight, r the step's learning rate times
-            `layer_scale`, t the update, from 1.
-            sgd: `d = g + weight_decay * w`, `v = momentum * v + d`, `w = w - r * v` (or, with Nesterov's momentum,
-            `w = w - r * (d + momentum * v)`), as in Sutskever et al. 2013 with the rate outside of v.
-            adamw: `m = beta1 * m + (1 - beta1) * g`, `v = beta2 * v + (1 - beta2) * g**2`, and
-            `w = w - r * (weight_decay * w + m / (1 - beta1**t) / (sqrt(v / (1 - beta2**t)) + epsilon))`
-            (Loshchilov & Hutter 2019, algorithm 2).
-            adam: The same with `g + weight_decay * w` in the place of g, and without the `weight_decay * w` in the
-            last formula (Kingma & Ba 2015, algorithm 1, with a penalty of `weight_decay / 2 * w**2`).
-        learning_rate: The highest rate of the schedule.
-        momentum: Of SGD.
-        nesterov: Whether SGD looks ahead.
-        beta1: Of Adam and AdamW.
-        beta2: Of Adam and AdamW.
-        epsilon: Of Adam and AdamW, outside of the square root.
-        weight_decay: How much of a weight is taken off, as above.
-        decay_bias_and_norm: Whether biases, norms, class token and position embedding decay as well.
-        layer_decay: The rate of block i of L is multiplied by `layer_decay**(L - i)` (i from 0), that of class token,
-            position and patch embedding by `layer_decay**(L + 1)`, that of final norm and head by 1 (Clark et al.
-            2020; BEiT, MAE).
-        clip_norm: Gradients (averaged, if accumulated) are scaled by `clip_norm / max(clip_norm, global norm)`; 0 for
-            never.
-        ema_decay: After each update `a = ema_decay * a + (1 - ema_decay) * w`, from a = the initial weights; the
-            averages a are what is evaluated and kept. 0 for the weights themselves.
-
-        schedule: After the warm-up, in the e-th epoch since then (e is fractional):
-            "constant", "cosine" (`min_learning_rate + (learning_rate - min_learning_rate) * (1 + cos(pi * e / E)) / 2`, where E is what
-            the warm-up leaves of the stage), "step" (`learning_rate * decay_rate**floor(e / decay_epochs)`) or
-            "exponential" (`learning_rate * decay_rate**(e / decay_epochs)`).
-        warmup_steps: Steps in which the rate rises linearly to its highest; the first step has 1 / warmup_steps of it.
-        warmup_epochs: The same in epochs (rounded to steps); one of the two at most.
-        min_learning_rate: Where the cosine ends.
-        decay_rate: Of "step" and "exponential".
-        decay_epochs: Of "step" and "exponential".
-
-        label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016).
-        mixup: Alpha of mixup: `lam ~ Beta(alpha, alpha)`, `x = lam * x1 + (1 - lam) * x2`, y alike (Zhang et al.
-            2018); 0 for never. Every image has its own partner, from the whole set, and its own lam.
-        cutmix: Alpha of CutMix: a box of `1 - lam` of the image comes from the partner, and as much of the label
-            (Yun et al. 2019); 0 for never. With both, a coin decides for each image.
-        mixup_prob: How often an image is mixed at all.
-        crop_padding: Pixels of mirrored border on each side before a random crop of the original size.
-        crop_scale_min: Smallest share of an image's area that a random crop takes, of an aspect of 3/4 to 4/3, to be
-            resized to the model's side (Szegedy et al. 2015); 0 for none. `crop_padding` must be 0 with it.
-        crop_scale_max: Largest share of the same.
-        hflip_prob: How often an image is mirrored, where the data allows it.
-        augment: "none", "randaugment" (Cubuk et al. 2020), "autoaugment_cifar" or "autoaugment_imagenet" (Cubuk et al.
-            2019, the published policies), after cropping and mirroring.
-        randaugment_number: Operations on each image.
-        randaugment_magnitude: Their strength, 0 to 10.
-        randaugment_std: Deviation of a normal noise on each operation's strength.
-        cutout_size: Side of the one square that is blanked in each training image, pixels; 0 for none.
-        random_erasing_prob: How often a rectangle of 2 to 33 % of the image becomes normal noise (Zhong et al. 2020).
-        normalize: Mean and deviation that are taken off: "data" (the set's own; ImageNet's for a folder), "imagenet",
-            or "half" (0.5 and 0.5: Google's ViT checkpoints).
-        eval_crop_pct: In evaluation of a folder, the share of the shorter side that is cut out of an image's middle.
+    A field that is added here takes as its default what runs did before there was such a field. So a recipe that
+    lacks it, be it a file or a checkpoint's, still means the run that it meant.
 
     Raises:
         ValueError: A field has an impossible value; the message names the field, the value and what is allowed.
     """
-    data: str = "cifar"
-    variant: str = "apphub"
-    image_size: int | None = None
-    dropout: float | None = None
-    attention_dropout: float | None = None
-    drop_path: float | None = None
-    freeze_encoder: bool = False
-    precision: str = "fp32"
+    data: str = option(
+        "cifar", """Images to train on: a pair of sets by name, or "folder" for your own.
 
-    batch_size: int = 128
-    accumulate_steps: int = 1
-    pretrain_epochs: int = 100
-    finetune_epochs: int = 1
-    train_steps_per_epoch: int | None = None
-    eval_steps_per_epoch: int | None = None
-    seed: int = 0
+        "digits" is two handwritten digits side by side (100 classes), then one (10 classes); it needs no network.
+        "cifar" is CIFAR-100, then CIFAR-10. "cifair" is the same, but test images that duplicate a training image are
+        replaced (Barz & Denzler 2020). "folder" is one set, the images in `data_dir`: there is no pretraining.""",
+        choices=datasets.NAMES, flag="data")
+    variant: str = option(
+        "apphub", "Model, by name. `python -m vit list` shows the size of each.", choices=VARIANTS, flag="model")
+    image_size: int | None = option(
+        None, """Size of the images that the model sees, pixels (default: the data's).
 
-    optimizer: str = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    nesterov: bool = False
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 1e-4
-    decay_bias_and_norm: bool = True
-    layer_decay: float = 1.0
-    clip_norm: float = 0.0
-    ema_decay: float = 0.0
+        For a folder, whose images may have many sizes, the default is the variant's.""",
+        limits="[1, 16384]", flag="model")
+    dropout: float | None = option(
+        None, """Dropout rate (default: the variant's).
 
-    schedule: str = "constant"
-    warmup_steps: int = 0
-    warmup_epochs: float = 0.0
-    min_learning_rate: float = 0.0
-    decay_rate: float = 0.1
-    decay_epochs: float = 30.0
+        Dropout follows the position embedding, both linear layers of each MLP and the output projection of each
+        attention.""", limits="[0, 1)")
+    attention_dropout: float | None = option(
+        None, "Dropout rate of the attention weights (default: the variant's).", limits="[0, 1)")
+    drop_path: float | None = option(
+        None, """Rate of stochastic depth (default: the variant's).
 
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mixup_prob: float = 1.0
-    crop_padding: int = 4
-    crop_scale_min: float = 0.0
-    crop_scale_max: float = 1.0
-    hflip_prob: float = 0.5
-    augment: str = "none"
-    randaugment_number: int = 2
-    randaugment_magnitude: float = 9.0
-    randaugment_std: float = 0.0
-    cutout_size: int = 8
-    random_erasing_prob: float = 0.0
-    normalize: str = "data"
-    eval_crop_pct: float = 0.875
+        The rate is that of the last block; it grows linearly from 0 in the first (Huang et al. 2016).""",
+        limits="[0, 1)")
+    freeze_encoder: bool = option(
+        False, """Train only the head in the finetune (a linear probe).
+
+        A pretraining trains everything, and so does a finetune from scratch.""", flag="model")
+    precision: str = option(
+        "fp32", """Number type in which matrices are multiplied.
+
+        Everything else stays float32 (`vit/model/precision.py`). "fp16" also scales the loss, and skips an update
+        whose gradients overflow.""", choices=("fp32", "bf16", "fp16"), flag="training")
+
+    batch_size: int = option(
+        128, "Images of a training step. The last step of an epoch may see fewer.", limits="[1, inf)", flag="training")
+    accumulate_steps: int = option(
+        1, """Training steps whose gradients are averaged into one update of the weights.
+
+        The update takes the learning rate of the last of these steps. Steps at the end of a stage that are too few for
+        an update change nothing.""", limits="[1, inf)")
+    pretrain_epochs: int = option(
+        100, "Epochs of the pretraining, on the set with many classes.", limits="[1, inf)", flag="training")
+    finetune_epochs: int = option(
+        1, "Epochs of the finetune, on the set with few classes or on your folder.", limits="[1, inf)", flag="training")
+    train_steps_per_epoch: int | None = option(
+        None, """Steps of a training epoch (default: the whole set).
+
+        An epoch of more steps than the set has goes over the set again, with other augmentation.""",
+        limits="[1, inf)", flag="training")
+    eval_steps_per_epoch: int | None = option(
+        None, """Steps of an evaluation (default: the whole set).
+
+        An evaluation never sees an image twice: with more steps than the set has it is of the whole set.""",
+        limits="[1, inf)", flag="training")
+    seed: int = option(
+        0, "Seed of the initial weights, the order of the samples, augmentation and dropout.",
+        limits="[0, 4294967295]", flag="training")
+
+    optimizer: str = option("sgd", _OPTIMIZERS, choices=("sgd", "adam", "adamw"))
+    learning_rate: float = option(0.01, "Highest learning rate of the schedule.", limits="[0, inf)", flag="training")
+    momentum: float = option(0.9, "Momentum of SGD.", limits="[0, 1)")
+    nesterov: bool = option(False, "Give SGD Nesterov's momentum.")
+    beta1: float = option(0.9, "Decay of the first moment of Adam and AdamW.", limits="(0, 1)")
+    beta2: float = option(0.999, "Decay of the second moment of Adam and AdamW.", limits="(0, 1)")
+    epsilon: float = option(
+        1e-8, "What Adam and AdamW add to the square root before they divide by it.", limits="(0, inf)")
+    weight_decay: float = option(1e-4, "Weight decay, as the formulas of `optimizer` have it.", limits="[0, inf)")
+    decay_bias_and_norm: bool = option(
+        True, "Apply weight decay to biases, norms, class token and position embedding as well.",
+        aliases=("decay_all",))
+    layer_decay: float = option(1.0, _LAYER_DECAY, limits="(0, 1]")
+    clip_norm: float = option(
+        0.0, """Largest global norm of the gradients; 0 for no clipping.
+
+        All gradients (averaged, if accumulated) are multiplied by
+
+            clip_norm / max(clip_norm, global norm)""", limits="[0, inf)")
+    ema_decay: float = option(0.0, _EMA, limits="[0, 1)")
+
+    schedule: str = option("constant", _SCHEDULES, choices=("constant", "cosine", "step", "exponential"))
+    warmup_steps: int = option(
+        0, """Steps in which the learning rate rises linearly to its highest.
+
+        The first step has 1 / warmup_steps of it.""", limits="[0, inf)")
+    warmup_epochs: float = option(
+        0.0, """The warm-up in epochs, in place of `warmup_steps`.
+
+        They are rounded to whole steps. One of the two must be 0.""", limits="[0, 1000000]")
+    min_learning_rate: float = option(
+        0.0, 'Learning rate at which the schedule "cosine" ends.', limits="[0, inf)", aliases=("min_rate",))
+    decay_rate: float = option(
+        0.1, 'What the schedules "step" and "exponential" multiply the learning rate by.', limits="(0, 1]")
+    decay_epochs: float = option(
+        30.0, 'Epochs in which "step" and "exponential" multiply by `decay_rate` once.', limits="[1e-06, 1000000]")
+
+    label_smoothing: float = option(
+        0.0, """Share of a label that is spread evenly over all classes.
+
+        As in Szegedy et al. 2016.""", limits="[0, 1)")
+    mixup: float = option(
+        0.0, """Alpha of mixup; 0 for none.
+
+        An image and its label become
+
+            lam ~ Beta(alpha, alpha)
+            x = lam * x1 + (1 - lam) * x2
+            y = lam * y1 + (1 - lam) * y2
+
+        (Zhang et al. 2018). Each image has a lam of its own, and a partner of its own from the whole set.""",
+        limits="[0, inf)")
+    cutmix: float = option(
+        0.0, """Alpha of CutMix; 0 for none.
+
+        With lam ~ Beta(alpha, alpha), a box of 1 - lam of the image comes from its partner, and as much of the label
+        (Yun et al. 2019). Where `mixup` is on as well, each image gets one of the two, with equal chances.""",
+        limits="[0, inf)")
+    mixup_prob: float = option(
+        1.0, "Probability that a training image is changed by mixup or CutMix at all.",
+        limits="[0, 1]", aliases=("mix_rate",))
+    crop_padding: int = option(
+        4, """Mirrored border around an image before a random crop, pixels; 0 for no such crop.
+
+        The crop is as large as the image was without the border. `crop_padding` must be 0 where `crop_scale_min` asks
+        for another crop.""", limits="[0, inf)", aliases=("pad",))
+    crop_scale_min: float = option(
+        0.0, """Smallest share of an image's area in a random crop; 0 for no such crop.
+
+        The crop has an aspect of 3/4 to 4/3 and is resized to `image_size` (Szegedy et al. 2015).""",
+        limits="[0, 1]", aliases=("crop_min",))
+    crop_scale_max: float = option(
+        1.0, "Largest share of an image's area in the random crop of `crop_scale_min`.",
+        limits="[0, 1]", aliases=("crop_max",))
+    hflip_prob: float = option(
+        0.5, """Probability that a training image is flipped left to right.
+
+        Images of "digits" never are: a flipped digit is none.""", limits="[0, 1]", aliases=("mirror_rate",))
+    augment: str = option(
+        "none", """Policy of image operations, after cropping and flipping.
+
+        "randaugment" is Cubuk et al. 2020; the other two are the published policies of Cubuk et al. 2019.""",
+        choices=("none", "randaugment", "autoaugment_cifar", "autoaugment_imagenet"))
+    randaugment_number: int = option(2, "Operations of RandAugment on each image.", limits="[1, inf)")
+    randaugment_magnitude: float = option(9.0, "Strength of RandAugment's operations.", limits="[0, 10]")
+    randaugment_std: float = option(
+        0.0, """Standard deviation of the strength of RandAugment's operations.
+
+        Each operation's strength is drawn anew from a normal distribution around `randaugment_magnitude`.""",
+        limits="[0, inf)")
+    cutout_size: int = option(
+        8, "Size of the square that is blanked in each training image, pixels; 0 for none.",
+        limits="[0, inf)", aliases=("hole",))
+    random_erasing_prob: float = option(
+        0.0, """Probability that a rectangle of a training image is filled with noise.
+
+        The rectangle has 2 to 33 % of the image's area, and the noise is normal (Zhong et al. 2020).""",
+        limits="[0, 1]", aliases=("erasing_rate",))
+    normalize: str = option(
+        "data", """Mean and standard deviation to normalize the channels of images with.
+
+        "data" is the set's own (a folder has ImageNet's), "imagenet" is ImageNet's, and "half" is 0.5 and 0.5, as
+        Google's ViT checkpoints have it.""", choices=("data", "imagenet", "half"))
+    eval_crop_pct: float = option(
+        0.875, """Share of an image's shorter edge that an evaluation on a folder sees.
+
+        A square of that size is cut out of the image's middle and resized to `image_size`.""",
+        limits="(0, 1]", aliases=("eval_crop",))
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                words = ", ".join(f'"{word}"' for word in allowed)
-                raise ValueError(f"{name} must be one of {words}, not {getattr(self, name)!r}")
-        for brackets, limits in _LIMITS.items():
-            for name, (low, high) in limits.items():
-                _check_limits(name, getattr(self, name), brackets, low, high)
+        check(self)
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError(f"warmup_steps and warmup_epochs are two words for one thing: set one of them to 0, "
                              f"not {self.warmup_steps} and {self.warmup_epochs}")
         if self.crop_scale_min > self.crop_scale_max:
-            raise ValueError(f"crop_scale_min must be at most crop_scale_max ({self.crop_scale_max}), not {self.crop_scale_min}")
+            raise ValueError(f"crop_scale_min must be at most crop_scale_max ({self.crop_scale_max}), "
+                             f"not {self.crop_scale_min}")
         if self.crop_scale_min and self.crop_padding:
-            raise ValueError(f"crop_padding must be 0 where crop_scale_min ({self.crop_scale_min}) asks for another crop, "
-                             f"not {self.crop_padding}")
+            raise ValueError(f"crop_padding must be 0 where crop_scale_min ({self.crop_scale_min}) asks for another "
+                             f"crop, not {self.crop_padding}")
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(f"min_learning_rate must be at most learning_rate ({self.learning_rate}), not {self.min_learning_rate}")
+            raise ValueError(f"min_learning_rate must be at most learning_rate ({self.learning_rate}), "
+                             f"not {self.min_learning_rate}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping) -> "Recipe":
+        """Build the recipe of some fields: a file's, a checkpoint's or a person's.
+
+        Args:
+            fields: Values by field; one that is absent takes its default. Old names are understood, with a note.
+
+        Raises:
+            UserError: A field is unknown, or given by two names.
+            ValueError: A field has an impossible value.
+        """
+        return cls(**cls.renamed(fields))
+
+    @classmethod
+    def renamed(cls, fields: Mapping) -> dict:
+        """Put today's names in the place of old ones.
+
+        Raises:
+            UserError: A field is unknown, or given by two names.
+        """
+        names = names_of(cls)
+        return resolve(fields, names, "key", f"a recipe has {', '.join(dict.fromkeys(names.values()))}")
 
     @property
     def mixes(self) -> bool:
@@ -201,16 +294,21 @@ class Recipe:
         """Whether training labels are shares of every class ([B, classes]) and not classes ([B])."""
         return self.mixes or self.label_smoothing > 0
 
-    def model(self, classes: int, side: int | None, base: ViTConfig | None = None) -> ViTConfig:
-        """The variant (or `base`) with a head for `classes`, this recipe's dropout rates, an input of `side` if given.
+    def model(self, classes: int, image_size: int | None, base: ViTConfig | None = None) -> ViTConfig:
+        """Give the variant a head for a number of classes, an image size and this recipe's dropout rates.
+
+        Args:
+            classes: Rows of the head.
+            image_size: Size of the images, pixels; None is the variant's.
+            base: The model to take in place of the variant, or None.
 
         Raises:
-            ValueError: The side does not fit the variant's patches.
+            ValueError: The image size does not fit the model's patches.
         """
         rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
         rates = {name: rate for name, rate in rates.items() if rate is not None}
         variant = base or VARIANTS[self.variant]
-        return variant.replace(num_classes=classes, image_size=side or variant.image_size, **rates)
+        return variant.replace(num_classes=classes, image_size=image_size or variant.image_size, **rates)
 
     @property
     def scheduled(self) -> bool:
@@ -231,7 +329,7 @@ class Recipe:
         return self.layer_decay**(depth + 1 - parameters.layer_of(name, depth))
 
     def rate(self, step: int, steps: int, steps_per_epoch: int | None = None) -> float:
-        """The learning rate of one step, before `layer_scale`.
+        """Compute the learning rate of one step, before `layer_scale`.
 
         Args:
             step: Which step of the stage, from 1.
@@ -249,7 +347,8 @@ class Recipe:
         passed = step - 1 - warmup
         if self.schedule == "cosine":
             progress = min(passed / max(steps - warmup, 1), 1.0)
-            return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
+            share = 0.5 * (1 + math.cos(math.pi * progress))
+            return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * share
         if self.schedule == "constant":
             return self.learning_rate
         decays = passed / steps_per_epoch / self.decay_epochs
@@ -259,16 +358,3 @@ class Recipe:
         """The fields as plain values, for JSON and YAML."""
         return dataclasses.asdict(self)
 
-
-def _check_limits(name: str, value: float | None, brackets: str, low: float, high: float | None) -> None:
-    """Hold a field to its range, the brackets of which say whether its ends belong to it."""
-    if value is None:
-        return
-    above = value >= low if brackets[0] == "[" else value > low
-    below = high is None or (value <= high if brackets[1] == "]" else value < high)
-    if not (above and below):
-        if high is None:
-            wanted = f"{'at least' if brackets[0] == '[' else 'above'} {low}"
-        else:
-            wanted = f"in {brackets[0]}{low}, {high}{brackets[1]}"
-        raise ValueError(f"{name} must be {wanted}, not {value}")

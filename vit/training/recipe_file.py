@@ -1,15 +1,15 @@
 """Recipes as YAML: a file names the fields that differ from the defaults, and what is wrong with it is one line."""
-import difflib
 import os
 import re
-import reprlib
-from dataclasses import fields
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
 from pathlib import Path
 
 import yaml
 
-from vit.data import NAMES
 from vit.errors import UserError, one_line
+from vit.fields import takes
 from vit.model.config import VARIANTS
 from vit.training.recipe import Recipe
 
@@ -49,63 +49,84 @@ for _tag, _pattern in _NUMBERS.items():
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def build(path: str | os.PathLike | None = None, own_model: bool = True, **changes) -> Recipe:
-    """A recipe from a file, from named fields, or from both: then the fields come first.
+def build(source: str | os.PathLike | Mapping | Recipe | None = None, own_model: bool = True, **changes) -> Recipe:
+    """Build a recipe from a file (or a dict, or a recipe), from named fields, or from both: then the fields override.
 
     Args:
-        path: A YAML file; None for the defaults.
-        own_model: Whether the variant is the model, so that the images' side must fit it.
-        changes: Fields of `Recipe` that override the file's.
+        source: A YAML file, a dict of fields or a recipe; None for the defaults.
+        own_model: Whether the variant is the model, so that the image size must fit it.
+        changes: Fields of `Recipe`, by today's names or older ones.
 
     Raises:
         UserError: The file cannot be read or is no recipe, or a field is unknown or impossible.
     """
     given = {}
-    if path is not None:
-        given = _read(Path(path))
+    if isinstance(source, str | os.PathLike):
+        read = _read(Path(source))
         try:
+            given = Recipe.renamed(read)
             _checked(given, own_model)
         except ValueError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(f"{source}: {error}") from None
+    elif source is not None:
+        given = source.to_dict() if isinstance(source, Recipe) else Recipe.renamed(source)
     try:
-        return _checked({**given, **changes}, own_model)
+        return _checked({**given, **Recipe.renamed(changes)}, own_model)
     except ValueError as error:
         raise UserError(str(error)) from None
 
 
-def setting(text: str, flag: str = "--set") -> tuple[str, object]:
-    """The field and the value of a flag's FIELD=VALUE; the value is read as YAML.
+def settings(texts: Iterable[str], flag: str = "--set") -> dict[str, object]:
+    """Read a flag's FIELD=VALUE, given any number of times; a value is read as YAML.
+
+    Args:
+        texts: What was given. The last one of a field counts.
+        flag: Its name, for messages.
+
+    Returns:
+        Values by the names that `Recipe` has for its fields today.
 
     Raises:
-        UserError: It is something else.
+        UserError: A text is something else, or names no field, or one field is given by two names.
     """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"{flag} takes FIELD=VALUE, not {text!r}")
-    _check_name(name)
-    return name, _parse(value, f"{flag} {text}")
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{flag} takes FIELD=VALUE, not {text!r}")
+        values[name] = _parse(value, f"{flag} {text}")
+    return Recipe.renamed(values)
 
 
 def dump(recipe: Recipe) -> str:
-    """Every field of a recipe as YAML, one a line, in the order in which `Recipe` declares them."""
+    """Write every field of a recipe as YAML, one a line, in the order in which `Recipe` declares them."""
     return yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=False)
 
 
-def _check_name(key) -> None:
-    if key not in FIELDS:
-        near = difflib.get_close_matches(str(key), FIELDS, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UserError(f"unknown key {reprlib.repr(key)}{hint}; a recipe has {', '.join(FIELDS)}")
+def document(names: Iterable[str] = FIELDS, width: int = 80) -> str:
+    """Write the default of each field as YAML, and above it, in comments, what it means and what it takes.
+
+    Args:
+        names: The fields, by today's names.
+        width: Characters of a line, at most.
+    """
+    wanted = set(names)
+    return "\n\n".join("\n".join(_commented(field, width)) for field in fields(Recipe) if field.name in wanted)
+
+
+def _commented(field: Field, width: int) -> list[str]:
+    lines = []
+    for paragraph in [*field.metadata["text"].split("\n\n"), f"Takes {takes(field)}."]:
+        if paragraph.startswith(" "):  # formulas keep their lines
+            lines += ["", *paragraph.splitlines(), ""]
+        else:
+            lines += textwrap.wrap(paragraph, width - 2, break_on_hyphens=False, break_long_words=False)
+    lines = [f"# {line}".rstrip() for line in lines]
+    return [*lines, yaml.safe_dump({field.name: field.default}).strip()]
 
 
 def _checked(given: dict, own_model: bool) -> Recipe:
-    for key in given:
-        _check_name(key)
     recipe = Recipe(**given)
-    if recipe.variant not in VARIANTS:
-        raise UserError(f"unknown variant {recipe.variant!r}: choose one of {', '.join(VARIANTS)}")
-    if recipe.data not in NAMES:
-        raise UserError(f"unknown data {recipe.data!r}: choose one of {', '.join(NAMES)}")
     if own_model and recipe.image_size is not None:
         recipe.model(VARIANTS[recipe.variant].num_classes, recipe.image_size)
     return recipe

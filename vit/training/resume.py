@@ -6,8 +6,10 @@ from pathlib import Path
 from vit import checkpoints
 from vit.checkpoints import Checkpoint
 from vit.errors import UserError
+from vit.names import names_of, resolve
 from vit.training import recipe_file
 from vit.training.options import RunOptions
+from vit.training.recipe import Recipe
 
 # Options that a checkpoint remembers, and that a resumed run takes from it unless they are given again.
 STARTED_WITH = ("data_dir", "skip_bad_images", "pretrained", "compare_scratch")
@@ -61,20 +63,24 @@ def find(options: RunOptions, given: dict) -> Resume:
         found = checkpoints.newest(folder, _warn, path)
     if options.recipe is not None:
         given = recipe_file.build(options.recipe, **given).to_dict()
-    changes = dict(recipe_file.setting(text, "--resume_override") for text in options.resume_override)
+    changes = recipe_file.settings(options.resume_override, "--resume_override")
+    try:
+        recipe = Recipe.from_dict(last.recipe).to_dict()
+        was = resolve(last.options, names_of(RunOptions), "option", "a newer version may have written it")
+    except ValueError as error:
+        raise UserError(f"{path or folder}: its recipe cannot be read: {error}") from None
     asked = {**given, **changes}
-    differing = [f"{name} is {last.recipe.get(name)!r} there and {value!r} here" for name, value in asked.items()
-                 if name not in changes and last.recipe.get(name) != value]
+    differing = [f"{name} is {recipe[name]!r} there and {value!r} here" for name, value in asked.items()
+                 if name not in changes and recipe[name] != value]
     if differing:
         name = differing[0].split()[0]
         raise UserError(f"the run to resume has another recipe: {'; '.join(differing)}; leave that out, or allow it "
                         f"with --resume_override {name}={given[name]}")
     print(f"resuming {last.stage} after step {last.step} (epoch {last.epoch}, written by {last.backend})", flush=True)
     # What a file was called may have changed since, so what is given now comes first.
-    started = {name: getattr(options, name) or last.options.get(name, getattr(options, name))
-               for name in STARTED_WITH}
+    started = {name: getattr(options, name) or was.get(name, getattr(options, name)) for name in STARTED_WITH}
     options = replace(options, recipe=None, model_dir=str(options.model_dir or folder.parent), **started)
-    return Resume(options, {**last.recipe, **changes}, found, path)
+    return Resume(options, {**recipe, **changes}, found, path)
 
 
 def _warn(line: str) -> None:
