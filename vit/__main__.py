@@ -1,4 +1,4 @@
-"""`python -m vit COMMAND`: tools around the three scripts."""
+"""`python -m vit COMMAND`: tools around the three scripts. `main` is also the console command `vit`."""
 import sys
 
 from vit.cli.commands import main

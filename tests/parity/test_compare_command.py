@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from vit import convert
 from vit.cli.commands import main
 from vit.files import canonical
 from vit.model import parameters
@@ -52,6 +53,21 @@ def test_gradients_of_a_weights_file(capsys, tmp_path):
     assert "blocks.3.mlp.fc2.weight" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("layout", ["timm", "npz"])
+def test_weights_may_be_another_projects(capsys, tmp_path, layout):
+    weights = parameters.perturbed(CONFIG, 5)
+    convert.write(tmp_path / "w", weights, CONFIG, layout)
+    assert main(["compare", "torch", "numpy", "--weights", str(tmp_path / "w")]) == 0
+    out = capsys.readouterr().out
+    assert f"{tmp_path / 'w'}: " in out and " read" in out and "the same: worst" in out
+
+
+def test_weights_of_another_model_than_the_variant_are_refused(capsys, tmp_path):
+    canonical.save(tmp_path / "w", parameters.perturbed(CONFIG, 5), CONFIG)
+    assert main(["compare", "torch", "numpy", "--variant", "apphub", "--weights", str(tmp_path / "w")]) == 2
+    assert "holds another model: patch_size 8 (wanted 4)" in capsys.readouterr().err
+
+
 def test_training_is_compared_step_by_step(capsys):
     assert main(["compare", "torch", "tf", "--stage", "train", "--steps", "2"]) == 0
     out = capsys.readouterr().out
@@ -65,7 +81,7 @@ def test_training_is_compared_step_by_step(capsys):
     (["torch", "numpy", "--stage", "gradient"], "numpy is the oracle of the forward stage only"),
     (["torch", "tf", "--variant", "huge"], "unknown variant 'huge'"),
     (["torch", "tf", "--steps", "0"], "steps must be at least 1"),
-    (["torch", "tf", "--weights", "/nowhere.safetensors"], "no such weights file"),
+    (["torch", "tf", "--weights", "/nowhere.safetensors"], "/nowhere.safetensors: no such file"),
     (["torch", "numpy", "--json", "/nowhere/rows.json"], "cannot be written"),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, fragment, capsys):
