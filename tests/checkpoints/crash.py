@@ -27,18 +27,17 @@ FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", str(EPOCH
 # Run in place of the script: it is the script, in which one moment is deadly.
 DEADLY = """
 import os, signal, sys
-sys.path.insert(0, {root!r})
+sys.path[:0] = [{root!r}, *(os.path.join({root!r}, "packages", name) for name in ("fe_compat", "fe_mindspore"))]
 import {script} as script
 from vit.cli import train as cli
-from vit.files.atomic import atomic
-from vit.checkpoints import trace
+from vit.training.traces import checkpoint
 
 stage, kind, moment = {stage!r}, {kind!r}, {moment}
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-saver = trace._trace_class()
+saver = checkpoint._trace_class()
 steps, saves = saver.on_batch_end, saver._save
 
 def on_batch_end(self, data):

@@ -13,7 +13,7 @@ from vit.model import oracle
 BACKENDS = ("torch", "tf", "ms")
 
 
-def images(config, dtype="float32", count=3):
+def random_images(config, dtype="float32", count=3):
     """Random images [B, S, S, C]."""
     shape = (count, config.image_size, config.image_size, config.in_channels)
     return np.random.default_rng(5).normal(size=shape).astype(dtype)

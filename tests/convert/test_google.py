@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from tests.convert import google
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, sample_images
+from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, random_images
 from vit import convert as convert_
 from vit.files import canonical
 
@@ -29,7 +29,7 @@ def test_logits_are_theirs(tmp_path, case, dtype, bars):
     values, config, out = converted(tmp_path / "g.npz", tmp_path)
     assert (config.heads, config.activation, config.block_norm_eps) == (4, "gelu_tanh", 1e-6)
     assert ("big_vision" in out) == case.startswith("big_vision")
-    images = sample_images(config, dtype)
+    images = random_images(config, dtype)
     assert difference(logits("torch", config, values, images),
                       google.forward(their_weights, names, images, 2)) < bars[dtype]
 
@@ -40,7 +40,7 @@ def test_logits_are_theirs_everywhere(tmp_path, backend, bars):
     np.savez_compressed(tmp_path / "g.npz", **their_weights)
     values, config, out = converted(tmp_path / "g.npz", tmp_path)
     assert "no position of its own" in out
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(logits(backend, config, values, images),
                       google.forward(their_weights, names, images, 2)) < bars["float64"]
 
@@ -50,7 +50,7 @@ def test_a_planted_defect_is_seen(tmp_path, defect, bars):
     names, their_weights = theirs("vision_transformer")
     np.savez(tmp_path / "g.npz", **their_weights)
     values, config, _ = convert_.read(tmp_path / "g.npz")
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(logits("numpy", config.replace(**defect), values, images),
                       google.forward(their_weights, names, images, 2)) > 10 * bars["float64"]
 
@@ -67,7 +67,7 @@ def test_what_is_written_for_them_gives_the_same_logits(tmp_path, small, random_
     shapes = google.weights(google.OLD, size=16, width=16, depth=2, heads=2, patch=8, classes=10,
                             token=config.class_token, positions=config.tokens)
     assert set(their_weights) == set(shapes)
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(google.forward(their_weights, google.OLD, images, 2),
                       logits("torch", config, values, images)) < bars["float64"]
     again, _, _ = converted(tmp_path / "g.npz", tmp_path)

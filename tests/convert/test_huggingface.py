@@ -6,7 +6,7 @@ import pytest
 import torch
 from fe_compat import legacy_tensorflow
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, randomize, sample_images
+from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, random_images, randomize
 from vit import convert as convert_
 from vit.files import canonical
 from vit.model import parameters
@@ -36,7 +36,7 @@ def original(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     model = build(folder / "hf", getattr(torch, request.param))
     values, config, _ = converted(folder / "hf", folder)
-    images = sample_images(config, request.param)
+    images = random_images(config, request.param)
     return request.param, values, config, images, their_logits(model, images)
 
 
@@ -83,7 +83,7 @@ def test_settings_are_heeded(tmp_path, settings, expected, bars):
     model = build(tmp_path / "hf", **settings)
     values, config, _ = converted(tmp_path / "hf", tmp_path)
     assert {name: getattr(config, name) for name in expected} == expected
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(logits("torch", config, values, images), their_logits(model, images)) < bars["float64"]
 
 
@@ -97,7 +97,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, 
     model, info = transformers.ViTForImageClassification.from_pretrained(tmp_path / "hf", torch_dtype=torch.float64,
                                                                          output_loading_info=True)
     assert not any(info.values()), info
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     ours = logits("torch", config, values, images)
     assert difference(their_logits(model.eval(), images), ours) < bars["float64"]
     again, spec, _ = converted(tmp_path / "hf", tmp_path)
@@ -125,7 +125,7 @@ def test_a_model_without_a_head_gets_a_new_one_and_its_pooler_is_dropped(tmp_pat
     assert config.num_classes == 4
     assert values["head.weight"].shape == (4, 48)
     assert "dropped  pooler.dense.weight" in out and "new      head.weight" in out and "has no head" in out
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     with torch.no_grad():
         features = model(torch.tensor(images).permute(0, 3, 1, 2)).last_hidden_state[:, 0].numpy()
     expected = features @ values["head.weight"].T + values["head.bias"]
@@ -190,7 +190,7 @@ def keras_original(request, tmp_path_factory):
     model.save_pretrained(folder / "tf", safe_serialization=request.param == "safetensors")
     values, config, out = converted(folder / "tf", folder)
     assert "TensorFlow" in out
-    images = sample_images(config)
+    images = random_images(config)
     return values, config, images, model(images.transpose(0, 3, 1, 2)).logits.numpy()
 
 
@@ -207,5 +207,5 @@ def test_base_size(tmp_path, backend, bars):
                   intermediate_size=3072, image_size=224, patch_size=16, num_labels=1000)
     values, config, _ = converted(tmp_path / "hf", tmp_path)
     assert config == VARIANTS["vit_b_16_224"].replace(block_norm_eps=1e-12, final_norm_eps=1e-12)
-    images = sample_images(config, count=1)
+    images = random_images(config, count=1)
     assert difference(logits(backend, config, values, images), their_logits(model, images)) < bars["float32"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindcv.models.vit import VisionTransformer
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, sample_images
+from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, random_images
 from vit import convert as convert_
 from vit.files import canonical
 from vit.model import parameters
@@ -35,7 +35,7 @@ def original(tmp_path_factory):
     ms.save_checkpoint(model, str(folder / "m.ckpt"), append_dict={"epoch_num": 3})
     values, config, out = converted(folder / "m.ckpt", folder)
     assert "MindCV" in out and "dropped  epoch_num" in out
-    images = sample_images(config)
+    images = random_images(config)
     return values, config, images, their_logits(model, images)
 
 
@@ -70,7 +70,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, exact, bar
     missing, unexpected = ms.load_param_into_net(model, ms.load_checkpoint(str(tmp_path / "m.ckpt")))
     assert missing == []
     assert set(unexpected) <= {"vit_spec"}
-    images = sample_images(config)
+    images = random_images(config)
     assert difference(their_logits(model, images), logits("numpy", config, values, images)) < bars["float32"]
     again, spec, _ = converted(tmp_path / "m.ckpt", tmp_path)
     assert spec == config
@@ -106,6 +106,6 @@ def test_base_size(tmp_path, variant, bars):
     ms.save_checkpoint(model, str(tmp_path / "m.ckpt"))
     values, config, _ = converted(tmp_path / "m.ckpt", tmp_path)
     assert config == VARIANTS[variant].replace(activation="gelu_tanh", block_norm_eps=1e-7, final_norm_eps=1e-7)
-    images = sample_images(config, count=1)
+    images = random_images(config, count=1)
     assert difference(logits("torch", config, values, images),
                       their_logits(model.set_train(False), images)) < bars["float32"]

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, randomize, sample_images
+from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, random_images, randomize
 from tests.convert.originals import Apphub, Torchvision
 from vit import convert as convert_
 from vit.files import canonical
@@ -38,7 +38,7 @@ def test_logits_are_theirs(tmp_path, original, backend, bars):
     values, config, out = converted(tmp_path / "m.pt", tmp_path, "--heads", "6")
     assert config.norm_order == ("post" if original is Apphub else "pre")
     assert ("apphub" in out) == (original is Apphub)
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(logits(backend, config, values, images), their_logits(model, images)) < bars["float64"]
 
 
@@ -46,7 +46,7 @@ def test_logits_are_theirs(tmp_path, original, backend, bars):
 def test_logits_are_theirs_in_float32(tmp_path, original, bars):
     model = saved(original(), tmp_path / "m.pt", torch.float32)
     values, config, _ = converted(tmp_path / "m.pt", tmp_path, "--heads", "6")
-    images = sample_images(config)
+    images = random_images(config)
     assert difference(logits("torch", config, values, images), their_logits(model, images)) < bars["float32"]
 
 
@@ -55,7 +55,7 @@ def test_logits_are_theirs_in_float32(tmp_path, original, bars):
 def test_a_planted_defect_is_seen(tmp_path, defect, bars):
     model = saved(Apphub(), tmp_path / "m.pt")
     values, config, _ = convert_.read(tmp_path / "m.pt", heads=6)
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     wrong = logits("numpy", config.replace(**defect), values, images)
     assert difference(wrong, their_logits(model, images)) > 10 * bars["float64"]
 
