@@ -18,8 +18,11 @@ def test_a_checkpoint_of_7d1c055_is_read():
     assert (checkpoint.optimizer_steps, checkpoint.backend, checkpoint.config) == (9, "torch", WRITTEN)
     assert checkpoint.best == [checkpoint.metric, "finetune-00000006.safetensors"] == [0.140625, checkpoint.best[1]]
     stored = load_file(STOPPED)
-    for group in ("weights", "moment1", "moment2", "average", "numbers"):
-        tensors = getattr(checkpoint, group)
+    assert checkpoint.options == {"compare_scratch": False, "data_dir": None, "pretrained": "small.safetensors",
+                                  "skip_bad_images": True}
+    groups = {"weights": checkpoint.weights, "moment1": checkpoint.moment1, "moment2": checkpoint.moment2,
+              "average": checkpoint.ema, "numbers": checkpoint.numbers}
+    for group, tensors in groups.items():
         assert sorted(f"{group}/{name}" for name in tensors) == sorted(
             name for name in stored if name.startswith(f"{group}/"))
         assert all(np.array_equal(value, stored[f"{group}/{name}"]) for name, value in tensors.items())

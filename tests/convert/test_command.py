@@ -7,7 +7,8 @@ import pytest
 from tests.convert.conftest import convert
 from vit import convert as convert_
 from vit.convert import positions
-from vit.files import canonical, safetensors
+from vit.files import canonical
+from vit.files.safetensors import write_tensors
 from vit.model import parameters
 from vit.model.config import VARIANTS
 
@@ -82,7 +83,7 @@ def test_quiet_leaves_out_the_tensors(tmp_path):
 def test_a_grid_that_is_no_square_can_be_said(tmp_path):
     """A file of 2 x 8 positions, which would pass for 4 x 4."""
     with open(tmp_path / "m", "wb") as file:
-        safetensors.write_safetensors(file, VALUES, {})
+        write_tensors(file, VALUES, {})
     values, _, report = convert_.read(tmp_path / "m", grid=(2, 8), image_size=32)
     wanted = positions.resize(VALUES["pos_embed"][0, 1:], (2, 8), 4)
     assert np.array_equal(values["pos_embed"][0, 1:], wanted)

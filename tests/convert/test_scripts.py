@@ -68,6 +68,6 @@ def test_without_freezing_the_encoder_is_trained(hugging_face, tmp_path):
 
 def test_a_variant_that_is_asked_for_by_name_must_be_the_files(hugging_face, tmp_path, refused):
     folder, _ = hugging_face
-    with refused("holds another model", "width 48 (wanted 64)", "--variant"):
+    with refused("holds another model", "width 48 (expected 64)", "--variant"):
         load_script("torch").fastestimator_run(**_options(folder, tmp_path, variant="tiny"))
     assert not (tmp_path / "run").exists()

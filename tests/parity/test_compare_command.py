@@ -65,7 +65,7 @@ def test_training_is_compared_step_by_step(capsys):
     (["torch", "numpy", "--stage", "gradient"], "numpy is the oracle of the forward stage only"),
     (["torch", "tf", "--variant", "huge"], "unknown variant 'huge'"),
     (["torch", "tf", "--steps", "0"], "steps must be at least 1"),
-    (["torch", "tf", "--weights", "/nowhere.safetensors"], "no such weights file"),
+    (["torch", "tf", "--weights", "/nowhere.safetensors"], "no such file"),
     (["torch", "numpy", "--json", "/nowhere/rows.json"], "cannot be written"),
 ])
 def test_bad_input_is_one_line_and_status_2(arguments, fragment, capsys):

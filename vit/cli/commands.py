@@ -56,7 +56,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.variant is not None and options.variant not in VARIANTS:
         raise UserError(f"unknown variant {options.variant!r}: choose one of {', '.join(VARIANTS)}")
     if options.weights:
-        weights, config = canonical.load(options.weights, like=VARIANTS.get(options.variant))
+        weights, config = canonical.load(options.weights, expected=VARIANTS.get(options.variant))
         if config.in_channels != 3:
             raise UserError(f"{options.weights}: its model sees images of {config.in_channels} channels, "
                             "and those to compare with have 3")
