@@ -81,9 +81,9 @@ def outcome(folder: Path) -> dict:
 def moments(count: int, chance: random.Random) -> list[tuple[str, str, int]]:
     """Deadly moments of one run, in the order in which they come."""
     stages = {"pretrain": EPOCHS * STEPS, "finetune": STEPS}
-    places = [(stage, step) for stage, steps in stages.items() for step in range(1, steps + 1)]
+    steps_of_run = [(stage, step) for stage, steps in stages.items() for step in range(1, steps + 1)]
     return [(stage, chance.choice(["step", "step", "save"]), step)
-            for stage, step in sorted(chance.sample(places, count), key=places.index)]
+            for stage, step in sorted(chance.sample(steps_of_run, count), key=steps_of_run.index)]
 
 
 def chain(backend: str, deadly: list[tuple[str, str, int]], folder: Path) -> dict:

@@ -19,7 +19,7 @@ def random_images(config, dtype="float32", count=3):
     return np.random.default_rng(5).normal(size=shape).astype(dtype)
 
 
-def convert(*arguments):
+def convert_command(*arguments):
     """Run the command; returns its exit status, what it printed, and what it complained about."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -32,7 +32,7 @@ def convert(*arguments):
 
 def converted(source, folder, *options):
     """Weights, spec and printed report of a file that must convert."""
-    status, out, err = convert(source, folder / "converted.safetensors", *options)
+    status, out, err = convert_command(source, folder / "converted.safetensors", *options)
     assert (status, err) == (0, "")
     return *canonical.load(folder / "converted.safetensors"), out
 

@@ -35,9 +35,9 @@ def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
     images = levels.sample_images(model.config, 3, "float32")[0]
     import torch
     with torch.no_grad():
-        wanted = theirs(torch.tensor(images).permute(0, 3, 1, 2)).logits.numpy()
+        expected = theirs(torch.tensor(images).permute(0, 3, 1, 2)).logits.numpy()
     ours = script.run_stages(model, images)[-1]
-    assert np.abs(ours - wanted).max() / np.abs(wanted).max() < 1e-5
+    assert np.abs(ours - expected).max() / np.abs(expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("backend", SCRIPTS)

@@ -1,10 +1,10 @@
 """How each project names and shapes a ViT's weights: one table for each, read in both directions.
 
-Sources: timm `models/vision_transformer.py`; transformers `models/vit/modeling_vit.py`
-and `modeling_tf_vit.py`; torchvision `models/vision_transformer.py`; google-research/vision_transformer
-`vit_jax/models_vit.py` and big_vision `models/vit.py` (flax's `gelu` is the tanh approximation and its LayerNorm adds
-1e-6); MindCV `models/vit.py` (MindSpore's `nn.GELU()` is the tanh approximation and its LayerNorm adds 1e-7);
-FastEstimator `apphub/image_classification/vit` (torch's nn.TransformerEncoderLayer adds 1e-5 and is post-norm).
+Sources: timm `models/vision_transformer.py`; transformers `models/vit/modeling_vit.py` and `modeling_tf_vit.py`;
+torchvision `models/vision_transformer.py`; google-research/vision_transformer `vit_jax/models_vit.py` and big_vision
+`models/vit.py` (flax's `gelu` is the tanh approximation and its LayerNorm adds 1e-6); MindCV `models/vit.py`
+(MindSpore's `nn.GELU()` is the tanh approximation and its LayerNorm adds 1e-7); FastEstimator
+`apphub/image_classification/vit` (torch's nn.TransformerEncoderLayer adds 1e-5 and is post-norm).
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field

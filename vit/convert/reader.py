@@ -66,7 +66,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
 
 
 def _recognise(source: Source) -> tuple[Layout, dict[str, str]]:
-    """The layout that knows most of the names; and the file's names by the same without prefix."""
+    """The layout that knows most of the names, and `{name without prefix: name in the file}`."""
     best, most, names = TIMM, 0, {}
     for layout in LAYOUTS:
         short = [layout.without_prefix(name) for name in source.tensors]

@@ -23,7 +23,7 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
     Args:
         source: The file.
         layout: Its layout.
-        names: The names in the file by the same without prefix.
+        names: `{name without prefix: name in the file}`.
         depth: Its number of blocks.
         heads: Attention heads, where the caller knows them.
         grid: Rows and columns of its position embeddings, where the caller knows them.
