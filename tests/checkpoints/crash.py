@@ -30,29 +30,27 @@ import os, signal, sys
 sys.path[:0] = [{root!r}, *(os.path.join({root!r}, "packages", name) for name in ("fe_compat", "fe_mindspore"))]
 import {script} as script
 from vit.cli import train as cli
-from vit.training.traces import checkpoint
+from vit.training.traces import CheckpointSaver
 
 stage, kind, moment = {stage!r}, {kind!r}, {moment}
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-saver = checkpoint._trace_class()
-steps, saves = saver.on_batch_end, saver._save
+steps, saves = CheckpointSaver.on_batch_end, CheckpointSaver._save
 
 def on_batch_end(self, data):
     steps(self, data)
-    if kind == "step" and self.stage == stage and self.step == moment:
+    if kind == "step" and self.saving.stage == stage and self.step == moment:
         die()
 
 def save(self, phase):
-    if kind == "save" and self.stage == stage and self.step >= moment:
-        replace = os.replace
+    if kind == "save" and self.saving.stage == stage and self.step >= moment:
         os.replace = lambda *_: die()  # the temporary file is on the disk, and has no name yet
     saves(self, phase)
 
-saver.on_batch_end, saver._save = on_batch_end, save
-cli.main(script.__doc__, script.fastestimator_run, sys.argv[1:])
+CheckpointSaver.on_batch_end, CheckpointSaver._save = on_batch_end, save
+cli.main(script)
 """
 
 

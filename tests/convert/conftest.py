@@ -43,7 +43,7 @@ def logits(backend, config, values, images):
         return oracle.forward(config, values, images)["logits"]
     script = load_script(backend)
     model = script.from_numpy(script.ViT(config, str(images.dtype)), values)
-    return script.run_stages(model, images)[-1]
+    return script.backend.run_stages(model, images)[-1]
 
 
 def difference(ours, theirs):

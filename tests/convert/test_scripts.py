@@ -1,4 +1,4 @@
-"""The three scripts start from other projects' files: `load_pretrained`, `--pretrained` and `--freeze_encoder`."""
+"""The three scripts start from other projects' files: their logits, `--pretrained` and `--freeze_encoder`."""
 import numpy as np
 import pytest
 
@@ -27,16 +27,17 @@ def _options(folder, tmp_path, **more):
 
 
 @pytest.mark.parametrize("backend", SCRIPTS)
-def test_load_pretrained_gives_the_sources_logits(backend, hugging_face):
+def test_a_foreign_folder_gives_the_sources_logits(backend, hugging_face):
     folder, theirs = hugging_face
     script = load_script(backend)
-    model = script.load_pretrained(str(folder))
+    weights, config, _ = read(folder)
+    model = script.from_numpy(script.ViT(config), weights)
     assert model.config.block_norm_eps == 1e-12
     images = levels.sample_images(model.config, 3, "float32")[0]
     import torch
     with torch.no_grad():
         expected = theirs(torch.tensor(images).permute(0, 3, 1, 2)).logits.numpy()
-    ours = script.run_stages(model, images)[-1]
+    ours = script.backend.run_stages(model, images)[-1]
     assert np.abs(ours - expected).max() / np.abs(expected).max() < 1e-5
 
 

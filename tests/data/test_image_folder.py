@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vit.backend import load_script
 from vit.data import image_folder, load
 from vit.data.sets import IMAGENET
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.training import pipeline
-from vit.training import run as flow
+from vit.training.job import Job, Stage
 from vit.training.recipe import Recipe
 from vit.training.report import predictions, results
 
@@ -377,8 +378,8 @@ def _always_the_second(trained, classes):
     pair = load("folder", str(trained[0]), skip_bad_images=True)
     test = pair.finetune.test.take(np.array([0, 1, 8]))
     dataset = type(pair.finetune)("some", classes, pair.finetune.train, test)
-    job = flow.Job("torch", Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
-    stage = flow.Stage(job, "finetune", dataset, 1, job.config(dataset))
+    job = Job(load_script("torch"), Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
+    stage = Stage(job, "finetune", dataset, 1, job.config(dataset))
     stage.weights = {name: value * 0 for name, value in parameters.initial(stage.config, 0).items()}
     stage.weights["head.bias"][1] = 1
     return stage
@@ -455,18 +456,16 @@ def test_bad_options_write_nothing(trained, tmp_path, refused, options, fragment
 def test_an_image_that_goes_bad_while_training_is_one_line(root, tmp_path, capfd, monkeypatch, workers):
     import vit_torch
     from vit.cli import train as cli
-    from vit.training import run as flow
     victim = min((root / "train" / "rot").iterdir())
-    whole = flow.load
 
     def load_and_spoil(*arguments):
-        pair = whole(*arguments)
+        pair = load(*arguments)
         victim.write_bytes(victim.read_bytes()[:40])
         return pair
 
-    monkeypatch.setattr(flow, "load", load_and_spoil)
+    monkeypatch.setattr("vit.training.run.load", load_and_spoil)
     with pytest.raises(SystemExit) as ended:
-        cli.main("", vit_torch.fastestimator_run, [
+        cli.main(vit_torch, [
             "--data", "folder", "--data_dir", str(root), "--variant", "tiny", "--batch_size", "4", "--finetune_epochs",
             "1", "--log_steps", "0", "--num_workers", str(workers), "--model_dir", str(tmp_path / "run"),
             "--image_size", "32"])
