@@ -90,7 +90,7 @@ def test_a_profile_is_of_a_few_steps(tmp_path):
 def test_a_file_of_one_starts_the_finetune_of_another(first_steps, writer, reader, tmp_path):
     path = first_steps[writer].model_dir / "pretrained.safetensors"
     config = first_steps[writer].stages[0].config
-    read, spec = canonical.load(path, like=VARIANTS["tiny"])
+    read, spec = canonical.load(path, expected=VARIANTS["tiny"])
     assert spec == config
     script = importlib.import_module(SCRIPTS[reader])
     back = script.to_numpy(script.from_numpy(script.ViT(spec), read))

@@ -27,33 +27,30 @@ FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", str(EPOCH
 # Run in place of the script: it is the script, in which one moment is deadly.
 DEADLY = """
 import os, signal, sys
-sys.path.insert(0, {root!r})
+sys.path[:0] = [{root!r}, *(os.path.join({root!r}, "packages", name) for name in ("fe_compat", "fe_mindspore"))]
 import {script} as script
 from vit.cli import train as cli
-from vit.files.atomic import atomic
-from vit.checkpoints import trace
+from vit.training.traces import CheckpointSaver
 
 stage, kind, moment = {stage!r}, {kind!r}, {moment}
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-saver = trace._trace_class()
-steps, saves = saver.on_batch_end, saver._save
+steps, saves = CheckpointSaver.on_batch_end, CheckpointSaver._save
 
 def on_batch_end(self, data):
     steps(self, data)
-    if kind == "step" and self.stage == stage and self.step == moment:
+    if kind == "step" and self.saving.stage == stage and self.step == moment:
         die()
 
 def save(self, phase):
-    if kind == "save" and self.stage == stage and self.step >= moment:
-        replace = os.replace
+    if kind == "save" and self.saving.stage == stage and self.step >= moment:
         os.replace = lambda *_: die()  # the temporary file is on the disk, and has no name yet
     saves(self, phase)
 
-saver.on_batch_end, saver._save = on_batch_end, save
-cli.main(script.__doc__, script.fastestimator_run, sys.argv[1:])
+CheckpointSaver.on_batch_end, CheckpointSaver._save = on_batch_end, save
+cli.main(script)
 """
 
 
@@ -82,9 +79,9 @@ def outcome(folder: Path) -> dict:
 def moments(count: int, chance: random.Random) -> list[tuple[str, str, int]]:
     """Deadly moments of one run, in the order in which they come."""
     stages = {"pretrain": EPOCHS * STEPS, "finetune": STEPS}
-    places = [(stage, step) for stage, steps in stages.items() for step in range(1, steps + 1)]
+    steps_of_run = [(stage, step) for stage, steps in stages.items() for step in range(1, steps + 1)]
     return [(stage, chance.choice(["step", "step", "save"]), step)
-            for stage, step in sorted(chance.sample(places, count), key=places.index)]
+            for stage, step in sorted(chance.sample(steps_of_run, count), key=steps_of_run.index)]
 
 
 def chain(backend: str, deadly: list[tuple[str, str, int]], folder: Path) -> dict:

@@ -13,13 +13,13 @@ from vit.model import oracle
 BACKENDS = ("torch", "tf", "ms")
 
 
-def images(config, dtype="float32", count=3):
+def random_images(config, dtype="float32", count=3):
     """Random images [B, S, S, C]."""
     shape = (count, config.image_size, config.image_size, config.in_channels)
     return np.random.default_rng(5).normal(size=shape).astype(dtype)
 
 
-def convert(*arguments):
+def convert_command(*arguments):
     """Run the command; returns its exit status, what it printed, and what it complained about."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -32,7 +32,7 @@ def convert(*arguments):
 
 def converted(source, folder, *options):
     """Weights, spec and printed report of a file that must convert."""
-    status, out, err = convert(source, folder / "converted.safetensors", *options)
+    status, out, err = convert_command(source, folder / "converted.safetensors", *options)
     assert (status, err) == (0, "")
     return *canonical.load(folder / "converted.safetensors"), out
 
@@ -43,7 +43,7 @@ def logits(backend, config, values, images):
         return oracle.forward(config, values, images)["logits"]
     script = load_script(backend)
     model = script.from_numpy(script.ViT(config, str(images.dtype)), values)
-    return script.run_stages(model, images)[-1]
+    return script.backend.run_stages(model, images)[-1]
 
 
 def difference(ours, theirs):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.convert import apphub_keras
-from tests.convert.conftest import BACKENDS, converted, difference, logits, sample_images
+from tests.convert.conftest import BACKENDS, converted, difference, logits, random_images
 from vit import convert
 
 
@@ -25,7 +25,7 @@ def test_logits_are_theirs(original, tmp_path, backend, bars):
     folder, model = original
     values, config, _ = converted(folder / "model.h5", tmp_path, "--heads", "6")
     assert (config.norm_order, config.activation, config.block_norm_eps) == ("post", "relu", 1e-6)
-    images = sample_images(config)
+    images = random_images(config)
     assert difference(logits(backend, config, values, images), model(images).numpy()) < bars["float32"]
 
 
@@ -33,7 +33,7 @@ def test_logits_are_theirs(original, tmp_path, backend, bars):
 def test_a_planted_defect_is_seen(original, defect, bars):
     folder, model = original
     values, config, _ = convert.read(folder / "model.h5", heads=6)
-    images = sample_images(config)
+    images = random_images(config)
     wrong = logits("numpy", config.replace(**defect), values, images)
     assert difference(wrong, model(images).numpy()) > 10 * bars["float32"]
 

@@ -15,8 +15,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.convert.conftest import convert
-from vit import convert as convert_
+from tests.convert.conftest import convert_command
+from vit import convert
 from vit.convert import protobuf
 from vit.convert.layouts import HF_KERAS
 from vit.files import canonical
@@ -34,7 +34,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     state = {name: torch.tensor(value) for name, value in VALUES.items()}
     for kind in KINDS[:4]:
-        convert_.write(folder / kind, VALUES, CONFIG, kind)
+        convert.write(folder / kind, VALUES, CONFIG, kind)
     torch.save(state, folder / "torch")
     torch.save(state, folder / "legacy", _use_new_zipfile_serialization=False)
     safetensors.numpy.save_file(VALUES, folder / "plain")
@@ -44,7 +44,7 @@ def files(tmp_path_factory):
 def refused(path, tmp_path, *fragments, limit=10):
     """The command says one line about the file, leaves nothing behind, and is quick."""
     begin = time.monotonic()
-    status, out, err = convert(path, tmp_path / "result.safetensors", "--heads", "2")
+    status, out, err = convert_command(path, tmp_path / "result.safetensors", "--heads", "2")
     assert time.monotonic() - begin < limit
     assert (status, out, err.count("\n")) == (2, "", 1), err
     assert err.startswith("error: ")
@@ -55,7 +55,7 @@ def refused(path, tmp_path, *fragments, limit=10):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_files_convert(files, tmp_path, kind):
-    status, _, err = convert(files / kind, tmp_path / "result.safetensors", "--heads", "2")
+    status, _, err = convert_command(files / kind, tmp_path / "result.safetensors", "--heads", "2")
     assert (status, err) == (0, "")
 
 
@@ -69,14 +69,14 @@ def test_mutated_files(files, tmp_path, kind, data):
         changed = whole[:data.draw(st.integers(0, len(whole) - 1), "keep")]
     else:
         changed = whole
-        places = st.one_of(st.integers(0, min(4000, len(whole) - 1)), st.integers(0, len(whole) - 1),
-                           st.integers(max(0, len(whole) - 3000), len(whole) - 1))
-        for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):
-            changed[place] = value
+        offsets = st.one_of(st.integers(0, min(4000, len(whole) - 1)), st.integers(0, len(whole) - 1),
+                            st.integers(max(0, len(whole) - 3000), len(whole) - 1))
+        for offset, value in data.draw(st.lists(st.tuples(offsets, st.integers(0, 255)), min_size=1, max_size=8)):
+            changed[offset] = value
     path = tmp_path / "changed"
     path.write_bytes(changed)
     (tmp_path / "result.safetensors").unlink(missing_ok=True)
-    status, out, err = convert(path, tmp_path / "result.safetensors", "--heads", "2")
+    status, out, err = convert_command(path, tmp_path / "result.safetensors", "--heads", "2")
     if status:
         assert (status, out, err.count("\n")) == (2, "", 1), err
         assert not (tmp_path / "result.safetensors").exists()
@@ -105,7 +105,7 @@ def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path, kind, value):
     values["blocks.1.mlp.fc1.bias"][3] = value
     path = tmp_path / "m"
     if kind in KINDS[:4]:
-        convert_.write(path, values, CONFIG, kind)
+        convert.write(path, values, CONFIG, kind)
     elif kind == "plain":
         safetensors.numpy.save_file(values, path)
     else:
@@ -296,14 +296,14 @@ def test_mutated_hdf5(tmp_path, seed):
         for name, value in tensors.items():
             file["vit"][name] = value
     if not seed:
-        assert convert(tmp_path / "m", tmp_path / "result.safetensors", "--heads", "2")[0] == 0
+        assert convert_command(tmp_path / "m", tmp_path / "result.safetensors", "--heads", "2")[0] == 0
         return
     rng = np.random.default_rng(seed)
     data = bytearray((tmp_path / "m").read_bytes())
-    for place in rng.integers(0, min(len(data), 8000), 2**(seed % 7)):
-        data[place] = rng.integers(256)
+    for offset in rng.integers(0, min(len(data), 8000), 2**(seed % 7)):
+        data[offset] = rng.integers(256)
     (tmp_path / "m").write_bytes(data)
-    status, out, err = convert(tmp_path / "m", tmp_path / "result.safetensors", "--heads", "2")
+    status, out, err = convert_command(tmp_path / "m", tmp_path / "result.safetensors", "--heads", "2")
     assert (status, out, err.count("\n")) == (2, "", 1) or (status == 0 and "recognised" in out)
     assert (tmp_path / "result.safetensors").exists() == (status == 0)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from fe_compat import legacy_tensorflow
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, randomize, sample_images
-from vit import convert as convert_
+from tests.convert.conftest import BACKENDS, convert_command, converted, difference, logits, random_images, randomize
+from vit import convert
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
@@ -36,7 +36,7 @@ def original(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     model = build(folder / "hf", getattr(torch, request.param))
     values, config, _ = converted(folder / "hf", folder)
-    images = sample_images(config, request.param)
+    images = random_images(config, request.param)
     return request.param, values, config, images, their_logits(model, images)
 
 
@@ -83,7 +83,7 @@ def test_settings_are_heeded(tmp_path, settings, expected, bars):
     model = build(tmp_path / "hf", **settings)
     values, config, _ = converted(tmp_path / "hf", tmp_path)
     assert {name: getattr(config, name) for name in expected} == expected
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     assert difference(logits("torch", config, values, images), their_logits(model, images)) < bars["float64"]
 
 
@@ -93,11 +93,11 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, 
     config = VARIANTS["tiny"].replace(num_classes=7, **settings)
     values = random_weights(config)
     canonical.save(tmp_path / "ours.safetensors", values, config)
-    assert convert(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")[0] == 0
+    assert convert_command(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")[0] == 0
     model, info = transformers.ViTForImageClassification.from_pretrained(tmp_path / "hf", torch_dtype=torch.float64,
                                                                          output_loading_info=True)
     assert not any(info.values()), info
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     ours = logits("torch", config, values, images)
     assert difference(their_logits(model.eval(), images), ours) < bars["float64"]
     again, spec, _ = converted(tmp_path / "hf", tmp_path)
@@ -113,7 +113,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, 
 def test_what_they_cannot_express_is_refused_by_name(tmp_path, small, random_weights, settings, named):
     config = small.replace(**settings)
     canonical.save(tmp_path / "ours.safetensors", random_weights(config), config)
-    status, out, err = convert(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")
+    status, out, err = convert_command(tmp_path / "ours.safetensors", tmp_path / "hf", "--to", "hf")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert named in err
     assert not (tmp_path / "hf").exists()
@@ -125,7 +125,7 @@ def test_a_model_without_a_head_gets_a_new_one_and_its_pooler_is_dropped(tmp_pat
     assert config.num_classes == 4
     assert values["head.weight"].shape == (4, 48)
     assert "dropped  pooler.dense.weight" in out and "new      head.weight" in out and "has no head" in out
-    images = sample_images(config, "float64")
+    images = random_images(config, "float64")
     with torch.no_grad():
         features = model(torch.tensor(images).permute(0, 3, 1, 2)).last_hidden_state[:, 0].numpy()
     expected = features @ values["head.weight"].T + values["head.bias"]
@@ -135,8 +135,8 @@ def test_a_model_without_a_head_gets_a_new_one_and_its_pooler_is_dropped(tmp_pat
 def test_torch_file_beside_its_settings(tmp_path):
     model = build(tmp_path / "hf")
     model.save_pretrained(tmp_path / "bin", safe_serialization=False)
-    first, _, _ = convert_.read(tmp_path / "hf")
-    second, config, report = convert_.read(tmp_path / "bin" / "pytorch_model.bin")
+    first, _, _ = convert.read(tmp_path / "hf")
+    second, config, report = convert.read(tmp_path / "bin" / "pytorch_model.bin")
     assert parameters.sha256(first) == parameters.sha256(second)
     assert config.block_norm_eps == 1e-12
     assert "torch state dict" in report.recognised
@@ -146,8 +146,8 @@ def test_a_file_without_settings_needs_its_heads(tmp_path, refused):
     build(tmp_path / "hf")
     (tmp_path / "hf" / "config.json").unlink()
     with refused("heads", "--heads"):
-        convert_.read(tmp_path / "hf")
-    _, config, report = convert_.read(tmp_path / "hf", heads=6)
+        convert.read(tmp_path / "hf")
+    _, config, report = convert.read(tmp_path / "hf", heads=6)
     assert config.heads == 6
     assert any("1e-12" in note for note in report.notes)
 
@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_heeded_are_named(tmp_path, refused, change, nam
     path = tmp_path / "hf" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with refused(named):
-        convert_.read(tmp_path / "hf")
+        convert.read(tmp_path / "hf")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\xff"])
@@ -170,14 +170,14 @@ def test_damaged_settings_are_refused(tmp_path, refused, text):
     build(tmp_path / "hf")
     (tmp_path / "hf" / "config.json").write_text(text)
     with refused("config.json"):
-        convert_.read(tmp_path / "hf")
+        convert.read(tmp_path / "hf")
 
 
-def test_positions_of_a_wide_image_need_a_side(tmp_path, refused):
+def test_positions_of_a_wide_image_need_a_size(tmp_path, refused):
     build(tmp_path / "hf", image_size=(32, 48))
     with refused("4 x 6", "--image_size"):
-        convert_.read(tmp_path / "hf")
-    _, config, report = convert_.read(tmp_path / "hf", image_size=48)
+        convert.read(tmp_path / "hf")
+    _, config, report = convert.read(tmp_path / "hf", image_size=48)
     assert config.image_size == 48
     assert report.rows[1][:3] == ("resized", "pos_embed", (1, 37, 48))
 
@@ -190,7 +190,7 @@ def keras_original(request, tmp_path_factory):
     model.save_pretrained(folder / "tf", safe_serialization=request.param == "safetensors")
     values, config, out = converted(folder / "tf", folder)
     assert "TensorFlow" in out
-    images = sample_images(config)
+    images = random_images(config)
     return values, config, images, model(images.transpose(0, 3, 1, 2)).logits.numpy()
 
 
@@ -207,5 +207,5 @@ def test_base_size(tmp_path, backend, bars):
                   intermediate_size=3072, image_size=224, patch_size=16, num_labels=1000)
     values, config, _ = converted(tmp_path / "hf", tmp_path)
     assert config == VARIANTS["vit_b_16_224"].replace(block_norm_eps=1e-12, final_norm_eps=1e-12)
-    images = sample_images(config, count=1)
+    images = random_images(config, count=1)
     assert difference(logits(backend, config, values, images), their_logits(model, images)) < bars["float32"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mindcv.models.vit import VisionTransformer
 
-from tests.convert.conftest import BACKENDS, convert, converted, difference, logits, sample_images
-from vit import convert as convert_
+from tests.convert.conftest import BACKENDS, convert_command, converted, difference, logits, random_images
+from vit import convert
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
@@ -35,7 +35,7 @@ def original(tmp_path_factory):
     ms.save_checkpoint(model, str(folder / "m.ckpt"), append_dict={"epoch_num": 3})
     values, config, out = converted(folder / "m.ckpt", folder)
     assert "MindCV" in out and "dropped  epoch_num" in out
-    images = sample_images(config)
+    images = random_images(config)
     return values, config, images, their_logits(model, images)
 
 
@@ -62,7 +62,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, exact, bar
         "activation": "gelu_tanh", "block_norm_eps": 1e-7, "final_norm_eps": 1e-7}))
     values = {name: value.astype(np.float32) for name, value in random_weights(config).items()}
     canonical.save(tmp_path / "ours.safetensors", values, config)
-    status, out, _ = convert(tmp_path / "ours.safetensors", tmp_path / "m.ckpt", "--to", "mindspore")
+    status, out, _ = convert_command(tmp_path / "ours.safetensors", tmp_path / "m.ckpt", "--to", "mindspore")
     assert status == 0
     assert ("approximate=False" in out and "epsilon=1e-06" in out) == exact
     model = build(**({"act_layer": functools.partial(ms.nn.GELU, approximate=False),
@@ -70,7 +70,7 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, exact, bar
     missing, unexpected = ms.load_param_into_net(model, ms.load_checkpoint(str(tmp_path / "m.ckpt")))
     assert missing == []
     assert set(unexpected) <= {"vit_spec"}
-    images = sample_images(config)
+    images = random_images(config)
     assert difference(their_logits(model, images), logits("numpy", config, values, images)) < bars["float32"]
     again, spec, _ = converted(tmp_path / "m.ckpt", tmp_path)
     assert spec == config
@@ -87,15 +87,15 @@ def test_what_mindspore_can_add_to_a_checkpoint(tmp_path, refused, options):
                        str(tmp_path / "m.ckpt"), **options)
     if "append_dict" in options:
         with refused("unexpected loss"):
-            convert_.read(tmp_path / "m.ckpt")
+            convert.read(tmp_path / "m.ckpt")
         return
-    again, _, _ = convert_.read(tmp_path / "m.ckpt")
+    again, _, _ = convert.read(tmp_path / "m.ckpt")
     assert parameters.sha256(again) == parameters.sha256(values)
     data = bytearray((tmp_path / "m.ckpt").read_bytes())
     data[5000] ^= 1
     (tmp_path / "m.ckpt").write_bytes(data)
     with refused("checksum"):
-        convert_.read(tmp_path / "m.ckpt")
+        convert.read(tmp_path / "m.ckpt")
 
 
 @pytest.mark.full
@@ -106,6 +106,6 @@ def test_base_size(tmp_path, variant, bars):
     ms.save_checkpoint(model, str(tmp_path / "m.ckpt"))
     values, config, _ = converted(tmp_path / "m.ckpt", tmp_path)
     assert config == VARIANTS[variant].replace(activation="gelu_tanh", block_norm_eps=1e-7, final_norm_eps=1e-7)
-    images = sample_images(config, count=1)
+    images = random_images(config, count=1)
     assert difference(logits("torch", config, values, images),
                       their_logits(model.set_train(False), images)) < bars["float32"]

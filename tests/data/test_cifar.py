@@ -117,7 +117,7 @@ def test_official_layout_is_read(tmp_path, name, put, write):
     assert pair.pretrain.train.labels.tolist() == first[b"fine_labels"]
     assert pair.finetune.test.labels.tolist() == last[b"labels"]
     assert pair.finetune.test.labels.dtype == np.int64
-    assert pair.mirror is True
+    assert pair.hflip is True
     for row, column, channel in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (5, 17, 1), (31, 30, 2)]:
         at = 1024 * channel + 32 * row + column
         assert pair.pretrain.train.images[2, row, column, channel] == first[b"data"][2, at]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from vit.data import digits as digits_
+from vit.data.digits import load, pairs, split
 
 TOP, BOTTOM = 4, 28  # rows that a digit fills
 
@@ -18,27 +18,27 @@ def source():
 
 
 def _halves(dataset, images):
-    """The drawn digits of images: one list of bytes for each place in an image."""
-    places = (8, ) if dataset.name == "digits10" else (0, 16)
-    return [[image[TOP:BOTTOM, left:left + 16, 0].tobytes() for image in images] for left in places]
+    """The drawn digits of images: one list of bytes for each position in an image."""
+    columns = (8, ) if dataset.name == "digits10" else (0, 16)
+    return [[image[TOP:BOTTOM, left:left + 16, 0].tobytes() for image in images] for left in columns]
 
 
 def _drawn(pair, part):
     return {half for dataset in (pair.pretrain, pair.finetune)
-            for place in _halves(dataset, getattr(dataset, part).images) for half in place}
+            for column in _halves(dataset, getattr(dataset, part).images) for half in column}
 
 
 def test_split_is_a_partition():
-    train, test = digits_.split()
+    train, test = split()
     assert len(test) == 360
     assert sorted([*train, *test]) == list(range(1797))
 
 
 def test_indices_of_test_images_are_in_no_training_image():
     labels = load_digits().target
-    train, test = digits_.split()
-    trained = {*train, *digits_.pairs(train, labels, 100, 0).flat}
-    tested = {*test, *digits_.pairs(test, labels, 20, 1).flat}
+    train, test = split()
+    trained = {*train, *pairs(train, labels, 100, 0).flat}
+    tested = {*test, *pairs(test, labels, 20, 1).flat}
     assert len(tested) == 360
     assert trained & tested == set()
 
@@ -53,8 +53,8 @@ def test_pixels_of_test_images_are_in_no_training_image(digits):
 def test_the_pixel_check_notices_a_shared_digit(digits, source):
     drawn, _ = source
     trained = _drawn(digits, "train")
-    assert drawn[digits_.split()[0][0]].tobytes() in trained
-    assert drawn[digits_.split()[1][0]].tobytes() not in trained
+    assert drawn[split()[0][0]].tobytes() in trained
+    assert drawn[split()[1][0]].tobytes() not in trained
 
 
 @pytest.mark.parametrize(("name", "part", "count", "classes"), [
@@ -113,12 +113,12 @@ def test_mean_and_deviation_are_the_images(digits):
 
 
 def test_a_mirrored_digit_is_another(digits):
-    assert digits.mirror is False
+    assert digits.hflip is False
 
 
 def test_the_sets_are_facts_and_not_draws(digits):
     np.random.seed(99)
-    again = digits_.load()
+    again = load()
     for dataset, other in ((digits.pretrain, again.pretrain), (digits.finetune, again.finetune)):
         assert dataset.train.images.tobytes() == other.train.images.tobytes()
         assert dataset.test.labels.tobytes() == other.test.labels.tobytes()

@@ -118,10 +118,22 @@ def test_survives_json(config):
 
 
 @pytest.mark.parametrize("change", [{"colour": "red"}, {"width": None}])
-def test_from_dict_names_unknown_and_missing_fields(change):
+def test_from_dict_names_unknown_fields_and_missing_sizes(change):
     fields = VARIANTS["tiny"].to_dict() | change
     fields = {name: value for name, value in fields.items() if value is not None}
-    with pytest.raises(ValueError, match="colour" if "colour" in change else r"missing: \['width'\]"):
+    with pytest.raises(ValueError, match="unknown: .'colour'" if "colour" in change else "missing: width$"):
+        ViTConfig.from_dict(fields)
+
+
+def test_a_field_that_came_later_takes_its_default():
+    sizes = {name: getattr(VARIANTS["tiny"], name) for name in INTS}
+    assert ViTConfig.from_dict(sizes) == VARIANTS["tiny"]
+    assert ViTConfig.from_dict(sizes | {"pool": "mean"}) == VARIANTS["tiny"].replace(pool="mean")
+
+
+@pytest.mark.parametrize("fields", [None, [], 1, "width"])
+def test_from_dict_takes_nothing_but_an_object(fields):
+    with pytest.raises(ValueError, match="an object of fields"):
         ViTConfig.from_dict(fields)
 
 

@@ -177,7 +177,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_the_scale_follows(backend):
         else:
             assert point.optimizer_steps == updates + 1
             scale, good = (scale * 2, 0) if good + 1 == GROWTH else (scale, good + 1)
-            assert not _same(point.weights, before.weights) and not _same(point.average, before.average)
+            assert not _same(point.weights, before.weights) and not _same(point.ema, before.ema)
         assert point.loss_scale == {"scale": scale, "good_steps": good, "skipped": skipped}, point.step
     assert 3 < skipped < STEPS / 2 and len({point.loss_scale["scale"] for point in points}) < skipped + 1, "it grew"
     assert [(epoch["skipped_steps"], epoch["loss_scale"]) for epoch in stage["epochs"]] == \

@@ -361,14 +361,14 @@ def test_images_are_resized_to_the_models_side(mode, side):
 def test_evaluation_of_imagenet_is_the_shorter_side_to_256_and_the_middle_224():
     image = np.asarray(Image.fromarray(TRAIN.images[0]).resize((600, 400), Image.Resampling.BICUBIC))
     wanted = Image.fromarray(image).resize((384, 256), Image.Resampling.BICUBIC).crop((80, 16, 304, 240))
-    difference = np.abs(resizing.middle(image, 224, 0.875).astype(float) - np.asarray(wanted))
+    difference = np.abs(resizing.center_crop(image, 224, 0.875).astype(float) - np.asarray(wanted))
     assert difference.mean() < 0.6 and difference.max() < 12
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
 def test_the_smallest_images_have_a_middle(shape):
     image = np.full((*shape, 3), 9, np.uint8)
-    assert (resizing.middle(image, 16, 0.875) == np.full((16, 16, 3), 9)).all()
+    assert (resizing.center_crop(image, 16, 0.875) == np.full((16, 16, 3), 9)).all()
 
 
 @pytest.mark.parametrize(("normalize", "mean", "std"), [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fe_compat import load_fastestimator
 
-from tests.checkpoints.test_file import make
+from tests.checkpoints.test_serialization import make
 from tests.training.test_pipeline import _batches, _bytes, _line
 from vit import checkpoints
 from vit.backend import load_script
@@ -80,7 +80,7 @@ def test_what_is_named_may_differ(run_folder):
 
 @pytest.mark.parametrize(("where", "folder", "overrides", "fragments"), [
     ("auto", None, [], ("--model_dir", )), ("auto", "none", [], ("nothing to resume", )),
-    ("none.safetensors", None, [], ("none.safetensors", "no such checkpoint")),
+    ("none.safetensors", None, [], ("none.safetensors", "no such file")),
     ("auto", "run", ["batch_size"], ("--resume_override", "batch_size")),
     ("auto", "run", ["colour=red"], ("colour", )),
 ])
@@ -214,7 +214,7 @@ def _accumulate(folder, points):
 
 def test_checkpoints_wait_for_the_end_of_an_update(tmp_path):
     whole = _accumulate(tmp_path / "a", {})
-    points = [checkpoints.load(path) for path in checkpoints.checkpoints(tmp_path / "a" / "checkpoints")]
+    points = [checkpoints.load(path) for path in checkpoints.list_checkpoints(tmp_path / "a" / "checkpoints")]
     assert [(point.step, point.optimizer_steps) for point in points] == [(4, 2), (6, 3), (10, 5)]
     # The evaluation after step 5 falls into an update, the end of which stands for it.
     assert points[1].best[1] == "finetune-00000006.safetensors"

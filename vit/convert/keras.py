@@ -1,4 +1,4 @@
-"""Keras's weights in HDF5: of Hugging Face's TensorFlow models, and of the TensorFlow ViT in FastEstimator's apphub."""
+"""Weights that Keras stored in HDF5: Hugging Face's TensorFlow models, and the ViT of FastEstimator's apphub."""
 import os
 import resource
 import subprocess
@@ -8,22 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from vit.convert.layouts import APPHUB_KERAS
-from vit.convert.source import MOST_NAMES, most_bytes, shown, twice
 from vit.errors import UserError, one_line
-from vit.files import safetensors
+from vit.files.safetensors import write_tensors
+from vit.files.untrusted import MAX_NAMES, check_distinct, listed, max_tensor_bytes
 
 # A damaged file can make the HDF5 library crash, loop, or ask for gigabytes, so it runs in a process of its own.
 _SECONDS, _BYTES_A_SECOND = 20, 20 << 20
 _MEMORY = 2 << 30
-# The apphub's ViT leaves its layers' names to Keras, which counts them (dense_17), so there the order says what is
-# what. It is that in which the layers are made.
+# The apphub's ViT leaves its layers' names to Keras, which counts them (dense_17). So its tensors are told by their
+# order, which is the order in which the layers are made.
 _APPHUB_FIRST = ("patch_embed.proj.weight", "cls_token", "pos_embed")
 _APPHUB_BLOCK = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "norm1", "norm2")
 _APPHUB_LAST = ("norm.weight", "norm.bias", "head.weight", "head.bias")
 
 
 def to_safetensors(path: Path, target: Path) -> None:
-    """Copy the tensors of a file that `save_weights` or `save` wrote, under names that a layout knows.
+    """Copy the tensors of an HDF5 file into a safetensors file, in a process of its own.
+
+    Args:
+        path: A file that Keras's `save_weights` or `save` wrote.
+        target: The file to write; its names are those of a layout in `vit.convert.layouts`.
 
     Raises:
         ValueError: The file is damaged, or Keras did not write it.
@@ -42,14 +46,14 @@ def to_safetensors(path: Path, target: Path) -> None:
 
 
 def main(path: str, target: str, seconds: str, memory: str) -> int:
-    """What the process of its own does."""
+    """Copy the tensors under limits of time and memory (the child process); return its exit status."""
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
     resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         tensors = _tensors(Path(path))
         with open(target, "wb") as file:
-            safetensors.write_safetensors(file, tensors, {})
+            write_tensors(file, tensors, {})
     except Exception as error:  # the HDF5 library's own are of a dozen types
         print(one_line(error), file=sys.stderr)
         return 2
@@ -67,30 +71,29 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
             dataset = group[name]
             if not isinstance(dataset, h5py.Dataset) or dataset.file.filename != file.filename or dataset.external or \
                     dataset.is_virtual:
-                raise UserError(f"{shown([name])} is not a tensor of this file")
+                raise UserError(f"{listed([name])} is not a tensor of this file")
             if dataset.dtype.kind != "f":
-                raise UserError(f"{shown([name])} is of type {dataset.dtype}, not a floating-point one")
+                raise UserError(f"{listed([name])} is of type {dataset.dtype}, not a floating-point one")
             found.append((name, dataset))
-            if len(found) > MOST_NAMES:
+            if len(found) > MAX_NAMES:
                 raise ValueError("too many names")
-    if sum(dataset.nbytes for _, dataset in found) > most_bytes(path):
+    if sum(dataset.nbytes for _, dataset in found) > max_tensor_bytes(path):
         raise ValueError("its tensors claim more bytes than it can hold")
     names = _apphub_names([name for name, _ in found])
-    if twice(names):
-        raise ValueError(f"twice: {shown(twice(names))}")
+    check_distinct(names)
     return {name: dataset[()] for name, (_, dataset) in zip(names, found, strict=True)}
 
 
 def _texts(group, name: str) -> list[str]:
     if name not in group.attrs:
         raise ValueError(f"it has no {name}, so Keras did not write it")
-    if group.attrs.get_id(name).shape[0] > MOST_NAMES:
+    if group.attrs.get_id(name).shape[0] > MAX_NAMES:
         raise ValueError("too many names")
     return [text.decode() if isinstance(text, bytes) else str(text) for text in group.attrs[name]]
 
 
 def _apphub_names(names: list[str]) -> list[str]:
-    """The names that the layout's table knows, for a file of the apphub; other files' names as they are."""
+    """The layout's names for the tensors of an apphub file; the names of other files as they are."""
     if not any("encoder_layer" in name and "multi_head_attention" in name for name in names):
         return names
     depth = len({name.split("encoder_layer", 1)[1].split("/")[0] for name in names if "encoder_layer" in name})
@@ -109,5 +112,5 @@ def _apphub_names(names: list[str]) -> list[str]:
     for name, ours in zip(names, known, strict=False):  # a backbone has no head
         kind = name.removesuffix(":0").rsplit("/", 1)[-1]
         if kind != ours.rsplit("/", 1)[-1]:
-            raise ValueError(f"{shown([name])} is where {ours} should be")
+            raise ValueError(f"{listed([name])} is where {ours} should be")
     return known[:len(names)]

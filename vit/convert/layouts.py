@@ -1,10 +1,10 @@
-"""Who names and shapes a ViT's weights how: one table per project, read in both directions.
+"""How each project names and shapes a ViT's weights: one table for each, read in both directions.
 
-Sources, each looked up in its own code: timm `models/vision_transformer.py`; transformers `models/vit/modeling_vit.py`
-and `modeling_tf_vit.py`; torchvision `models/vision_transformer.py`; google-research/vision_transformer
-`vit_jax/models_vit.py` and big_vision `models/vit.py` (flax's `gelu` is the tanh approximation and its LayerNorm adds
-1e-6); MindCV `models/vit.py` (MindSpore's `nn.GELU()` is the tanh approximation and its LayerNorm adds 1e-7);
-FastEstimator `apphub/image_classification/vit` (torch's nn.TransformerEncoderLayer adds 1e-5 and is post-norm).
+Sources: timm `models/vision_transformer.py`; transformers `models/vit/modeling_vit.py` and `modeling_tf_vit.py`;
+torchvision `models/vision_transformer.py`; google-research/vision_transformer `vit_jax/models_vit.py` and big_vision
+`models/vit.py` (flax's `gelu` is the tanh approximation and its LayerNorm adds 1e-6); MindCV `models/vit.py`
+(MindSpore's `nn.GELU()` is the tanh approximation and its LayerNorm adds 1e-7); FastEstimator
+`apphub/image_classification/vit` (torch's nn.TransformerEncoderLayer adds 1e-5 and is post-norm).
 """
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ import numpy as np
 from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
 
+_NORMS = ("norm", "norm1", "norm2")
 # Training programs and wrappers put these before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 
@@ -23,54 +24,51 @@ class Layout:
     """How one project stores a ViT.
 
     Args:
-        name: Its short name.
-        what: What is said when it is recognised.
-        modules: Canonical module, or parameter, to theirs; three of theirs stand for a q, k, v that are apart.
-            `{i}` is the block and `{leaf}` the last part, else the last part follows after `separator`.
-        spec: What its files do not carry and its code fixes.
-        kernels: Whether a linear layer is stored [in, out] (flax, Keras), not [out, in] (torch).
+        title: The project's name in reports and messages.
+        modules: Canonical module, or parameter without a module, to the project's name for it; three names where q, k
+            and v are apart. `{i}` stands for the block and `{leaf}` for the last part of the name; without `{leaf}`,
+            `separator` and the last part are appended.
+        spec: The fields of the model's spec that its files do not say because its code fixes them.
+        kernels: Whether a linear layer is stored [in, out] (flax, Keras) and not [out, in] (torch).
         head_axes: Whether heads are an axis of their own in the kernels of the attention.
-        class_position: Whether the class token has a position of its own.
-        linear: The last parts of a linear layer's names, and of a convolution's.
-        norm: The last parts of a LayerNorm's names.
-        separator: Before the last part.
-        roots: What may stand before some of the names.
-        rename: Their name to the one that `modules` expects.
+        linear: Last parts of the names of a linear layer's, or a convolution's, weight and bias.
+        norm: Last parts of the names of a LayerNorm's weight and bias.
+        separator: What stands before the last part of a name.
+        roots: Prefixes that may stand before some of the names.
+        rename: Turns a name in a file into the one that `modules` expects.
     """
-    name: str
-    what: str
+    title: str
     modules: dict[str, str | tuple[str, str, str]]
     spec: dict = field(default_factory=dict)
     kernels: bool = False
     head_axes: bool = False
-    class_position: bool = True
     linear: tuple[str, str] = ("weight", "bias")
     norm: tuple[str, str] = ("weight", "bias")
     separator: str = "."
     roots: tuple[str, ...] = ()
     rename: Callable[[str], str] = str
 
-    def short(self, name: str) -> str:
-        """A name without what wrappers and models put before it."""
+    def without_prefix(self, name: str) -> str:
+        """Return a name without the prefixes that wrappers and models put before it."""
         name = self.rename(name)
         for root in _WRAPPERS + self.roots:
             name = name.removeprefix(root)
         return name
 
     def theirs(self, canonical: str) -> tuple[str, ...]:
-        """Their name, or three, for a canonical one."""
+        """Return the project's name, or three names, for a canonical one."""
         if canonical in self.modules:  # a parameter without a last part
             return (self.modules[canonical], )
         module, leaf = canonical.rsplit(".", 1)
         parts = module.split(".")
         block = parts[1] if parts[0] == "blocks" else ""
         theirs = self.modules[f"blocks.{{i}}.{'.'.join(parts[2:])}" if block else module]
-        leaf = (self.norm if "norm" in module else self.linear)[leaf == "bias"]
+        leaf = (self.norm if parts[-1] in _NORMS else self.linear)[leaf == "bias"]
         return tuple((one if "{leaf}" in one else f"{one}{self.separator}{{leaf}}").format(i=block, leaf=leaf)
                      for one in ([theirs] if isinstance(theirs, str) else theirs))
 
     def block_index(self, name: str) -> int | None:
-        """The block that a (short) name is of."""
+        """Return the block that a name without prefix belongs to, or None."""
         begin, end = self.modules["blocks.{i}.norm1"].split("{i}")
         if name.startswith(begin):
             digits, found, _ = name[len(begin):].partition(end[:1])
@@ -79,10 +77,19 @@ class Layout:
         return None
 
     def split(self, canonical: str, value: np.ndarray, config: ViTConfig) -> dict[str, np.ndarray]:
-        """One canonical tensor in their layout, under their name or three names."""
+        """Put one canonical tensor into the project's layout.
+
+        Args:
+            canonical: Its canonical name.
+            value: Its values, in the canonical shape.
+            config: The model.
+
+        Returns:
+            One array, or three, by the project's names; views where that is possible.
+        """
         names, D, H = self.theirs(canonical), config.width, config.heads
         parts = np.split(value, 3) if len(names) == 3 else [value]
-        if self.kernels and canonical.endswith("weight") and "norm" not in canonical:
+        if self.kernels and canonical.endswith("weight") and parts[0].ndim > 1:
             parts = [part.transpose(2, 3, 1, 0) if part.ndim == 4 else part.T for part in parts]
         if self.head_axes and ".attn.qkv." in canonical:
             parts = [part.reshape(*part.shape[:-1], H, D // H) for part in parts]
@@ -91,24 +98,30 @@ class Layout:
         return dict(zip(names, parts, strict=True))
 
     def join(self, canonical: str, parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-        """The opposite of `split`."""
+        """Put a tensor, or three, of the project's layout into the canonical one; undoes `split`.
+
+        Args:
+            canonical: The canonical name.
+            parts: The arrays in the order of `theirs`.
+            shape: The canonical shape.
+        """
         if self.head_axes and ".attn.qkv." in canonical:
             parts = [part.reshape(*part.shape[:-2], -1) for part in parts]
         if self.head_axes and canonical.endswith("attn.proj.weight"):
             parts = [part.reshape(-1, part.shape[-1]) for part in parts]
-        if self.kernels and canonical.endswith("weight") and "norm" not in canonical:
+        if self.kernels and canonical.endswith("weight") and parts[0].ndim > 1:
             parts = [part.transpose(3, 2, 0, 1) if part.ndim == 4 else part.T for part in parts]
         return (np.concatenate(parts) if len(parts) > 1 else parts[0]).reshape(shape)
 
     def their_shapes(self, config: ViTConfig) -> dict[str, tuple[int, ...]]:
-        """The shape of each of their tensors, by their names."""
+        """Return the shape of each tensor of a model in the project's layout, by the project's names."""
         nothing = np.zeros((), np.float32)
         return {name: part.shape for canonical, shape in shapes(config).items()
                 for name, part in self.split(canonical, np.broadcast_to(nothing, shape), config).items()}
 
 
 def _blocks(theirs: str, **modules) -> dict:
-    """The eight modules of a block, after the prefix that theirs has."""
+    """The six modules of a block, each with the project's prefix before its name."""
     names = {"qkv": "attn.qkv", "proj": "attn.proj", "fc1": "mlp.fc1", "fc2": "mlp.fc2"}
     return {f"blocks.{{i}}.{names.get(name, name)}":
             theirs + module if isinstance(module, str) else tuple(theirs + one for one in module)
@@ -116,7 +129,7 @@ def _blocks(theirs: str, **modules) -> dict:
 
 
 def _keras_vit_name(name: str) -> str:
-    """`vit/tf_vi_t_model/vit/encoder/layer_._0/...:0` of HDF5, `vit/encoder/...:0` of safetensors: from `encoder/`."""
+    """Cut `vit/tf_vi_t_model/vit/encoder/...:0` (of HDF5) or `vit/encoder/...:0` (of safetensors) to `encoder/...`."""
     for anchor in ("embeddings/", "encoder/layer_._", "layernorm/", "pooler/"):
         if anchor in name:
             return anchor + name.split(anchor, 1)[1].removesuffix(":0")
@@ -134,11 +147,11 @@ _TIMM = {
 _HF_EPS = {"block_norm_eps": 1e-12, "final_norm_eps": 1e-12}
 _FLAX = {**_PRE, **_EPS_6, "activation": "gelu_tanh"}
 
-TIMM = Layout("timm", "timm (DeiT, MAE)", _TIMM, {**_PRE, **_EPS_6, "activation": "gelu"})
-MINDCV = Layout("mindcv", "MindCV", _TIMM,
+TIMM = Layout("timm (DeiT, MAE)", _TIMM, {**_PRE, **_EPS_6, "activation": "gelu"})
+MINDCV = Layout("MindCV", _TIMM,
                 {**_PRE, "block_norm_eps": 1e-7, "final_norm_eps": 1e-7, "activation": "gelu_tanh"},
                 norm=("gamma", "beta"))
-HF = Layout("hf", "Hugging Face", {
+HF = Layout("Hugging Face", {
     "cls_token": "embeddings.cls_token", "pos_embed": "embeddings.position_embeddings",
     "patch_embed.proj": "embeddings.patch_embeddings.projection",
     **_blocks("encoder.layer.{i}.", norm1="layernorm_before",
@@ -146,7 +159,7 @@ HF = Layout("hf", "Hugging Face", {
               proj="attention.output.dense", norm2="layernorm_after", fc1="intermediate.dense", fc2="output.dense"),
     "norm": "layernorm", "head": "classifier",
 }, {**_PRE, **_HF_EPS, "activation": "gelu"}, roots=("vit.", ))
-HF_KERAS = Layout("hf", "Hugging Face (TensorFlow)", {
+HF_KERAS = Layout("Hugging Face (TensorFlow)", {
     "cls_token": "embeddings/cls_token", "pos_embed": "embeddings/position_embeddings",
     "patch_embed.proj": "embeddings/patch_embeddings/projection",
     **_blocks("encoder/layer_._{i}/", norm1="layernorm_before",
@@ -154,7 +167,7 @@ HF_KERAS = Layout("hf", "Hugging Face (TensorFlow)", {
               proj="attention/output/dense", norm2="layernorm_after", fc1="intermediate/dense", fc2="output/dense"),
     "norm": "layernorm", "head": "classifier",
 }, HF.spec, kernels=True, linear=("kernel", "bias"), norm=("gamma", "beta"), separator="/", rename=_keras_vit_name)
-TORCHVISION = Layout("torchvision", "torchvision", {
+TORCHVISION = Layout("torchvision", {
     "cls_token": "class_token", "pos_embed": "encoder.pos_embedding", "patch_embed.proj": "conv_proj",
     **_blocks("encoder.layers.encoder_layer_{i}.", norm1="ln_1", qkv="self_attention.in_proj_{leaf}",
               proj="self_attention.out_proj", norm2="ln_2", fc1="mlp.0", fc2="mlp.3"),
@@ -162,7 +175,7 @@ TORCHVISION = Layout("torchvision", "torchvision", {
 }, {**_PRE, **_EPS_6, "activation": "gelu"},
     rename=lambda name: name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3."))
 _ATTENTION = "MultiHeadDotProductAttention"
-GOOGLE = Layout("npz", "Google's vision_transformer", {
+GOOGLE = Layout("Google's vision_transformer", {
     "cls_token": "cls", "pos_embed": "Transformer/posembed_input/pos_embedding", "patch_embed.proj": "embedding",
     **_blocks("Transformer/encoderblock_{i}/", norm1="LayerNorm_0",
               qkv=tuple(f"{_ATTENTION}_1/{one}" for one in ("query", "key", "value")), proj=f"{_ATTENTION}_1/out",
@@ -170,22 +183,22 @@ GOOGLE = Layout("npz", "Google's vision_transformer", {
     "norm": "Transformer/encoder_norm", "head": "head",
 }, _FLAX, kernels=True, head_axes=True, linear=("kernel", "bias"), norm=("scale", "bias"), separator="/",
     roots=("params/", "opt/target/"))
-BIG_VISION = Layout("big_vision", "Google's big_vision", {
+BIG_VISION = Layout("Google's big_vision", {
     **GOOGLE.modules, "pos_embed": "pos_embedding",
     **_blocks("Transformer/encoderblock_{i}/", norm1="LayerNorm_0",
               qkv=tuple(f"{_ATTENTION}_0/{one}" for one in ("query", "key", "value")), proj=f"{_ATTENTION}_0/out",
               norm2="LayerNorm_1", fc1="MlpBlock_0/Dense_0", fc2="MlpBlock_0/Dense_1"),
-}, _FLAX, kernels=True, head_axes=True, class_position=False, linear=("kernel", "bias"), norm=("scale", "bias"),
+}, _FLAX, kernels=True, head_axes=True, linear=("kernel", "bias"), norm=("scale", "bias"),
     separator="/", roots=("params/", "opt/target/"))
 _POST = {"norm_order": "post", "pool": "cls", "final_norm_eps": 1e-6}
-APPHUB = Layout("apphub", "FastEstimator's apphub (torch)", {
+APPHUB = Layout("FastEstimator's apphub (torch)", {
     "cls_token": "embedding.cls_token", "pos_embed": "embedding.position_embedding",
     "patch_embed.proj": "embedding.patch_embedding",
     **_blocks("encoder.layers.{i}.", norm1="norm1", qkv="self_attn.in_proj_{leaf}", proj="self_attn.out_proj",
               norm2="norm2", fc1="linear1", fc2="linear2"),
     "norm": "layernorm", "head": "linear_classifier",
 }, {**_POST, "block_norm_eps": 1e-5, "activation": "gelu"}, roots=("vit_encoder.", ))
-APPHUB_KERAS = Layout("apphub", "FastEstimator's apphub (TensorFlow)", {
+APPHUB_KERAS = Layout("FastEstimator's apphub (TensorFlow)", {
     "cls_token": "cls_token", "pos_embed": "position_embedding", "patch_embed.proj": "conv2d",
     **_blocks("encoder_layer_{i}/", norm1="layernorm1", qkv=("mha/wq", "mha/wk", "mha/wv"), proj="mha/dense",
               norm2="layernorm2", fc1="ffn/0", fc2="ffn/1"),
@@ -195,8 +208,8 @@ APPHUB_KERAS = Layout("apphub", "FastEstimator's apphub (TensorFlow)", {
 
 LAYOUTS = (TIMM, MINDCV, HF, HF_KERAS, TORCHVISION, GOOGLE, BIG_VISION, APPHUB, APPHUB_KERAS)
 
-# What a name holds that this project's model has no place for. Looked for in the order of this table.
-REFUSED = {
+# Parts of names that stand for what this project's model cannot express, looked for in the order of this table.
+UNSUPPORTED = {
     "pre_logits": "a layer before the head (pre_logits)",
     "dist_token": "DeiT's distillation token (dist_token)",
     "distillation_token": "DeiT's distillation token",
@@ -228,7 +241,7 @@ REFUSED = {
     "swiglu": "a gated MLP",
     "w12": "a gated MLP (w12)",
 }
-# What a forward pass to the logits does not read, so that it may be left out; the report says so.
+# First parts of names that a forward pass to the logits does not read. They are left out, and the report says so.
 DROPPED = {
     "pooler": "Hugging Face's pooler, which its classifier does not read",
     "decoder": "MAE's decoder",

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import ml_dtypes
 import numpy as np
 
-from vit.convert.source import MOST_NAMES, shown
+from vit.files.untrusted import MAX_NAMES, listed
 
 SPEC = "vit_spec"  # the name of the entry that holds this project's manifest
 _TYPES = {"Float64": "float64", "Float32": "float32", "Float16": "float16", "BFloat16": "bfloat16", "Int64": "int64",
@@ -28,7 +28,15 @@ _PART = 512 << 20  # MindSpore's own size of a part, bytes
 
 @dataclass
 class Entry:
-    """One tensor: where its bytes are, and what they mean."""
+    """One tensor of a checkpoint, not loaded yet.
+
+    Args:
+        name: Its name.
+        dtype: NumPy's name of its type, "bfloat16", or "str" for a text.
+        shape: Its shape.
+        file: The whole checkpoint.
+        parts: Where its bytes begin and end in the file, part after part.
+    """
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -36,21 +44,21 @@ class Entry:
     parts: list[tuple[int, int]]
 
     def load(self) -> np.ndarray:
-        """The tensor, as a copy."""
+        """Return a copy of the tensor."""
         dtype = ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype
         data = bytearray().join(self.file[begin:end] for begin, end in self.parts)
         return np.frombuffer(data, dtype).reshape(self.shape)
 
     def text(self) -> str:
-        """The text of an entry of type str; MindSpore keeps four bytes a character."""
+        """Return the text of an entry of type str, which MindSpore stores with four bytes a character."""
         return b"".join(self.file[begin:end] for begin, end in self.parts).decode("utf-32-le")
 
 
 def entries(path: Path) -> list[Entry]:
-    """Every tensor of a checkpoint, not loaded yet.
+    """List the tensors of a checkpoint; none is loaded yet.
 
     Raises:
-        ValueError: The bytes are not a checkpoint's.
+        ValueError: The file is damaged, or no checkpoint.
     """
     with open(path, "rb") as opened:
         file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -63,11 +71,11 @@ def entries(path: Path) -> list[Entry]:
             result[-1].parts += entry.parts
         else:
             result.append(entry)
-        if len(result) > MOST_NAMES:
+        if len(result) > MAX_NAMES:
             raise ValueError("too many names")
     for entry in result:
         if entry.dtype != "str" and _short(entry) != 0:
-            raise ValueError(f"{shown([entry.name])} is {list(entry.shape)}, but its bytes are not as many")
+            raise ValueError(f"{listed([entry.name])} is {list(entry.shape)}, but its bytes are not as many")
     return result
 
 
@@ -104,11 +112,11 @@ def _entry(file: mmap.mmap, begin: int, end: int) -> Entry:
                 elif inner == 3:
                     content = (at, to)
         else:
-            raise ValueError(f"{shown([name])} is not a plain tensor")
+            raise ValueError(f"{listed([name])} is not a plain tensor")
     if name is None or dtype is None or content is None:
         raise ValueError("an entry lacks its name, its type or its bytes")
     if dtype not in _TYPES:
-        raise ValueError(f"{shown([name])} is of type {shown([dtype])}")
+        raise ValueError(f"{listed([name])} is of type {listed([dtype])}")
     if shape == [0] and content[1] > content[0]:  # MindSpore's way to say that it is a single number
         shape = []
     return Entry(name, _TYPES[dtype], tuple(shape), file, [content])
@@ -171,9 +179,9 @@ def write(file: BinaryIO, tensors: dict[str, np.ndarray], texts: dict[str, str])
     """Write a checkpoint that `mindspore.load_checkpoint` reads.
 
     Args:
-        file: Where to.
-        tensors: By name; float64, float32 or float16.
-        texts: Entries that MindSpore reads as Python strings.
+        file: The file to write to.
+        tensors: Arrays by name; float64, float32 or float16.
+        texts: Texts by name, which MindSpore reads as Python strings.
     """
     names = {value: key for key, value in _TYPES.items()}
     for name, value in tensors.items():

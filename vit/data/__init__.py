@@ -1,4 +1,4 @@
-"""Datasets, download and the deterministic pipeline. `--data NAME` names a pair of sets; `load` reads it."""
+"""The data: `--data NAME` names a pair of sets, and `load` reads it."""
 from pathlib import Path
 
 from vit.data.sets import DataPair, Dataset, Images
@@ -15,7 +15,7 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
     Args:
         name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
         data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images.
-        skip_bad_images: Whether to leave out what cannot be read in a folder of images.
+        skip_bad_images: Whether to leave out the images of a folder that cannot be read.
 
     Raises:
         UserError: The name is unknown, the folder is missing, or a file in it is not what it should be.
@@ -30,7 +30,7 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
     if name == "folder":
         if data_dir is None:
             raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it")
-        from vit.data import folder
-        return folder.load(Path(data_dir), skip_bad_images)
+        from vit.data import image_folder
+        return image_folder.load(Path(data_dir), skip_bad_images)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

@@ -23,7 +23,19 @@ _DRIVE = "https://drive.usercontent.google.com/download?confirm=t&export=downloa
 
 @dataclass(frozen=True)
 class _Archive:
-    """One set as it is published: the archive, the folder inside, which files train and test, and its keys."""
+    """One set as it is published.
+
+    Args:
+        name: Its name here.
+        file: The archive.
+        folder: The folder inside of the archive.
+        train: The files to train on.
+        test: The files to test on.
+        meta: The file that names the classes.
+        labels: The key of the labels.
+        names: The key of the class names.
+        classes: Number of classes.
+    """
     name: str
     file: download.RemoteFile
     folder: str
@@ -77,13 +89,13 @@ def load(name: str, data_dir: Path | None) -> DataPair:
 
     Args:
         name: "cifar" or "cifair".
-        data_dir: Where to look for the extracted folders or the archives; what is not there is downloaded.
+        data_dir: A folder with the extracted folders or the archives; what it lacks is downloaded. None downloads all.
 
     Raises:
         UserError: A file is damaged or foreign, holds impossible labels, or cannot be downloaded.
     """
     pretrain, finetune = (_read(archive, data_dir) for archive in PAIRS[name])
-    return DataPair(pretrain, finetune, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616), mirror=True)
+    return DataPair(pretrain, finetune, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616), hflip=True)
 
 
 def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
@@ -102,7 +114,7 @@ def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
 
 
 def _opener(archive: _Archive, data_dir: Path | None) -> Callable[[str], tuple[bytes, str]]:
-    """A function that gives the bytes of one of a set's files, and what to call it in an error."""
+    """A function from the name of one of a set's files to its bytes and its name in messages."""
     if data_dir is not None and (data_dir / archive.folder).is_dir():
         return lambda name: _from_folder(data_dir / archive.folder / name)
     local = data_dir / archive.file.name if data_dir is not None else None
@@ -118,7 +130,7 @@ def _from_folder(path: Path) -> tuple[bytes, str]:
 
 
 def _from_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, tuple[bytes, str]]:
-    """Read some members in one pass, to the archive's end: that is where gzip keeps its checksum."""
+    """Read some members in one pass to the archive's end, where gzip keeps its checksum."""
     read = {}
     try:
         if path.suffix == ".zip":

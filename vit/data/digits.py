@@ -1,38 +1,38 @@
 """`--data digits`: scikit-learn's bundled handwritten digits as two sets of 32x32 images; needs no network.
 
-`digits100` shows two digits side by side, read as 00-99; `digits10` shows one. The 1,797 digits (Alpaydin & Kaynak
-1998, 8x8 pixels, 17 grey levels) are split once; training images of both sets draw on one part and test images on
-the other, so no digit of a test image was ever trained on.
+`digits100` shows two digits next to each other, read as 00-99; `digits10` shows one. The 1,797 digits (Alpaydin &
+Kaynak 1998, 8x8 pixels, 17 grey levels) are split once: the training images of both sets are made of one part and the
+test images of the other, so no digit of a test image was ever trained on.
 """
 import cv2
 import numpy as np
 
 from vit.data.sets import DataPair, Dataset, Images
 
-# The data sets are facts, not draws of a run: their seed is fixed and has nothing to do with --seed.
+# The sets are the same in every run: their seed is fixed and has nothing to do with --seed.
 _SEED = 2021
 _TEST_DIGITS = 360
 _TRAIN_PAIRS, _TEST_PAIRS = 100, 20  # images of each of the 100 classes
 
 
 def split() -> tuple[np.ndarray, np.ndarray]:
-    """Which of scikit-learn's digits train and which test: two int64 arrays of indices."""
+    """Split scikit-learn's digits: the indices of those to train on and of those to test on, two int64 arrays."""
     from sklearn.datasets import load_digits
     order = np.random.default_rng(_SEED).permutation(len(load_digits().target))
     return order[_TEST_DIGITS:], order[:_TEST_DIGITS]
 
 
 def pairs(indices: np.ndarray, labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Which two digits make each image of `digits100`.
+    """Draw the two digits of each image of `digits100`.
 
     Args:
         indices: The digits to draw from.
-        labels: Every digit's label.
+        labels: The label of every digit.
         per_class: Images of each of the 100 classes.
-        seed: Of the draw.
+        seed: Seed of the draw.
 
     Returns:
-        int64 [100 * per_class, 2]: left and right digit; class `c` is at rows `c * per_class` and on.
+        int64 [100 * per_class, 2]: left and right digit; the rows of class c begin at `c * per_class`.
     """
     rng = np.random.default_rng([_SEED, seed])
     by_digit = [indices[labels[indices] == digit] for digit in range(10)]
@@ -43,7 +43,7 @@ def pairs(indices: np.ndarray, labels: np.ndarray, per_class: int, seed: int) ->
 
 
 def load() -> DataPair:
-    """The pair `digits100`, `digits10`."""
+    """Make the pair `digits100`, `digits10`."""
     from sklearn.datasets import load_digits
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
@@ -63,7 +63,7 @@ def load() -> DataPair:
         finetune=ten,
         mean=(0.2288, ) * 3,  # measured on digits100's training images
         std=(0.3084, ) * 3,
-        mirror=False)
+        hflip=False)
 
 
 def _draw(digits: list[np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fetch a known file once into a per-user cache: checked, with a progress bar, from several sources, whole or not."""
+"""Download a known file once into a per-user cache: whole or not at all, checked, from the first source that has it."""
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ class RemoteFile:
     Args:
         name: Its file name.
         checksum: "algorithm:hex digest" of its bytes.
-        urls: Where it can be had, the best source first.
+        urls: Its addresses, the best source first.
     """
     name: str
     checksum: str
@@ -21,21 +21,21 @@ class RemoteFile:
 
 
 def cache_dir() -> Path:
-    """The per-user cache: `$VIT_CACHE`, or the platform's folder for caches."""
+    """Return the per-user cache: `$VIT_CACHE`, or the platform's folder for caches."""
     import pooch
     return Path(os.environ.get("VIT_CACHE") or pooch.os_cache("vit"))
 
 
 def fetch(file: RemoteFile, folder: Path | None = None, timeout: float = 30) -> Path:
-    """The local path of a file, downloaded unless it is there already.
+    """Return the local path of a file; download the file unless it is there already.
 
-    Every source is tried in turn; `$VIT_DATA_MIRROR` (an address; the file's name is appended) replaces them. What
-    arrives is checked against the checksum before it gets its name, so nothing half-written stays.
+    The sources are tried in turn; `$VIT_DATA_MIRROR` (an address, to which the file's name is appended) replaces them
+    all. The file gets its name only after its checksum was found right, so no part of a file is ever taken for it.
 
     Args:
-        file: What to fetch.
-        folder: Where to keep it; None is the per-user cache.
-        timeout: Seconds without a byte after which a source is given up.
+        file: The file.
+        folder: The folder to keep it in; None is the per-user cache.
+        timeout: Seconds without a byte after which the next source is tried.
 
     Raises:
         UserError: No source delivered the file; the message says why, and what to do.

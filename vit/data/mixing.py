@@ -1,8 +1,8 @@
-"""Soft labels, mixup, CutMix and random erasing: what is done to normalized images, and to labels with them.
+"""Soft labels, mixup, CutMix and random erasing: augmentation of normalized images and of their labels.
 
 Labels lie on a grid of 2**-24, where they add up to exactly 1 in float32, in any order. Both matter for parity:
-TensorFlow's gradient of the cross entropy takes for granted that a label adds up to 1, and FastEstimator's torch cross
-entropy rounds labels to float32, next to float64 too.
+TensorFlow's gradient of the cross entropy takes for granted that a label adds up to 1, and FastEstimator's cross
+entropy for torch rounds labels to float32, even where the model computes in float64.
 """
 import math
 
@@ -12,7 +12,7 @@ _GRID = 2**24
 
 
 def to_grid(shares: np.ndarray) -> np.ndarray:
-    """Shares that add up to 1, rounded to multiples of 2**-24 that do so exactly; the largest takes the remainder.
+    """Round shares that add up to 1 to multiples of 2**-24 that do so exactly; the largest takes the remainder.
 
     Args:
         shares: float64 [classes].
@@ -26,7 +26,7 @@ def to_grid(shares: np.ndarray) -> np.ndarray:
 
 
 def soft_label(label: int, classes: int, smoothing: float) -> np.ndarray:
-    """`(1 - smoothing)` for the label's class, and `smoothing` spread over all: float32 [classes]."""
+    """Return the label `1 - smoothing` for its class plus `smoothing` spread over all classes: float32 [classes]."""
     shares = np.full(classes, smoothing / classes)
     shares[label] += 1 - smoothing
     return to_grid(shares)
@@ -34,7 +34,7 @@ def soft_label(label: int, classes: int, smoothing: float) -> np.ndarray:
 
 def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray, mixup: float, cutmix: float,
         rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-    """Mixup or CutMix of an image with its partner; with both, a coin decides.
+    """Mix an image with its partner by mixup or CutMix; if both are on, toss a coin.
 
     Args:
         x: float32 [h, w, c].
@@ -43,10 +43,10 @@ def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray
         partner_y: Its soft label.
         mixup: Alpha of mixup, or 0.
         cutmix: Alpha of CutMix, or 0.
-        rng: What is drawn from: a RandomState, or the module `numpy.random` for the global one.
+        rng: The generator to draw from: a RandomState, or the module `numpy.random` for the global one.
 
     Returns:
-        The mixed image and label.
+        The mixed image and its label.
     """
     if mixup and (not cutmix or rng.uniform() < 0.5):
         share = rng.beta(mixup, mixup)
@@ -59,12 +59,13 @@ def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray
     return mixed, to_grid(share * y.astype(np.float64) + (1 - share) * partner_y.astype(np.float64))
 
 
-def _box(shape: tuple[int, int], side: float, rng: np.random.RandomState) -> tuple[slice, slice]:
-    """A box of `side` times the image's sides around any point of it, cut off at its border."""
+def _box(shape: tuple[int, int], scale: float, rng: np.random.RandomState) -> tuple[slice, slice]:
+    """Rows and columns of a box of `scale` times the image's height and width, around a random pixel, cut off at the
+    border."""
     slices = []
     for length in shape:
-        middle, half = rng.randint(length), int(side * length) // 2
-        slices.append(slice(max(middle - half, 0), min(middle + half, length)))
+        center, half = rng.randint(length), int(scale * length) // 2
+        slices.append(slice(max(center - half, 0), min(center + half, length)))
     return slices[0], slices[1]
 
 

@@ -6,10 +6,12 @@ share of an operation's range, 0 to 1: a table's level n of 0 to 9 is n / 9, Ran
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-FILL = (128, 128, 128)  # of what geometry moves in from outside, as AutoAugment's authors do
+# The colour of what shear, translation and rotation bring in from outside, as in AutoAugment's own code.
+FILL = (128, 128, 128)
 
-# How far the operations go: as in torchvision and in what small-data ViTs are trained with. The authors' own code moves
-# CIFAR by 10 pixels at most, and enhances from 0.1 to 1.9 in one direction. "Signed" ones go either way.
+# The ranges of the operations are those of torchvision and of the code that small-data ViTs are trained with. The
+# authors' own code moves CIFAR by 10 pixels at most, and enhances from 0.1 to 1.9 in one direction. Signed operations
+# go both ways.
 _SHEAR, _SHIFT, _DEGREES, _ENHANCE, _BITS = 0.3, 150 / 331, 30.0, 0.9, 4
 _SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 
@@ -76,12 +78,12 @@ AUTOAUGMENT = {
 
 
 def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> np.ndarray:
-    """One sub-policy of a published table, drawn for this pil.
+    """Apply one sub-policy of a published table, drawn anew for each image.
 
     Args:
         image: uint8 [h, w, 3].
         policy: A key of `AUTOAUGMENT`.
-        rng: What is drawn from: a RandomState, or the module `numpy.random` for the global one.
+        rng: The generator to draw from: a RandomState, or the module `numpy.random` for the global one.
 
     Returns:
         uint8 [h, w, 3].
@@ -96,13 +98,13 @@ def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> n
 
 def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
                 rng: np.random.RandomState) -> np.ndarray:
-    """Some operations in a row, each drawn anew.
+    """Apply some operations one after the other, each drawn anew.
 
     Args:
         image: uint8 [h, w, 3].
-        number: Operations.
+        number: Number of operations.
         magnitude: Their strength, 0 to 10.
-        std: Deviation of a normal noise on each strength; what falls outside of 0 to 10 is moved to the border.
+        std: Standard deviation of the normal noise on each strength, which is then clipped to 0 to 10.
         rng: As in `autoaugment`.
 
     Returns:
@@ -121,12 +123,12 @@ def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
 
 
 def apply(pil: Image.Image, name: str, strength: float) -> Image.Image:
-    """One operation.
+    """Apply one operation.
 
     Args:
-        pil: RGB.
-        name: Of the operation.
-        strength: Share of its range, 0 to 1; where there is another way (left, darker ...), down to -1 for that.
+        pil: An RGB image.
+        name: The operation.
+        strength: Share of its range, 0 to 1; a signed operation goes the other way (left, darker ...) down to -1.
 
     Raises:
         ValueError: There is no such operation.

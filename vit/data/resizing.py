@@ -1,23 +1,23 @@
-"""Images of any size made square."""
+"""Make images of any size square."""
 import numpy as np
 from PIL import Image
 
 
-def middle(image: np.ndarray, side: int, share: float) -> np.ndarray:
-    """Cut the middle out of an image, its side `share` of the image's shorter one, and resize it.
+def center_crop(image: np.ndarray, size: int, crop_pct: float) -> np.ndarray:
+    """Cut a square out of the middle of an image, `crop_pct` times its shorter edge, and resize it.
 
-    With share 0.875 and side 224 it is ImageNet's evaluation: shorter side to 256, middle 224 x 224. The filter is
-    Pillow's bicubic one, which averages where it shrinks.
+    With crop_pct 0.875 and size 224 this is ImageNet's evaluation: the shorter edge to 256, then the middle 224 x 224.
+    The filter is Pillow's bicubic one, which averages where it shrinks.
 
     Args:
         image: uint8 [h, w, 3].
-        side: Of the result, pixels.
-        share: Above 0, at most 1.
+        size: Height and width of the result, pixels.
+        crop_pct: Share of the shorter edge, above 0 and at most 1.
 
     Returns:
-        uint8 [side, side, 3].
+        uint8 [size, size, 3].
     """
     height, width = image.shape[:2]
-    half = share * min(height, width) / 2
+    half = crop_pct * min(height, width) / 2
     box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC, box))
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box))

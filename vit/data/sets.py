@@ -1,9 +1,9 @@
-"""What every data source delivers: images with labels, a train and a test part, and a pair of sets."""
+"""What every source of data delivers: labelled images, a set with a train and a test part, and a pair of sets."""
 from dataclasses import dataclass
 
 import numpy as np
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of its channels, as fractions of 255
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of each channel, of pixels / 255
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class Images:
     """Labelled images.
 
     Args:
-        images: uint8 [n, side, side, 3], channels last.
+        images: uint8 [n, size, size, 3], channels last.
         labels: int64 [n], in 0..len(classes)-1.
     """
     images: np.ndarray
@@ -24,18 +24,25 @@ class Images:
         return self.images[index]
 
     def take(self, indices: np.ndarray) -> "Images":
-        """Some of the images."""
+        """Return some of the images, in the order of the indices."""
         return Images(self.images[indices], self.labels[indices])
 
     @property
     def image_size(self) -> int | None:
-        """Size of every image, pixels; None where they have many sizes."""
+        """Height and width of every image, pixels; None where they differ."""
         return self.images.shape[1]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One classification set: its name, its class names, and its two parts."""
+    """One classification set.
+
+    Args:
+        name: Its name.
+        classes: Names of its classes, in the order of the labels.
+        train: The images to train on.
+        test: The images to evaluate on.
+    """
     name: str
     classes: tuple[str, ...]
     train: Images
@@ -47,14 +54,14 @@ class DataPair:
     """A set to pretrain on, a set to finetune on, and what the augmentation must know of both.
 
     Args:
-        pretrain: The set with many classes; None where there is only one set, to finetune on.
+        pretrain: The set with many classes; None where there is only a set to finetune on.
         finetune: The set whose model starts from the pretrained encoder.
-        mean: Mean of each channel, as a fraction of 255.
-        std: Standard deviation of each channel, as a fraction of 255.
-        mirror: Whether a mirrored image still shows its class (a mirrored digit does not).
+        mean: Mean of each channel, of pixels / 255.
+        std: Standard deviation of each channel, of pixels / 255.
+        hflip: Whether an image that is flipped horizontally still shows its class (a digit does not).
     """
     pretrain: Dataset | None
     finetune: Dataset
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    mirror: bool
+    hflip: bool

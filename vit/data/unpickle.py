@@ -1,4 +1,4 @@
-"""An unpickler for CIFAR's files that admits only what those files hold: dicts, lists, strings, numbers, arrays."""
+"""Unpickle CIFAR's files, and admit only what those files hold: dicts, lists, strings, numbers, arrays."""
 import io
 import pickle
 from typing import Any
@@ -9,9 +9,9 @@ from vit.errors import UserError, one_line
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 pickles write bytes for protocol 2: always latin1."""
+    """Undo what Python 3 does to write bytes in protocol 2: it encodes them as latin1."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} has no place in a CIFAR file")
+        raise pickle.UnpicklingError(f"encoding {encoding!r} does not occur in a CIFAR file")
     return text.encode("latin1")
 
 
@@ -37,13 +37,13 @@ def load(data: bytes, source: str) -> dict[str, Any]:
 
     Args:
         data: The file's bytes.
-        source: What to call the file in an error.
+        source: The name of the file, for messages.
 
     Returns:
         The dict that the file holds, with str keys.
 
     Raises:
-        UserError: The file is damaged, holds something else than a dict, or names anything but numpy arrays.
+        UserError: The file is damaged, holds no dict, or names anything but numpy arrays.
     """
     try:
         content = _CifarUnpickler(io.BytesIO(data), encoding="bytes").load()

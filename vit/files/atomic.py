@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files whole or not at all."""
 import contextlib
 import os
 import tempfile
@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A file to write so that its name never stands for a part of it, whatever happens meanwhile.
+    """Open a file to write in such a way that nobody ever finds a part of it under its name.
 
-    The data goes to a temporary file beside it, to the disk, and then under its name; a crash leaves the old file (or
-    none) there.
+    The data goes into a temporary file beside it; once it is on the disk, that file gets the name. A crash leaves what
+    was there before.
 
     Raises:
-        OSError: It cannot be written; the old file is as it was, and no other one stays.
+        OSError: It cannot be written; what was there is as it was, and the temporary file is gone.
     """
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -37,12 +37,16 @@ def whole_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_parts(folder: str | os.PathLike) -> None:
-    """Remove the safetensors files that `whole_file` had begun in a folder when its process was killed."""
+    """Remove the temporary files that `whole_file` left in a folder when its process was killed (safetensors only)."""
     for path in Path(folder).glob(".*.safetensors.*"):
         path.unlink(missing_ok=True)
 
 
 def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Write data as a `whole_file`."""
+    """Write data into a file, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; what was there is as it was.
+    """
     with whole_file(path) as file:
         file.write(data)

@@ -1,72 +1,71 @@
-"""A weights file: safetensors with the model's spec as its manifest."""
+"""A weights file of this project: safetensors with canonical names, and the model's spec as its manifest.
+
+Format 2 is format 1 with two promises: the checksum is always there, and a spec that lacks a field means its default.
+"""
 import json
 import os
 
-import safetensors
-
 from vit.errors import UserError, one_line
 from vit.files.atomic import whole_file
-from vit.files.safetensors import verify, with_bfloat16, write_safetensors
+from vit.files.format_number import check_format
+from vit.files.model_check import check_model
+from vit.files.safetensors import open_tensors, write_tensors
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights, check
 
-FORMAT = "vit-canonical-1"
-# Not part of what a weights file must agree on: rates act in training only, and the head is made for the data.
-_FREE_FIELDS = ("num_classes", "dropout", "attention_dropout", "drop_path")
+FORMAT = "vit-canonical-2"
+_KNOWN = ("vit-canonical-1", FORMAT)
 
 
 def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
-    """Write a safetensors file with the spec as its manifest; whole or not at all.
+    """Write weights with their model's spec, whole or not at all.
 
     Raises:
         UserError: The weights are not this model's.
-        OSError: The file cannot be written.
+        OSError: The file cannot be written; what was there is as it was.
     """
     check(weights, config)
     with whole_file(path) as file:
-        write_safetensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+        write_tensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
 
 
-def load(path: str | os.PathLike, like: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
-    """Read a file that `save` wrote.
+def load(path: str | os.PathLike, expected: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:
+    """Read a file that `save` wrote, in this version or an older one.
 
     Args:
         path: The file.
-        like: The model that the file must hold (its head and its dropout rates may differ), or None for any.
+        expected: The model that the file must hold (its head and its dropout rates may differ), or None for any.
 
     Returns:
-        The weights and their model's spec.
+        The weights in the types in which they were saved, and their model's spec.
 
     Raises:
         UserError: The file is missing, cut off or damaged, not safetensors, without a manifest, or of another model.
     """
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            if any(file.get_slice(name).get_dtype() == "BF16" for name in names):
-                weights = with_bfloat16(path)  # which the library does not give to numpy
-            else:
-                weights = {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such weights file") from None
-    except (safetensors.SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({one_line(error)})") from None
-    if metadata.get("format") != FORMAT:
-        raise UserError(f"{path}: has no {FORMAT} manifest, so it was not written by this project")
-    try:
-        config = ViTConfig.from_dict(json.loads(metadata["spec"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: its manifest is not a model spec ({one_line(error)})") from None
+    tensors, metadata = open_tensors(path)
+    check_format(path, metadata, _KNOWN, "weights file")
+    config = parse_spec(path, metadata.get("spec"))
+    weights = {name: tensor.load() for name, tensor in tensors.items()}
     try:
         check(weights, config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    if like is not None:
-        theirs, ours = config.to_dict(), like.to_dict()
-        other = [f"{name} {theirs[name]!r} (wanted {ours[name]!r})" for name in ours
-                 if name not in _FREE_FIELDS and theirs[name] != ours[name]]
-        if other:
-            raise UserError(f"{path}: holds another model: {', '.join(other)}; choose the --variant it was made with")
-    verify(path)
+    if expected is not None:
+        check_model(path, config, expected)
     return weights, config
+
+
+def parse_spec(path: str | os.PathLike, text: str | None) -> ViTConfig:
+    """Read the spec that a file carries as its manifest.
+
+    Args:
+        path: The file, for the message.
+        text: The spec's fields as JSON; None where the file has none.
+
+    Raises:
+        UserError: It is no model spec.
+    """
+    try:
+        return ViTConfig.from_dict(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: its manifest is not a model spec ({one_line(error)})") from None

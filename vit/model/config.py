@@ -3,10 +3,12 @@
 Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1 and table 1.
 """
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 
 from vit.fields import check_types
 
+SIZES = ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")  # functions of these names are in each backend and in the oracle
 
 
@@ -61,7 +63,7 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes"):
+        for name in SIZES:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.image_size % self.patch_size:
@@ -117,15 +119,27 @@ class ViTConfig:
 
     @classmethod
     def from_dict(cls, fields: dict) -> "ViTConfig":
-        """The config that `to_dict` described.
+        """Build the config that `to_dict` described, also in an older version of this project.
+
+        A field that came later than the file is absent in it and takes its default. So the default of a new field must
+        be the value that changes nothing: the model computes what it computed before the field was there. The sizes
+        have no such value; they must be given.
+
+        Args:
+            fields: Field names to plain values, as read from JSON.
 
         Raises:
-            ValueError: A field is unknown or missing, or has an impossible value.
+            ValueError: A field is unknown, a size is absent, or a value is impossible; the message names it.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if set(fields) != known:
-            raise ValueError(f"a model spec has the fields {sorted(known)}; "
-                             f"unknown: {sorted(set(fields) - known)}, missing: {sorted(known - set(fields))}")
+        if not isinstance(fields, dict):
+            raise ValueError(f"a model spec is an object of fields, not {reprlib.repr(fields)}")
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = [name for name in fields if name not in known]
+        if unknown:
+            raise ValueError(f"unknown: {reprlib.repr(unknown)}; a model spec has the fields {', '.join(known)}")
+        absent = [name for name in SIZES if name not in fields]
+        if absent:
+            raise ValueError(f"missing: {', '.join(absent)}")
         return cls(**fields)
 
 

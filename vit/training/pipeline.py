@@ -113,7 +113,7 @@ def _augmentation(key: str, train: Images, test: Images | None, side: int, pair:
         if images.image_size == side:
             return []
         share = 1.0 if images.image_size else recipe.eval_crop_pct
-        return [LambdaOp(functools.partial(resizing.middle, side=side, share=share), mode=mode, **one)]
+        return [LambdaOp(functools.partial(resizing.center_crop, size=side, crop_pct=share), mode=mode, **one)]
 
     ops = []
     if recipe.crop_scale_min:
@@ -133,7 +133,7 @@ def _augmentation(key: str, train: Images, test: Images | None, side: int, pair:
         padded = side + 2 * recipe.crop_padding
         ops += [PadIfNeeded(min_height=padded, min_width=padded, mode="train", **image),
                 RandomCrop(side, side, mode="train", **image)]
-    if recipe.hflip_prob and pair.mirror:
+    if recipe.hflip_prob and pair.hflip:
         ops.append(Sometimes(HorizontalFlip(mode="train", **image), prob=recipe.hflip_prob))
     if policy is not None:  # it wants bytes
         ops += [own(policy), normalize]

@@ -1,39 +1,35 @@
-"""What a run starts from that was not pretrained in it: a file of any readable format, and the model that it holds."""
+"""Weights that a run starts from instead of pretraining: a file of any format that `vit.convert` reads."""
 import os
 
 from vit import convert
 from vit.errors import UserError
+from vit.files.model_check import HEAD_AND_RATES, check_model
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 
-# What a file's model may have that the variant asked for has not: it is the file's that counts.
-_FREE = ("image_size", "num_classes", "dropout", "attention_dropout", "drop_path", "block_norm_eps", "final_norm_eps",
-         "activation")
+# Here the file's own values count and not the variant's, since the pretrained weights depend on them.
+_FREE = (*HEAD_AND_RATES, "image_size", "block_norm_eps", "final_norm_eps", "activation")
 
 
-def read(path: str | os.PathLike, side: int | None, like: ViTConfig | None) -> tuple[Weights, ViTConfig]:
-    """Read pretrained weights for images of some side, and say in a line what they are.
+def read(path: str | os.PathLike, image_size: int | None,
+         expected: ViTConfig | None) -> tuple[Weights, ViTConfig]:
+    """Read pretrained weights for images of a size, and print in a few lines what they are.
 
     Args:
         path: A file of any format that `vit.convert.read` knows.
-        side: Of the images, pixels; the position embeddings are resized for them. None is the file's own.
-        like: The variant that was asked for by name, or None if the file decides.
+        image_size: Size of the images, pixels; the position embeddings are resized for them. None is the file's own.
+        expected: The variant that was asked for by name, or None if the file decides.
 
     Returns:
         The weights and their model.
 
     Raises:
-        UserError: The file cannot be read, or holds another model than was asked for.
+        UserError: The file cannot be read, its model sees no RGB images, or it is not the one that was asked for.
     """
-    weights, config, report = convert.read(path, image_size=side)
+    weights, config, report = convert.read(path, image_size=image_size)
     if config.in_channels != 3:
         raise UserError(f"{path}: its model sees images of {config.in_channels} channels, and these have 3")
-    if like is not None:
-        theirs, ours = config.to_dict(), like.to_dict()
-        other = [f"{name} {theirs[name]!r} (wanted {ours[name]!r})" for name in ours
-                 if name not in _FREE and theirs[name] != ours[name]]
-        if other:
-            raise UserError(f"{path}: holds another model: {', '.join(other)}; leave --variant out, or choose the one "
-                            "it was made with")
+    if expected is not None:
+        check_model(path, config, expected, _FREE)
     print("\n".join([f"{path}: {report.summary()}", *(f"note: {note}" for note in report.notes)]), flush=True)
     return weights, config

@@ -58,7 +58,7 @@ def find(options: RunOptions, given: dict) -> Resume:
         path = Path(options.resume)
         last = checkpoints.load(path)
         folder = path.parent
-        if path not in checkpoints.checkpoints(folder):
+        if path not in checkpoints.list_checkpoints(folder):
             raise UserError(f"{path}: is not named like a checkpoint (STAGE-STEP.safetensors)")
         found = checkpoints.newest(folder, _warn, path)
     if options.recipe is not None:

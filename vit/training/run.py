@@ -116,7 +116,7 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
     finished = checkpoint is not None and checkpoint.phase == "finished"
     if finished and checkpoint.epoch >= stage.epochs:
         checkpoint.refill(stage.history)
-        stage.weights = checkpoint.average or checkpoint.weights
+        stage.weights = checkpoint.ema or checkpoint.weights
     else:
         if finished and stage.name == "pretrain":
             # More epochs are asked for: what was trained from it was trained from less.

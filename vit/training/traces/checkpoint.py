@@ -162,7 +162,7 @@ class CheckpointSaver(Trace):
             stage=self.saving.stage, phase=phase, epoch=self.epoch, step=self.step, batch=self.batch,
             optimizer_steps=optimizer.updates(), loss_scale=self.loss_scale.state if self.loss_scale else None,
             config=self.model.config, weights=self._weights(), moment1=moment1, moment2=moment2,
-            average=self.ema.values if self.ema else None, metric=self.last, best=[self.best, self.best_name],
+            ema=self.ema.values if self.ema else None, metric=self.last, best=[self.best, self.best_name],
             history=records, numbers=numbers, traces=self._changed(), recipe=self.saving.recipe,
             options=self.saving.options, backend=self.saving.script.backend.NAME)
 
@@ -194,7 +194,7 @@ class CheckpointSaver(Trace):
         if self.loss_scale and checkpoint.loss_scale:
             self.loss_scale.go_on(checkpoint.loss_scale)
         if self.ema:
-            self.ema.values = checkpoint.average or self.saving.script.to_numpy(self.model)
+            self.ema.values = checkpoint.ema or self.saving.script.to_numpy(self.model)
         self.step, self.batch = checkpoint.step, checkpoint.batch
         self.epoch, self.last = checkpoint.epoch, checkpoint.metric
         self.best, self.best_name = checkpoint.best

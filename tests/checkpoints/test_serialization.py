@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit.checkpoints import Checkpoint, checkpoints, describe, load, newest, save, set_aside
-from vit.checkpoints.folder import prune
+from vit.checkpoints import Checkpoint, load, save
+from vit.checkpoints.serialization import FORMAT
 from vit.errors import UserError
 from vit.files import canonical
+from vit.files.safetensors import open_tensors, write_tensors
 from vit.model import parameters
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
@@ -25,7 +26,7 @@ def _some(seed, dtype="float32"):
 
 def make(stage="pretrain", step=7, phase="training", **changes):
     fields = {"epoch": 2, "batch": 3, "optimizer_steps": 7, "config": CONFIG, "weights": _some(1), "moment1": _some(2),
-              "moment2": _some(3), "average": _some(4), "metric": 0.25, "best": [0.5, "pretrain-00000004.safetensors"],
+              "moment2": _some(3), "ema": _some(4), "metric": 0.25, "best": [0.5, "pretrain-00000004.safetensors"],
               "recipe": Recipe().to_dict(), "options": {"data_dir": None}, "history": {"epochs": [{"epoch": 1}]},
               "numbers": {"step_losses": np.array([2.5, 1.25])}, "traces": {"0.EarlyStopping": {"wait": 1}},
               "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch"}
@@ -41,14 +42,14 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("average", [True, False])
-def test_everything_comes_back(tmp_path, dtype, average):
-    before = make(weights=_some(1, dtype), average=_some(4, dtype) if average else None)
+@pytest.mark.parametrize("ema", [True, False])
+def test_everything_comes_back(tmp_path, dtype, ema):
+    before = make(weights=_some(1, dtype), ema=_some(4, dtype) if ema else None)
     save(tmp_path / "a.safetensors", before)
     after = load(tmp_path / "a.safetensors")
     for field in dataclasses.fields(Checkpoint):
         ours, theirs = getattr(before, field.name), getattr(after, field.name)
-        if field.name in ("weights", "moment1", "moment2", "average", "numbers") and ours is not None:
+        if field.name in ("weights", "moment1", "moment2", "ema", "numbers") and ours is not None:
             assert {name: value.tobytes() for name, value in ours.items()} == {
                 name: value.tobytes() for name, value in theirs.items()}, field.name
         else:
@@ -112,19 +113,15 @@ def _same(a, b):
 
 
 def _with_state(tmp_path, **changes):
-    """A file whose checksum is right and whose state is not."""
-    import hashlib
-
-    import safetensors
-    import safetensors.numpy
+    """A file whose checksum is right, with a changed state."""
     save(tmp_path / "a", make())
-    with safetensors.safe_open(tmp_path / "a", framework="np") as file:
-        metadata, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = open_tensors(tmp_path / "a")
     state = json.loads(metadata["state"]) | changes
-    metadata["state"] = json.dumps({name: value for name, value in state.items() if value != "absent"})
-    metadata["sha256"] = hashlib.sha256((metadata["state"] + parameters.sha256(tensors)).encode()).hexdigest()
+    state = {name: value for name, value in state.items() if value != "absent"}
     path = tmp_path / "pretrain-00000007.safetensors"
-    path.write_bytes(safetensors.numpy.save(tensors, metadata))
+    with open(path, "wb") as file:
+        write_tensors(file, {name: tensor.load() for name, tensor in tensors.items()},
+                      {"format": FORMAT, "state": json.dumps(state)})
     return path
 
 
@@ -137,8 +134,30 @@ def _with_state(tmp_path, **changes):
                                      {"loss_scale": {"scale": 2.0, "good_steps": 3, "skipped": "1"}}])
 def test_a_state_that_makes_no_sense_is_refused(tmp_path, changes, refused):
     path = _with_state(tmp_path, **changes)
-    with refused(str(path)):
+    with refused(str(path), "makes no sense"):
         load(path)
+
+
+@pytest.mark.parametrize(("changes", "named"), [({"surprise": 1}, "unknown: ['surprise']"),
+                                                ({"batch": "absent"}, "missing: ['batch']")])
+def test_unknown_and_missing_fields_are_named(tmp_path, changes, named, refused):
+    path = _with_state(tmp_path, **changes)
+    with refused(str(path), named):
+        load(path)
+
+
+@pytest.mark.parametrize("name", ["metric", "best", "recipe", "options", "history", "traces", "loss_scale", "backend"])
+def test_a_field_that_came_later_takes_its_default(tmp_path, name):
+    defaults = {"metric": None, "best": [None, None], "loss_scale": None, "backend": ""}
+    loaded = load(_with_state(tmp_path, **{name: "absent"}))
+    assert getattr(loaded, name) == defaults.get(name, {})
+
+
+def test_a_later_format_is_refused_by_its_number(tmp_path, refused):
+    with open(tmp_path / "a", "wb") as file:
+        write_tensors(file, {}, {"format": "vit-checkpoint-3"})
+    with refused("vit-checkpoint-3", "reads vit-checkpoint-1 and vit-checkpoint-2"):
+        load(tmp_path / "a")
 
 
 def test_files_of_others_are_refused(tmp_path, refused):
@@ -148,7 +167,7 @@ def test_files_of_others_are_refused(tmp_path, refused):
     (tmp_path / "x.safetensors").write_text("hello")
     with refused("x.safetensors"):
         load(tmp_path / "x.safetensors")
-    with refused("none.safetensors", "no such checkpoint"):
+    with refused("none.safetensors", "no such file"):
         load(tmp_path / "none.safetensors")
 
 
@@ -159,65 +178,7 @@ def test_tensors_of_another_model_are_refused(tmp_path, refused):
         load(path)
 
 
-# A folder of them.
-
-def _fill(folder):
-    for stage, step in (("finetune", 3), ("pretrain", 20), ("pretrain", 9), ("finetune", 12)):
-        save(folder / f"{stage}-{step:08d}.safetensors", make(stage=stage, step=step))
-
-
-def test_checkpoints_come_by_stage_and_step(tmp_path):
-    _fill(tmp_path)
-    (tmp_path / ".pretrain-00000030.safetensors.x1").touch()
-    (tmp_path / "notes.txt").touch()
-    assert [path.name for path in checkpoints(tmp_path)] == [
-        "pretrain-00000009.safetensors", "pretrain-00000020.safetensors", "finetune-00000003.safetensors",
-        "finetune-00000012.safetensors"]
-
-
-def test_the_newest_whole_one_of_each_stage_is_taken_and_a_damaged_one_named(tmp_path):
-    _fill(tmp_path)
-    (tmp_path / "finetune-00000012.safetensors").write_bytes(b"half")
-    said = []
-    points = newest(tmp_path, said.append)
-    assert [(stage, point.step) for stage, point in points.items()] == [("pretrain", 20), ("finetune", 3)]
-    assert len(said) == 1 and "finetune-00000012" in said[0] and "the one before it" in said[0]
-
-
-def test_nothing_to_resume_is_one_line(tmp_path, refused):
-    with refused(str(tmp_path), "nothing to resume"):
-        newest(tmp_path, print)
-    (tmp_path / "pretrain-00000001.safetensors").write_bytes(b"half")
-    with refused("none of its 1 checkpoints is whole"):
-        newest(tmp_path, lambda line: None)
-
-
-def test_pruning_keeps_the_newest_and_the_best_of_its_stage_only(tmp_path):
-    _fill(tmp_path)
-    save(tmp_path / "pretrain-00000030.safetensors", make(step=30))
-    prune(tmp_path, "pretrain", 1, "pretrain-00000009.safetensors")
-    assert [path.name for path in checkpoints(tmp_path) if "pretrain" in path.name] == [
-        "pretrain-00000009.safetensors", "pretrain-00000030.safetensors"]
-    assert sum("finetune" in path.name for path in checkpoints(tmp_path)) == 2
-
-
-def test_later_ones_are_set_aside_not_deleted(tmp_path):
-    _fill(tmp_path)
-    set_aside(tmp_path, tmp_path / "pretrain-00000009.safetensors")
-    assert [path.name for path in checkpoints(tmp_path)] == ["pretrain-00000009.safetensors"]
-    assert len(list(tmp_path.glob("*.superseded"))) == 3
-
-
-def test_the_listing_says_which_are_whole(tmp_path, refused):
-    (tmp_path / "checkpoints").mkdir()
-    _fill(tmp_path / "checkpoints")
-    (tmp_path / "checkpoints" / "finetune-00000012.safetensors").write_bytes(b"half")
-    lines = describe(tmp_path).splitlines()
-    assert len(lines) == 5
-    assert "valid, training" in lines[1] and "25.0%" in lines[1] and "torch" in lines[1]
-    assert "NOT VALID" in lines[4] and "finetune-00000012" in lines[4]
-    with refused("no such folder"):
-        describe(tmp_path / "none")
-    (tmp_path / "empty").mkdir()
-    with refused("holds no checkpoints"):
-        describe(tmp_path / "empty")
+def test_a_long_history_is_no_damage(tmp_path):
+    """It is in the header, which grows with the run: past the bound that holds for other files."""
+    save(tmp_path / "a", make(history={"step_sizes": [128] * 2_000_000}))
+    assert len(load(tmp_path / "a").history["step_sizes"]) == 2_000_000

@@ -1,7 +1,7 @@
-"""`--data folder`: your own images, `DIR/{train,val}/<class>/*`, as ImageNet lies; read when they are needed.
+"""`--data folder`: your own images in `DIR/{train,val}/<class>/*`, laid out like ImageNet, read one by one when needed.
 
-An image may be of any size and mode: it is turned as its EXIF says, what is transparent lies on white, grey and
-palettes become RGB, 16 bits become 8. One that cannot be read is named before anything is trained.
+An image may be of any size and mode: it is rotated as its EXIF says, transparent parts become white, grey and palettes
+become RGB, 16 bits become 8. Images that cannot be read are named before the training starts.
 """
 import concurrent.futures
 import functools
@@ -19,7 +19,7 @@ from vit.errors import UserError, one_line
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-_ALL_DECODED = 20_000  # sets of more images are checked by their headers and ends
+_MAX_DECODED = 20_000  # of a larger set, only the beginning and the end of each file are checked
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FolderImages:
     """Labelled images of any size, read from their files one by one; the counterpart of `Images`.
 
     Args:
-        paths: Of the files.
+        paths: The files.
         labels: int64 [n], in 0..len(classes)-1.
     """
     paths: tuple[Path, ...]
@@ -41,15 +41,15 @@ class FolderImages:
         return read(self.paths[index])
 
     def take(self, indices: np.ndarray) -> "FolderImages":
-        """Some of the images."""
+        """Return some of the images, in the order of the indices."""
         return FolderImages(tuple(self.paths[index] for index in indices), self.labels[indices])
 
 
 def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
-    """Find a folder's classes and images, and look at every image once; there is no set to pretrain on.
+    """Find the classes and images of a folder, and check every image once; there is no set to pretrain on.
 
     Args:
-        folder: Holds `train` and `val`, each with one folder for each class.
+        folder: A folder with `train` and `val` in it, each with one folder for each class.
         skip_bad_images: Whether to go on without the images that cannot be read.
 
     Raises:
@@ -75,11 +75,11 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         print(f"warning: {line}; they are left out", flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
-    return DataPair(None, dataset, *IMAGENET, mirror=True)
+    return DataPair(None, dataset, *IMAGENET, hflip=True)
 
 
 def read(path: Path) -> np.ndarray:
-    """One image as RGB.
+    """Read one image as RGB.
 
     Returns:
         uint8 [h, w, 3].
@@ -142,13 +142,13 @@ def _find(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]
 
 
 def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
-              bad: dict[Path, str]) -> FolderImages:
+            bad: dict[Path, str]) -> FolderImages:
     kept = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in bad]
     present = {label for _, label in kept}
     empty = [name for label, name in enumerate(classes) if label not in present]
     if not kept or (folder.name == "train" and empty):
-        place = folder / empty[0] if folder.name == "train" else folder
-        raise UserError(f"{place}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
+        culprit = folder / empty[0] if folder.name == "train" else folder
+        raise UserError(f"{culprit}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
     if empty:
         print(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
               f"{len(classes) - len(empty)} classes", flush=True)
@@ -156,10 +156,10 @@ def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: l
 
 
 def _bad(paths: list[Path]) -> dict[Path, str]:
-    """The images that cannot be read, and why, with a progress bar."""
+    """The images that cannot be read, each with its fault; shows a progress bar."""
     from tqdm import tqdm
-    Image.init()  # before the threads do, all at once
-    check = _decode if len(paths) <= _ALL_DECODED else _glance
+    Image.init()  # before all the threads do it at once
+    check = _decode if len(paths) <= _MAX_DECODED else _glance
     with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
@@ -168,12 +168,12 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
 
 
 def _look(path: Path, check: Callable[[Path], str | None]) -> str | None:
-    """What is wrong with an image; one that is a pipe would be waited for."""
+    """The fault of an image, or None. A pipe is no file: opening it would wait for ever."""
     return check(path) if os.path.isfile(path) or not os.path.exists(path) else "not a file"
 
 
 def _decode(path: Path) -> str | None:
-    """What is wrong with an image; a JPEG is decoded at an eighth of its size, which reads all of it."""
+    """The fault of an image, or None; a JPEG is decoded at an eighth of its size, for which all of it is read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (1, 1))
@@ -184,7 +184,7 @@ def _decode(path: Path) -> str | None:
 
 
 def _glance(path: Path) -> str | None:
-    """What is wrong with an image's header, or with the whole if it does not end as its kind does."""
+    """The fault of an image's header, or None; an image that does not end as its format does is decoded whole."""
     ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b";"}
     try:
         with Image.open(path, formats=FORMATS) as image, open(path, "rb") as file:

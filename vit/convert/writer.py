@@ -1,4 +1,4 @@
-"""From canonical weights to the files of other projects, which load in those projects with the same logits."""
+"""Write canonical weights as files of other projects, whose models then compute the same logits."""
 import io
 import json
 import os
@@ -10,16 +10,17 @@ import numpy as np
 
 from vit.convert import protobuf
 from vit.convert.layouts import GOOGLE, HF, MINDCV, TIMM, Layout
-from vit.convert.report import Report
+from vit.convert.reporting import Report
 from vit.errors import UserError
-from vit.files import canonical, safetensors
+from vit.files import canonical
 from vit.files.atomic import whole_file
+from vit.files.safetensors import write_tensors
 from vit.model import parameters
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 
 _HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
-# How to build the other project's model where a model departs from what its code does by itself.
+# The arguments with which the other project builds a model that departs from its defaults.
 _HOW = {
     "timm": {"block_norm_eps": "norm_layer=functools.partial(torch.nn.LayerNorm, eps={value:g})",
              "activation": "act_layer={value!r}",
@@ -38,13 +39,13 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
     """Write weights for another project, whole or not at all.
 
     Args:
-        path: Where to; a folder for "hf".
+        path: The file to write; a folder for "hf".
         weights: Canonical weights.
         config: Their spec.
         to: One of `FORMATS`: "canonical" (this project's safetensors), "hf" (a folder for
             `ViTForImageClassification.from_pretrained`), "timm" (safetensors, or a torch file if the name ends in .pt,
             .pth or .bin), "mindspore" (a checkpoint with MindCV's names), "npz" (Google's vision_transformer).
-        report: Where to note how the other project must build its model, if not by its defaults.
+        report: Gets a note with the arguments that the other project must build its model with, if any.
 
     Raises:
         UserError: The other project cannot express the model, or the file cannot be written.
@@ -89,7 +90,7 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
                for name, value in _theirs(HF, weights, config).items()}
     with (whole_file(path / "config.json") as settings_file,
           whole_file(path / "model.safetensors") as file):
-        safetensors.write_safetensors(file, tensors, {"format": "pt"})
+        write_tensors(file, tensors, {"format": "pt"})
         settings_file.write(json.dumps(settings, indent=2).encode() + b"\n")
 
 
@@ -107,7 +108,7 @@ def _timm(path: Path, weights: Weights, config: ViTConfig, report: Report) -> No
             torch.save({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}, file)
     else:
         with whole_file(path) as file:
-            safetensors.write_safetensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
+            write_tensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
 
 
 def _mindspore(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
@@ -138,14 +139,14 @@ FORMATS: dict[str, Callable[[Path, Weights, ViTConfig, Report], None]] = {
     "canonical": _canonical, "hf": _hf, "timm": _timm, "mindspore": _mindspore, "npz": _npz}
 
 
-def _only_pre(config: ViTConfig, whose: str) -> None:
+def _only_pre(config: ViTConfig, project: str) -> None:
     if config.norm_order != "pre":
-        raise UserError(f"{whose} normalizes before each half of a block, and this model has norm_order "
+        raise UserError(f"{project} normalizes before each half of a block, and this model has norm_order "
                         f"{config.norm_order!r}; write it as canonical")
 
 
 def _with_patch_bias(weights: Weights, config: ViTConfig, report: Report) -> tuple[Weights, ViTConfig]:
-    """The same model with a bias of zeros, for projects whose patch embedding always has one."""
+    """The same model with a patch bias of zeros, for projects whose patch embedding always has one."""
     if config.patch_bias:
         return weights, config
     report.notes.append("the patch embedding's bias is written as zeros, which this model does without")
@@ -156,15 +157,15 @@ def _with_patch_bias(weights: Weights, config: ViTConfig, report: Report) -> tup
 
 def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
              report: Report) -> tuple[Weights, ViTConfig]:
-    """Refuse what the project cannot express; note what its code must be told to build the same model."""
-    _only_pre(config, layout.what)
+    """Refuse what the project cannot express; note the arguments that its code needs to build the same model."""
+    _only_pre(config, layout.title)
     weights, config = _with_patch_bias(weights, config, report)
     if config.block_norm_eps != config.final_norm_eps:
-        raise UserError(f"{layout.what} has one LayerNorm epsilon, and this model has two: "
+        raise UserError(f"{layout.title} has one LayerNorm epsilon, and this model has two: "
                         f"{config.block_norm_eps:g} (block_norm_eps) and {config.final_norm_eps:g} (final_norm_eps)")
     if to == "npz" and config.class_token and config.pool == "mean":
-        raise UserError(f"{layout.what} takes the mean of all tokens where there is no class token, and this model has "
-                        "both a class token and pool 'mean'")
+        raise UserError(f"{layout.title} takes the mean of all tokens where there is no class token, and this model "
+                        "has both a class token and pool 'mean'")
     how = []
     for name, text in _HOW[to].items():
         value = getattr(config, name)
@@ -175,11 +176,11 @@ def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
         how.append("qkv_bias=False")
     if how:
         report.built = ", ".join(how)
-        report.notes.append(f"to get the same logits, build it with {report.built}; {layout.what} has other defaults")
+        report.notes.append(f"to get the same logits, build it with {report.built}; {layout.title} has other defaults")
     return weights, config
 
 
 def _theirs(layout: Layout, weights: Weights, config: ViTConfig) -> Weights:
     """The tensors in another layout, as views where that is possible."""
-    return {name: part for canonical in parameters.shapes(config)
-            for name, part in layout.split(canonical, weights[canonical], config).items()}
+    return {theirs: part for name in parameters.shapes(config)
+            for theirs, part in layout.split(name, weights[name], config).items()}

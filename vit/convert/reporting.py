@@ -1,17 +1,18 @@
-"""What a conversion did to each tensor, in lines."""
+"""The report of a conversion: what was recognised, and what became of each tensor."""
 from dataclasses import dataclass, field
 
 
 @dataclass
 class Report:
-    """What was recognised, and what became of every tensor.
+    """What was recognised, and what became of each tensor.
 
     Args:
         recognised: The container and the layout, in words.
-        rows: Of each tensor: "read", "resized", "dropped" or "new"; its name here (or theirs, if dropped); its shape;
-            and where it came from or why.
-        notes: What the file does not say and was therefore taken to be so.
-        built: How another project must build its model for a file written for it, if not by its defaults.
+        rows: One tuple for each tensor: "read", "resized", "dropped" or "new"; its canonical name (or the file's name,
+            if it was dropped); its shape; and which names it came from, or why it was dropped or is new.
+        notes: What the file does not say, and what was assumed instead.
+        built: The arguments with which another project must build its model to load a file that was written for it,
+            where its defaults are not enough.
     """
     recognised: str = ""
     rows: list[tuple[str, str, tuple[int, ...], str]] = field(default_factory=list)
@@ -19,15 +20,15 @@ class Report:
     built: str = ""
 
     def add(self, action: str, name: str, shape: tuple[int, ...], why: str) -> None:
-        """One row."""
+        """Add one tensor's row."""
         self.rows.append((action, name, tuple(shape), why))
 
     def named(self, action: str) -> list[str]:
-        """The names of the rows of one action."""
+        """Return the names of the rows with an action."""
         return [name for kind, name, _, _ in self.rows if kind == action]
 
     def summary(self) -> str:
-        """One line: what was recognised and how many tensors became what."""
+        """Return one line: what was recognised, and how many tensors were read, resized, dropped or are new."""
         counts = [f"{len(self.named(action))} {action}" for action in ("read", "resized", "dropped", "new")
                   if self.named(action)]
         return f"{self.recognised}: {', '.join(counts)}"

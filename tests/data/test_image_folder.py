@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vit.data import folder, load
+from vit.backend import load_script
+from vit.data import image_folder, load
 from vit.data.sets import IMAGENET
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.training import pipeline
-from vit.training import run as flow
+from vit.training.job import Job, Stage
 from vit.training.recipe import Recipe
 from vit.training.report import predictions, results
 
@@ -100,7 +101,7 @@ RED = np.array((200, 40, 30))
 
 def _saved(path, image, **options):
     image.save(path, **options)
-    return folder.read(path)
+    return image_folder.read(path)
 
 
 def test_grey_is_rgb(tmp_path):
@@ -119,7 +120,7 @@ def test_palette_is_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["png", "gif"])
-def test_transparent_palette_lies_on_white(tmp_path, ending):
+def test_a_transparent_colour_of_a_palette_becomes_white(tmp_path, ending):
     image = Image.new("P", (5, 4), 1)
     image.putpalette([0, 0, 0, *RED, 0, 0, 0])
     image.putpixel((0, 0), 0)
@@ -127,11 +128,11 @@ def test_transparent_palette_lies_on_white(tmp_path, ending):
     assert image[0, 0].tolist() == [255] * 3 and image[1, 1].tolist() == RED.tolist()
 
 
-@pytest.mark.parametrize(("mode", "colour", "wanted"), [("RGBA", (200, 40, 30, 0), (255, 255, 255)),
+@pytest.mark.parametrize(("mode", "colour", "expected"), [("RGBA", (200, 40, 30, 0), (255, 255, 255)),
                                                         ("RGBA", (200, 40, 30, 255), (200, 40, 30)),
                                                         ("LA", (100, 0), (255, 255, 255)), ("LA", (9, 255), (9, 9, 9))])
-def test_transparency_lies_on_white(tmp_path, mode, colour, wanted):
-    assert (_saved(tmp_path / "a.png", Image.new(mode, (5, 4), colour)) == wanted).all()
+def test_transparent_pixels_become_white(tmp_path, mode, colour, expected):
+    assert (_saved(tmp_path / "a.png", Image.new(mode, (5, 4), colour)) == expected).all()
 
 
 def test_half_transparent_is_half_white(tmp_path):
@@ -150,7 +151,7 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize(("orientation", "corner"), [(1, (0, 0)), (3, (3, 4)), (6, (0, 3)), (8, (4, 0)), (2, (0, 4))])
-def test_exif_turns_an_image(tmp_path, orientation, corner):
+def test_exif_rotates_an_image(tmp_path, orientation, corner):
     """Where the white corner of an image of 5 x 4 ends up."""
     image = Image.new("RGB", (5, 4))
     image.putpixel((0, 0), (255, 255, 255))
@@ -170,7 +171,7 @@ def test_first_frame_of_an_animation(tmp_path):
 # Damaged ones.
 
 def _damage(root):
-    """Five files that cannot be read, and one that only looks so."""
+    """Add five files that cannot be read, and one that can though it is tiny; return the names of the five."""
     rot = root / "train" / "rot"
     whole = io.BytesIO()
     _image(RED, (64, 64)).save(whole, "JPEG", quality=95)
@@ -185,18 +186,18 @@ def _damage(root):
     return {"cut.jpg", "cut.png", "empty.jpg", "page.jpg", "code.png"}
 
 
-@pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
-def test_damaged_images_are_named_in_one_line_with_a_way_out(root, refused, monkeypatch, limit):
-    monkeypatch.setattr(folder, "_ALL_DECODED", limit)
+@pytest.mark.parametrize("max_decoded", [image_folder._MAX_DECODED, 0], ids=["decoded", "glanced at"])
+def test_damaged_images_are_named_in_one_line_with_a_way_out(root, refused, monkeypatch, max_decoded):
+    monkeypatch.setattr(image_folder, "_MAX_DECODED", max_decoded)
     names = _damage(root)
     with refused(root, "5 of its images cannot be read", *names, "train/rot/", "--skip_bad_images", "not an image",
                  "truncated"):
         load("folder", str(root))
 
 
-@pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
-def test_damaged_images_can_be_left_out(root, capsys, monkeypatch, limit):
-    monkeypatch.setattr(folder, "_ALL_DECODED", limit)
+@pytest.mark.parametrize("max_decoded", [image_folder._MAX_DECODED, 0], ids=["decoded", "glanced at"])
+def test_damaged_images_can_be_left_out(root, capsys, monkeypatch, max_decoded):
+    monkeypatch.setattr(image_folder, "_MAX_DECODED", max_decoded)
     names = _damage(root)
     pair = load("folder", str(root), skip_bad_images=True)
     out = capsys.readouterr().out
@@ -216,15 +217,15 @@ def test_many_damaged_images_are_counted(root, refused):
 
 
 def test_a_jpeg_with_something_behind_it_is_whole(root, monkeypatch):
-    monkeypatch.setattr(folder, "_ALL_DECODED", 0)
+    monkeypatch.setattr(image_folder, "_MAX_DECODED", 0)
     with open(root / "train" / "rot" / "0.jpg", "ab") as file:
         file.write(b"\0" * 20 + b"camera")
     assert len(load("folder", str(root)).finetune.train) == 12
 
 
-@pytest.mark.parametrize("limit", [folder._ALL_DECODED, 0], ids=["decoded", "glanced at"])
-def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, limit):
-    monkeypatch.setattr(folder, "_ALL_DECODED", limit)
+@pytest.mark.parametrize("max_decoded", [image_folder._MAX_DECODED, 0], ids=["decoded", "glanced at"])
+def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, max_decoded):
+    monkeypatch.setattr(image_folder, "_MAX_DECODED", max_decoded)
     os.mkfifo(root / "train" / "rot" / "pipe.jpg")
     (root / "train" / "rot" / "gone.jpg").symlink_to("nowhere")
     with refused("2 of its images cannot be read", "pipe.jpg (not a file)", "gone.jpg (No such file"):
@@ -283,7 +284,8 @@ def test_a_class_without_images(root, refused, skip):
 def test_batches_are_square_and_the_same_for_any_workers(root):
     _image(RED, (1, 1)).save(root / "train" / "rot" / "pixel.png")
     pair = load("folder", str(root))
-    recipe = Recipe(data="folder", variant="tiny", crop_scale_min=0.1, crop_padding=0, batch_size=5, augment="randaugment", mixup=0.2)
+    recipe = Recipe(data="folder", variant="tiny", crop_scale_min=0.1, crop_padding=0, batch_size=5,
+                    augment="randaugment", mixup=0.2)
     found = []
     for workers in (0, 2):
         line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, True, workers,
@@ -308,9 +310,9 @@ def test_without_random_crops_training_sees_the_middle(root):
 
 # A run.
 
-OPTIONS = {"data": "folder", "variant": "tiny", "image_size": 32, "batch_size": 8, "finetune_epochs": 6, "crop_padding": 0,
-           "crop_scale_min": 0.5, "cutout_size": 0, "optimizer": "adamw", "learning_rate": 2e-3, "label_smoothing": 0.1,
-           "log_steps": 0}
+OPTIONS = {"data": "folder", "variant": "tiny", "image_size": 32, "batch_size": 8, "finetune_epochs": 6,
+           "crop_padding": 0, "crop_scale_min": 0.5, "cutout_size": 0, "optimizer": "adamw", "learning_rate": 2e-3,
+           "label_smoothing": 0.1, "log_steps": 0}
 
 
 def _run(script, data_dir, model_dir, **options):
@@ -376,8 +378,8 @@ def _always_the_second(trained, classes):
     pair = load("folder", str(trained[0]), skip_bad_images=True)
     test = pair.finetune.test.take(np.array([0, 1, 8]))
     dataset = type(pair.finetune)("some", classes, pair.finetune.train, test)
-    job = flow.Job("torch", Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
-    stage = flow.Stage(job, "finetune", dataset, 1, job.config(dataset))
+    job = Job(load_script("torch"), Recipe(data="folder", variant="tiny", image_size=32), pair, trained[1])
+    stage = Stage(job, "finetune", dataset, 1, job.config(dataset))
     stage.weights = {name: value * 0 for name, value in parameters.initial(stage.config, 0).items()}
     stage.weights["head.bias"][1] = 1
     return stage
@@ -454,18 +456,16 @@ def test_bad_options_write_nothing(trained, tmp_path, refused, options, fragment
 def test_an_image_that_goes_bad_while_training_is_one_line(root, tmp_path, capfd, monkeypatch, workers):
     import vit_torch
     from vit.cli import train as cli
-    from vit.training import run as flow
     victim = min((root / "train" / "rot").iterdir())
-    whole = flow.load
 
     def load_and_spoil(*arguments):
-        pair = whole(*arguments)
+        pair = load(*arguments)
         victim.write_bytes(victim.read_bytes()[:40])
         return pair
 
-    monkeypatch.setattr(flow, "load", load_and_spoil)
+    monkeypatch.setattr("vit.training.run.load", load_and_spoil)
     with pytest.raises(SystemExit) as ended:
-        cli.main("", vit_torch.fastestimator_run, [
+        cli.main(vit_torch, [
             "--data", "folder", "--data_dir", str(root), "--variant", "tiny", "--batch_size", "4", "--finetune_epochs",
             "1", "--log_steps", "0", "--num_workers", str(workers), "--model_dir", str(tmp_path / "run"),
             "--image_size", "32"])
