@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vit import names
+from vit import aliases
 from vit.errors import UserError
 from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
@@ -72,7 +72,7 @@ def refused():
 @pytest.fixture
 def forget_notes(monkeypatch):
     """Let notes about old names be printed as if none had been yet."""
-    monkeypatch.setattr(names, "_told", set())
+    monkeypatch.setattr(aliases, "_told", set())
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import fe_compat
 
+from vit.aliases import nearest
 from vit.errors import UserError
-from vit.names import nearest
 
 # Errors of a disk or of rights: the person who runs the program can mend them.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)

@@ -4,10 +4,10 @@ import dataclasses
 import sys
 from types import ModuleType
 
+from vit.aliases import names_of
 from vit.cli.endings import Parser, report_errors
 from vit.errors import UserError
 from vit.fields import first_sentence, kinds
-from vit.names import names_of
 from vit.training import recipe_file
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe

@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vit.aliases import names_of, resolve
 from vit.errors import UserError
 from vit.fields import check, first_sentence, option
-from vit.names import names_of, resolve
 from vit.training.recipe import Recipe
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vit import data as datasets
+from vit.aliases import names_of, resolve
 from vit.fields import check, option
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
-from vit.names import names_of, resolve
 
 _OPTIMIZERS = """How gradients change the weights.
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vit import checkpoints
+from vit.aliases import names_of, resolve
 from vit.checkpoints import Checkpoint
 from vit.errors import UserError
-from vit.names import names_of, resolve
 from vit.training import recipe_file
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe

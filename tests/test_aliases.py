@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from vit.aliases import names_of, nearest, resolve
 from vit.fields import option
-from vit.names import names_of, nearest, resolve
 
 
 @dataclass(frozen=True)
