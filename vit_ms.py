@@ -13,7 +13,6 @@ require("mindspore", __name__)
 
 import mindspore as ms
 from mindspore import nn, ops
-from vit.training.options import documented
 
 from vit.backend import mindspore as backend
 from vit.backend.mindspore import Dropout, LayerNorm, Linear, Tensor, matmul
@@ -22,6 +21,7 @@ from vit.model.config import ViTConfig
 from vit.model.dropout import sites
 from vit.model.parameters import Weights, check, follow, shapes
 from vit.model.precision import Dtypes, dtype_names
+from vit.training.options import documented
 from vit.training.run import run
 
 

@@ -11,8 +11,6 @@ from vit.backend import require
 
 require("tensorflow", __name__)
 
-from vit.training.options import documented
-
 from vit.backend import tensorflow as backend
 from vit.backend.tensorflow import Dropout, LayerNorm, Linear, Tensor, matmul, nn, tf
 from vit.cli.train import main
@@ -20,6 +18,7 @@ from vit.model.config import ViTConfig
 from vit.model.dropout import sites
 from vit.model.parameters import Weights, check, follow, shapes
 from vit.model.precision import Dtypes, dtype_names
+from vit.training.options import documented
 from vit.training.run import run
 
 

@@ -14,7 +14,6 @@ require("torch", __name__)
 import torch
 import torch.nn.functional as F
 from torch import nn
-from vit.training.options import documented
 
 from vit.backend import torch as backend
 from vit.backend.torch import Dropout, LayerNorm, Linear, Tensor, matmul
@@ -23,6 +22,7 @@ from vit.model.config import ViTConfig
 from vit.model.dropout import sites
 from vit.model.parameters import Weights, check, follow, shapes
 from vit.model.precision import Dtypes, dtype_names
+from vit.training.options import documented
 from vit.training.run import run
 
 

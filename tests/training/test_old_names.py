@@ -1,7 +1,7 @@
 """A checkpoint that an older version wrote: its recipe and its options have the names of then."""
 import pytest
 
-from tests.checkpoints.test_file import make
+from tests.checkpoints.test_serialization import make
 from vit import checkpoints
 from vit.training import resume
 from vit.training.options import RunOptions
