@@ -337,7 +337,7 @@ def test_pretrained_for_grey_images(refuses, tmp_path, capsys):
 
 
 def test_pretrained_of_another_model(refuses, weights_file):
-    refuses((*GOOD, "--variant", "apphub", "--pretrained", weights_file), weights_file, "width 64 (wanted 256)",
+    refuses((*GOOD, "--variant", "apphub", "--pretrained", weights_file), weights_file, "width 64 (expected 256)",
             "--variant")
 
 

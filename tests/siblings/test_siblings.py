@@ -1,4 +1,4 @@
-"""The three scripts diff, and so do the three backends: but for a table of words, to exactly the hunks that are kept here.
+"""The three scripts diff, and so do the three backends: but for a table of words, to the hunks that are kept here.
 
 After a change that the frameworks force, look at what it adds and write the lists anew:
 

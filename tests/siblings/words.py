@@ -1,4 +1,4 @@
-"""What the siblings call differently: each framework's word, and the neutral one that the comparison puts in its place."""
+"""What the siblings call differently: a framework's word, and the neutral one that the comparison takes instead."""
 WORDS = {
     "torch": {
         "PyTorch": "FRAMEWORK", "vit_torch": "vit_X", "vit/backend/torch.py": "vit/backend/X.py",

@@ -35,4 +35,5 @@ def test_a_run_of_7d1c055_goes_on_to_the_same_end(tmp_path):
     ended, config = canonical.load(run / "finetuned.safetensors")
     expected, _ = canonical.load(COMMIT_7D1C055 / "finetuned.safetensors", expected=config)
     for name, value in expected.items():
-        np.testing.assert_allclose(ended[name], value, rtol=0, atol=1e-6, err_msg=name)
+        # Threads add up float32 in another order, and AdamW enlarges that on the biases of the keys.
+        np.testing.assert_allclose(ended[name], value, rtol=0, atol=1e-5, err_msg=name)
