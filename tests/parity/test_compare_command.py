@@ -65,7 +65,7 @@ def test_weights_may_be_another_projects(capsys, tmp_path, layout):
 def test_weights_of_another_model_than_the_variant_are_refused(capsys, tmp_path):
     canonical.save(tmp_path / "w", parameters.perturbed(CONFIG, 5), CONFIG)
     assert main(["compare", "torch", "numpy", "--variant", "apphub", "--weights", str(tmp_path / "w")]) == 2
-    assert "holds another model: patch_size 8 (wanted 4)" in capsys.readouterr().err
+    assert "holds another model: patch_size 8 (expected 4)" in capsys.readouterr().err
 
 
 def test_training_is_compared_step_by_step(capsys):
