@@ -1,4 +1,4 @@
-"""The notebook's two drawings, made from the model's spec and from a script's source: they show what is there."""
+"""The notebook's two drawings, made from the model's spec and from the op graph's source: they show what is there."""
 import ast
 
 import numpy as np
@@ -112,7 +112,7 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
                 axes.plot([x, x + 2.0, x + 2.0], [branch, branch, y + 0.3], color="black", lw=1)
                 _arrow(axes, (x + 2.0, y + 0.3), (x + 0.32, y + 0.3))
                 axes.text(x, y + 0.3, "+", ha="center", va="center", fontsize=11, zorder=5,
-                          bbox={"boxstyle": "circle,crop_padding=0.12", "fc": "white", "ec": "black", "lw": 1})
+                          bbox={"boxstyle": "circle,pad=0.12", "fc": "white", "ec": "black", "lw": 1})
                 y += 0.6
             else:
                 text, colour, height = step
@@ -122,7 +122,7 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
 
 
 def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
-    """The ops of `train`'s `fe.Network` in a float32 training: of each its name, the keys that it reads and makes."""
+    """List the ops of `fit`'s `fe.Network` in float32: of each its name, the keys that it reads and makes."""
     def value(node: ast.expr) -> str | list[str]:
         node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 has another key there, and one more op
         # The images; a model with dropout takes its masks as well.
@@ -140,7 +140,7 @@ def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def op_graph(figure: Figure, source: str) -> None:
-    """Draw the op graph that a `train` function builds: boxes are ops, arrows are the keys that pass between them.
+    """Draw the op graph that `vit.training.train.fit` builds: boxes are ops, arrows are the keys that pass between them.
 
     Args:
         figure: An empty figure, about 10 x 2.6 inches.
@@ -184,7 +184,7 @@ def _canvas(figure: Figure, width: float, height: float) -> Axes:
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, text: str, colour: str,
          fontsize: float = 10) -> None:
-    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,crop_padding=0,rounding_size=0.12", fc=colour,
+    axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=0.12", fc=colour,
                                   ec="#555555", lw=0.9, zorder=2))
     axes.text(x + width / 2, y + height / 2, text, ha="center", va="center", fontsize=fontsize, zorder=4)
 

@@ -30,7 +30,7 @@ def committed(repo):
 def house(repo, tmp_path):
     """The repository's files by links, in folders of their own: what a run leaves behind stays there."""
     (tmp_path / "apphub").mkdir()
-    for name in ("vit", "fe_mindspore", "vit_torch.py", "vit_tf.py", "vit_ms.py", "apphub/drawings.py"):
+    for name in ("vit", "packages", "vit_torch.py", "vit_tf.py", "vit_ms.py", "apphub/drawings.py"):
         (tmp_path / name).symlink_to(repo / name)
     return tmp_path
 
@@ -180,7 +180,7 @@ def test_runs_with_two_steps(committed, house, backend, folder, compared):
         assert f"vit_{name}.py: 2 steps" in text(cells["compare"])
 
     source = next(output.data["text/markdown"] for output in cells["graph-source"].outputs)
-    assert "def train(" in source and "ModelOp" in source
+    assert "def fit(" in source and "ModelOp" in source
     oracle, measured = re.findall(r": ([\d.]+)%", text(cells["read"]))
     assert oracle == measured, "the numpy oracle reads the trained weights otherwise than the framework did"
     apart = [float(value) for value in re.findall(r"losses at most (\S+) apart", text(cells["compare-curves"]))]
