@@ -2,6 +2,7 @@
 import functools
 
 import mindspore as ms
+import ml_dtypes
 import numpy as np
 import pytest
 from mindcv.models.vit import VisionTransformer
@@ -9,6 +10,7 @@ from mindcv.models.vit import VisionTransformer
 from tests.convert.conftest import BACKENDS, convert_command, converted, difference, logits, random_images
 from vit import convert
 from vit.files import canonical
+from vit.files.safetensors import open_tensors, write_tensors
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
 
@@ -109,3 +111,13 @@ def test_base_size(tmp_path, variant, bars):
     images = random_images(config, count=1)
     assert difference(logits("torch", config, values, images),
                       their_logits(model.set_train(False), images)) < bars["float32"]
+
+
+def test_bfloat16_stays_ml_dtypes_where_mindspore_has_its_own(tmp_path):
+    """safetensors asks NumPy for "bfloat16", and MindSpore puts its own type under that name when it is imported."""
+    assert np.dtype("bfloat16") != ml_dtypes.bfloat16
+    values = {"a": np.arange(6, dtype=ml_dtypes.bfloat16).reshape(2, 3)}
+    with open(tmp_path / "w", "wb") as file:
+        write_tensors(file, values, {})
+    again = open_tensors(tmp_path / "w")[0]["a"].load()
+    assert again.dtype == ml_dtypes.bfloat16 and np.array_equal(again, values["a"])

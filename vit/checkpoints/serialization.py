@@ -15,7 +15,8 @@ from vit.model import parameters
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 
-# Format 1 had a checksum of its own, called the group "ema" "average", and had another name for one option.
+# In format 1 the checksum was another, the group "ema" was called "average", and the option "skip_bad_images" was
+# called "skip_bad_pictures".
 _FORMAT_1, FORMAT = "vit-checkpoint-1", "vit-checkpoint-2"
 _FORMAT_1_OPTIONS = {"skip_bad_pictures": "skip_bad_images"}
 _MAX_HEADER_BYTES = 100_000_000  # the library's own limit: a history grows with the run

@@ -101,29 +101,29 @@ def _with(source: Source, config: ViTConfig, image_size: int | None, num_classes
 def _check(source: Source, layout: Layout, names: dict[str, str], config: ViTConfig, cells: PositionGrid,
            report: Report) -> dict[str, LazyTensor]:
     """The tensors that the model needs, by their names without prefix, held to its shapes before any is loaded."""
-    wanted = layout.their_shapes(config)
+    needed = layout.their_shapes(config)
     pos_embed, = layout.theirs("pos_embed")
-    wanted[pos_embed] = (1, cells.rows * cells.columns + cells.class_position, config.width)
+    needed[pos_embed] = (1, cells.rows * cells.columns + cells.class_position, config.width)
     head = [name for canonical in ("head.weight", "head.bias") for name in layout.theirs(canonical)]
     present = [name in names for name in head]
     if any(present):  # the file's own number of classes: where another one is asked for, the head will be new
         own = source.tensors[names[head[1]]].shape if present[1] else ()
         if all(present) and len(own) == 1 and own[0] > 0:
-            wanted |= layout.their_shapes(config.replace(num_classes=own[0])) | {pos_embed: wanted[pos_embed]}
+            needed |= layout.their_shapes(config.replace(num_classes=own[0])) | {pos_embed: needed[pos_embed]}
     else:
         for name in head:
-            del wanted[name]
-    extra = [name for name in names if name not in wanted]
+            del needed[name]
+    extra = [name for name in names if name not in needed]
     dropped = {name: why for name in extra if (why := _why_dropped(name))}
     unsupported = {name: what for name in extra if name not in dropped and (what := _why_unsupported(name))}
     if unsupported:
         raise UserError(f"{source.path}: recognised as {layout.title}, but it has {next(iter(unsupported.values()))}, "
                         f"which cannot be expressed here ({listed([names[name] for name in unsupported], 3)})")
-    faults = [f"missing {name}" for name in wanted if name not in names]
+    faults = [f"missing {name}" for name in needed if name not in names]
     faults += [f"unexpected {listed([names[name]])}" for name in extra if name not in dropped]
-    found = {name: source.tensors[names[name]] for name in wanted if name in names}
-    faults += [f"{name} is {list(tensor.shape)}, not {list(wanted[name])}" for name, tensor in found.items()
-               if tensor.shape != wanted[name]]
+    found = {name: source.tensors[names[name]] for name in needed if name in names}
+    faults += [f"{name} is {list(tensor.shape)}, not {list(needed[name])}" for name, tensor in found.items()
+               if tensor.shape != needed[name]]
     faults += [f"{name} is of type {tensor.dtype}, not a floating-point one" for name, tensor in found.items()
                if tensor.dtype not in FLOAT_TYPES]
     if faults:
@@ -146,10 +146,10 @@ def _load(source: Source, layout: Layout, theirs: dict[str, LazyTensor], config:
           report: Report, seed: int) -> Weights:
     """Load tensor by tensor, so that the file is never in memory beside the weights."""
     weights, widened = {}, []
-    wanted = parameters.shapes(config)
+    needed = parameters.shapes(config)
     new_head = _why_new_head(layout, theirs, config, report)
     source.tensors.clear()  # each shall be freed once it was read
-    for canonical, shape in wanted.items():
+    for canonical, shape in needed.items():
         names = layout.theirs(canonical)
         if canonical.startswith("head.") and new_head:
             weights[canonical] = parameters.initial_value(canonical, shape, seed)

@@ -7,6 +7,7 @@ import json
 import os
 from typing import BinaryIO
 
+import ml_dtypes
 import numpy as np
 import safetensors
 
@@ -51,7 +52,9 @@ def open_tensors(path: str | os.PathLike,
 
     def load(name: str) -> np.ndarray:
         with reading(path, KIND):
-            return opened.get_tensor(name)
+            value = opened.get_tensor(name)
+        # Where MindSpore was imported, this is its own bfloat16 and not ml_dtypes': two types of the same bits.
+        return value.view(ml_dtypes.bfloat16) if value.dtype.name == "bfloat16" else value
 
     return {name: LazyTensor(_TYPES[entry["dtype"]], tuple(entry["shape"]), lambda name=name: load(name))
             for name, entry in header.items()}, metadata
