@@ -2,16 +2,19 @@ BACKEND ?= torch
 PY := .venv/bin/python
 # The one that .venv has, if there is one.
 PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
-PIP := .venv/bin/pip install -q --disable-pip-version-check
+# FastEstimator pins dill==0.3.6 and MindSpore, which comes second, wants >=0.3.7: pip's complaints of it are not shown.
+PIP := .venv/bin/pip install -q --disable-pip-version-check --no-warn-conflicts
+# An older .venv has two OpenCVs in one folder, and taking one out leaves nothing to import.
+OPENCV := opencv-python-headless==4.11.0.86
 # Two processes, one core each: PyTorch's threads would wait for each other for most of the time.
 TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo known-backend test test-full parity crash-test check bench clean
+.PHONY: help demo known-backend test test-full test-fe-mindspore parity crash-test check bench clean
 
 help:  ## show this help
-	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 demo: known-backend .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
 	$(PY) vit_$(BACKEND).py --data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --finetune_epochs 5 \
@@ -25,6 +28,9 @@ test: .venv  ## run the tests, two files at a time
 
 test-full: .venv  ## run the tests that `make test` leaves out, which take minutes each
 	$(TWO) $(PY) -m pytest -n 2 -m full
+
+test-fe-mindspore: .venv  ## run the tests of packages/fe_mindspore from inside it, as its own project
+	cd packages/fe_mindspore && $(TWO) ../../.venv/bin/pytest -n 2
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full"
@@ -41,9 +47,10 @@ bench: .venv  ## measure the drift between the frameworks (benchmarks/)
 clean:  ## remove what was installed and written by runs
 	rm -rf .venv runs rank_0 kernel_meta somas_meta
 
-.venv: .venv/installed  ## install everything into .venv (again only when a requirements file changes)
+.venv: .venv/installed  ## install everything into .venv (again only when a pyproject.toml or a requirements file changes)
 
-.venv/installed: $(wildcard requirements*.txt)
+# A copy of fe_compat comes with each of the first two steps; a link to the checkout's own replaces it in the end.
+.venv/installed: $(wildcard requirements*.txt pyproject.toml packages/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
 		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
 	@test ! -x $(PY) || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || \
@@ -52,8 +59,10 @@ clean:  ## remove what was installed and written by runs
 	@echo "Installing into .venv with $$($(PYTHON) --version): 11 GB, a few minutes"
 	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
-	@echo "  2/3 OpenCV without a display ..."
-	@$(PIP) --no-deps --force-reinstall -r requirements-headless.txt
-	@echo "  3/3 MindSpore ..."
-	@$(PIP) --no-deps -r requirements-mindspore.txt
+	@$(PY) -c 'from cv2 import setNumThreads' 2>/dev/null || $(PIP) --no-deps --force-reinstall $(OPENCV)
+	@$(PY) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || $(PIP) --no-deps fastestimator==1.7.0
+	@echo "  2/3 MindSpore ..."
+	@$(PIP) -e packages/fe_mindspore
+	@echo "  3/3 this checkout ..."
+	@$(PIP) --no-deps -e packages/fe_compat
 	@touch $@

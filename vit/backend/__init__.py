@@ -10,8 +10,10 @@ SCRIPTS = {"torch": "vit_torch", "tf": "vit_tf", "ms": "vit_ms"}
 INSTALL = {
     "torch": "pip install -r requirements.txt",
     "tensorflow": "pip install -r requirements.txt",
-    "mindspore": "pip install --no-deps -r requirements-mindspore.txt",
+    "mindspore": "pip install packages/fe_mindspore",
 }
+# FastEstimator speaks MindSpore through a package of its own.
+_NEEDED = {"torch": ("torch",), "tensorflow": ("tensorflow",), "mindspore": ("mindspore", "fe_mindspore")}
 
 
 class MissingBackend(ImportError):
@@ -36,7 +38,7 @@ def load_script(backend: str):
 
 
 def require(module: str, importer: str) -> None:
-    """Make sure that a framework can be imported.
+    """Make sure that a framework can be imported, and that FastEstimator can use it.
 
     Args:
         module: "torch", "tensorflow" or "mindspore".
@@ -45,7 +47,7 @@ def require(module: str, importer: str) -> None:
     Raises:
         MissingBackend: The framework is not installed, and the importer is a module.
     """
-    if importlib.util.find_spec(module) is not None:
+    if all(importlib.util.find_spec(name) is not None for name in _NEEDED[module]):
         return
     message = f"{module} is not installed: run `make .venv`, or {INSTALL[module]}"
     if importer != "__main__":

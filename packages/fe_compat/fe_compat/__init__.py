@@ -1,6 +1,7 @@
 """FastEstimator 1.7 on today's torch and TensorFlow: the one place that bridges the two.
 
-Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15.
+Why it exists: FastEstimator 1.7.0 was written for torch 2.3 and TensorFlow 2.15. It is the newest release and the last
+with TensorFlow, so it is the one that is taken, and any other is refused by name.
 
 * Its sampler calls `torch.utils.data.Sampler.__init__(data_source=None)`, an argument that torch has dropped.
 * Its sampler is its own iterator, and torch's BatchSampler now calls `iter()` on it before each batch: every batch
@@ -19,9 +20,13 @@ import functools
 import gc
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 import warnings
+from pathlib import Path
+
+HEADLESS = "opencv-python-headless==4.11.0.86"  # as in pyproject.toml
 
 
 class Unusable(ImportError):
@@ -75,21 +80,27 @@ def load_fastestimator():
         The `fastestimator` module.
 
     Raises:
-        Unusable: FastEstimator is not installed, or TensorFlow was imported with Keras 3 already.
+        Unusable: FastEstimator is not installed, is another than 1.7, or cannot be imported as it is installed; or
+            TensorFlow was imported with Keras 3 already.
     """
-    if importlib.util.find_spec("fastestimator") is None:
-        raise Unusable("FastEstimator is not installed: run `make .venv`, or pip install -r requirements.txt")
-    legacy_tensorflow()
+    _check_version()
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
-    import fastestimator
-    import fastestimator.estimator
+    try:
+        from cv2 import setNumThreads  # noqa: F401  (FastEstimator calls it first, and a broken OpenCV lacks it)
+        legacy_tensorflow()
+        import fastestimator
+        import fastestimator.estimator
+        from fastestimator.dataset.dataloader import InfiniteSampler
+        from fastestimator.estimator import Estimator
+        from fastestimator.op.tensorop.model import ModelOp
+        from torch.utils.data import Sampler
+    except Unusable:
+        raise
+    except ImportError as error:
+        raise Unusable(_way_out(error)) from error
     fastestimator.fe_history_path = False  # it would keep a database of every fit in the user's home
     # It would print at each fit that torch and TensorFlow are newer than the ones it was released with.
     fastestimator.estimator._verify_dependency_versions = _known_newer_versions
-    from fastestimator.dataset.dataloader import InfiniteSampler
-    from fastestimator.estimator import Estimator
-    from fastestimator.op.tensorop.model import ModelOp
-    from torch.utils.data import Sampler
     if Sampler.__init__ is not _init_without_data_source:
         Sampler.__init__ = _init_without_data_source
         begin_pass = InfiniteSampler.__iter__
@@ -100,6 +111,33 @@ def load_fastestimator():
         # (750,000 objects, 0.4 s): they are there to stay, and need not be looked at.
         gc.freeze()
     return fastestimator
+
+
+def _check_version() -> None:
+    """Raise Unusable unless FastEstimator 1.7 is installed. Its file is read: another one may fail to import."""
+    if sys.version_info < (3, 12):
+        install = "pip install fastestimator==1.7.0"
+    else:
+        install = ("pip install --no-deps fastestimator==1.7.0 (on Python 3.12 some of its pins do not install: "
+                   "fe-compat[fastestimator] brings what it needs instead)")
+    spec = importlib.util.find_spec("fastestimator")
+    if spec is None or spec.origin is None:  # no origin: a folder of that name, with nothing in it to import
+        raise Unusable(f"FastEstimator is not installed: {install}")
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    found = re.search(r"""^__version__ = ['"](.+?)['"]""", text, re.MULTILINE)
+    version = found[1] if found else "of an unknown version"
+    if version.split(".")[:2] != ["1", "7"]:
+        raise Unusable(f"FastEstimator {version} is installed, and only 1.7 can be used (2.0 has no TensorFlow): "
+                       f"{install}")
+
+
+def _way_out(error: ImportError) -> str:
+    """What to do if an import of FastEstimator's fails, as one line."""
+    reason = " ".join(str(error).split())
+    if "libGL" in reason or "cv2" in reason:  # it wants a display, or was one of two in one folder
+        return f"OpenCV cannot be imported ({reason}): pip install --no-deps --force-reinstall {HEADLESS}"
+    return (f"FastEstimator cannot be imported ({reason}): "
+            'pip install "packages/fe_compat[fastestimator]" in the checkout brings what it needs')
 
 
 def _init_without_data_source(self, data_source=None) -> None:

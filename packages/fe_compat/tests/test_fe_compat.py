@@ -4,10 +4,12 @@ import importlib.util
 import json
 import os
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from fe_compat import load_fastestimator, quiet_stderr, use_one_gpu
+from fe_compat import HEADLESS, load_fastestimator, quiet_stderr, use_one_gpu
 
 # FastEstimator as it is installed, without the bridge; only Keras 2 is asked for, or it would not import.
 UNPATCHED = """
@@ -93,11 +95,16 @@ def test_with_the_bridge_a_pipeline_visits_every_sample_once(mode, workers):
 @pytest.mark.parametrize(("inputs", "spread"), [("x", False), (("x", "masks"), True)])
 def test_with_the_bridge_a_lone_input_of_a_keras_model_stays_whole(inputs, spread):
     load_fastestimator()
+    import tensorflow as tf
     from fastestimator.op.tensorop.model import ModelOp
 
-    import vit_tf
-    from vit.model.config import VARIANTS
-    model = vit_tf.ViT(VARIANTS["tiny"])
+    class Masked(tf.keras.Model):
+        """A model that may be given masks: `call(x)` or `call(x, masks)`."""
+
+        def call(self, x, masks=None):
+            return x if masks is None else x * masks
+
+    model = Masked()
     model.fe_compiled = True
     op = ModelOp(model=model, inputs=inputs, outputs="y")
     op.build("tf")
@@ -152,11 +159,83 @@ def test_tensorflow_that_came_with_keras_3_is_one_clear_line(run_python):
     assert "Keras 3" in done.stdout and "TF_USE_LEGACY_KERAS=1" in done.stdout
 
 
-def test_missing_fastestimator_is_one_clear_line(monkeypatch, refused):
+def test_missing_fastestimator_is_one_clear_line(monkeypatch, unusable):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "fastestimator" else find(name))
-    with refused("FastEstimator is not installed", "pip install"):
+    monkeypatch.setattr(sys, "version_info", (3, 11))
+    with unusable("FastEstimator is not installed: pip install fastestimator==1.7.0"):
         load_fastestimator()
+
+
+def test_missing_fastestimator_on_python_3_12_says_how_it_installs_there(monkeypatch, unusable):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "version_info", (3, 12))
+    with unusable("FastEstimator is not installed: pip install --no-deps fastestimator==1.7.0", "3.12",
+                  "fe-compat[fastestimator]"):
+        load_fastestimator()
+
+
+LOAD = """
+import sys
+import fe_compat
+try:
+    fe_compat.load_fastestimator()
+except fe_compat.Unusable as error:
+    print(error)
+print(sorted({"tensorflow", "torch", "fastestimator"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture
+def with_a_fastestimator(tmp_path, run_python):
+    """A function from the text of a `fastestimator/__init__.py` to what `load_fastestimator` says of it."""
+
+    def load(text):
+        (tmp_path / "fastestimator").mkdir()
+        (tmp_path / "fastestimator" / "__init__.py").write_text(text)
+        done = run_python("-c", LOAD, before=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    return load
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "1.6.0", "1.70.0", "17.0"])
+def test_another_fastestimator_is_refused_by_name_and_before_it_is_imported(with_a_fastestimator, version):
+    [message, imported] = with_a_fastestimator(f"__version__ = '{version}'\nraise SystemExit('imported')\n")
+    assert message.startswith(f"FastEstimator {version} is installed, and only 1.7 can be used")
+    assert "fastestimator==1.7.0" in message
+    assert imported == "[]"
+
+
+def test_a_fastestimator_that_does_not_say_its_version_is_refused(with_a_fastestimator):
+    message = with_a_fastestimator("")[0]
+    assert message.startswith("FastEstimator of an unknown version is installed, and only 1.7 can be used")
+
+
+@pytest.mark.parametrize(("raised", "named"), [
+    ("libGL.so.1: cannot open shared object file", f"pip install --no-deps --force-reinstall {HEADLESS}"),
+    ("No module named 'cv2'", f"pip install --no-deps --force-reinstall {HEADLESS}"),
+    ("No module named 'plotly'", "(No module named 'plotly'): pip install \"packages/fe_compat[fastestimator]\""),
+])
+def test_what_keeps_fastestimator_from_importing_is_one_clear_line(with_a_fastestimator, raised, named):
+    lines = with_a_fastestimator(f'__version__ = "1.7.1"\nraise ImportError({raised!r})\n')
+    assert len(lines) == 2 and named in lines[0], lines
+
+
+def test_an_opencv_whose_files_are_gone_is_one_clear_line(with_a_fastestimator, tmp_path):
+    """Two OpenCVs install into one folder, and to uninstall one leaves it nearly empty."""
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text("")
+    message = with_a_fastestimator("__version__ = '1.7.0'")[0]
+    assert message.startswith("OpenCV cannot be imported") and message.endswith(HEADLESS)
+
+
+def test_messages_name_the_releases_that_are_installed():
+    """Of the pins of this package's extra, and of the stand-in's for opencv-python."""
+    packages = Path(__file__).parents[2]
+    assert '"fastestimator==1.7.0; ' in (packages / "fe_compat" / "pyproject.toml").read_text()
+    assert f'"{HEADLESS}"' in (packages / "opencv_python" / "pyproject.toml").read_text()
 
 
 def test_quiet_stderr_holds_back_what_c_writes(capfd):

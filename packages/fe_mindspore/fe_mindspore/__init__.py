@@ -35,8 +35,8 @@ from fastestimator.estimator import Estimator
 
 from fe_mindspore.enable import enable
 
-# By default another thread runs a step while the caller spins until it is done, which on a CPU takes a core away from the
-# computation: a training step of a small model took four times as long on two cores, and twice on one.
+# By default another thread runs a step while the caller spins until it is done, which on a CPU takes a core away from
+# the computation: a training step of a small model took four times as long on two cores, and twice on one.
 if ms.get_context("device_target") == "CPU":
     os.environ.setdefault("MS_DEV_HOST_BLOCKING_RUN", "1")
 enable()
