@@ -140,7 +140,7 @@ def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
 
 
 def op_graph(figure: Figure, source: str) -> None:
-    """Draw the op graph that `vit.training.train.fit` builds: boxes are ops, arrows are the keys that pass between them.
+    """Draw the op graph that `vit.training.train.fit` builds: boxes are ops, arrows the keys between them.
 
     Args:
         figure: An empty figure, about 10 x 2.6 inches.
