@@ -70,7 +70,7 @@ def pytest_terminal_summary(terminalreporter, config):
     if missing := FRAMEWORKS.keys() - requested(config):
         folders = [str(folder.relative_to(config.rootpath)) for folder, name in FOLDERS.items() if name in missing]
         terminalreporter.write_line(
-            f"--backends {config.getoption('--backends')}: {config.stash.get(LEFT_OUT, 0)} tests were left out"
+            f"--backends {config.getoption('--backends')}: left out {config.stash.get(LEFT_OUT, 0)} of the tests"
             + "".join(f", and all of {folder}" for folder in folders))
 
 
