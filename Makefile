@@ -1,4 +1,5 @@
 BACKEND ?= torch
+BACKENDS ?= torch,tf,ms
 PY := .venv/bin/python
 # The one that .venv has, if there is one.
 PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
@@ -23,17 +24,17 @@ demo: known-backend .venv  ## pretrain and finetune a small ViT offline, in minu
 known-backend:
 	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }
 
-test: .venv  ## run the tests, two files at a time
-	$(TWO) $(PY) -m pytest -n 2
+test: .venv  ## run the tests, two files at a time (BACKENDS=torch: those of PyTorch)
+	$(TWO) $(PY) -m pytest -n 2 --backends $(BACKENDS)
 
 test-full: .venv  ## run the tests that `make test` leaves out, which take minutes each
-	$(TWO) $(PY) -m pytest -n 2 -m full
+	$(TWO) $(PY) -m pytest -n 2 -m full --backends $(BACKENDS)
 
 test-fe-mindspore: .venv  ## run the tests of packages/fe_mindspore from inside it, as its own project
 	cd packages/fe_mindspore && $(TWO) ../../.venv/bin/pytest -n 2
 
 parity: .venv  ## run all of the parity tests; they end with a table
-	$(PY) -m pytest tests/parity -m "full or not full"
+	$(PY) -m pytest tests/parity -m "full or not full" --backends $(BACKENDS)
 
 crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end
 	$(PY) -m tests.checkpoints.crash

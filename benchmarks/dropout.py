@@ -4,8 +4,8 @@
 
 Times, for the attention weights of one `apphub` block at batch 128 (4.3 M values), each framework's own dropout against
 two ways to a mask that every framework can compute: a 32-bit hash of the index in the framework's own integer ops
-(inside the graph), and what the models do: `vit.model.dropout.draw` for each sample (outside), copied in. Ratios are within one
-process; the median of some repeats.
+(inside the graph), and what the models do: `vit.model.dropout.draw` for each sample (outside), copied in. Ratios are
+within one process; the median of some repeats.
 """
 import argparse
 import statistics

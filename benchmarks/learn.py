@@ -43,12 +43,13 @@ LINES = {"torch": ("tab:red", 5), "tf": ("tab:orange", 3), "ms": ("tab:blue", 1.
 STAGE = """
 import json, os, sys
 os.sched_setaffinity(0, {int(sys.argv[3])})  # before a framework counts the cores
-from vit.backend import SCRIPTS, TITLES, load_script
+from vit.backend import load_script
 from vit.model import parameters
-from vit.training import run as flow
+from vit.training.options import split
+from vit.training.run import prepare, pretrain
 backend, options = sys.argv[1], json.loads(sys.argv[2])
-job = flow.prepare(backend, log_steps=0, keep=1, **options)
-load_script(backend).pretrain(job)
+job = prepare(load_script(backend), *split({"log_steps": 0, **options}))
+pretrain(job)
 stage = job.stages[0]
 with open(options["model_dir"] + "/learned.json", "w") as file:
     json.dump({"data": stage.dataset.name, "train": len(stage.dataset.train), "test": len(stage.dataset.test),

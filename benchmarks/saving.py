@@ -16,8 +16,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from vit.backend import SCRIPTS, load_script
-from vit.checkpoints import trace
-from vit.training import run as flow
+from vit.training.options import split
+from vit.training.run import prepare, pretrain
 
 
 def main() -> None:
@@ -26,20 +26,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     options = parser.parse_args()
     saves = []
-    whole = trace._trace_class()._save
-
-    def timed(saver, phase):
-        begin = time.perf_counter()
-        whole(saver, phase)
-        if phase == "training":
-            saves.append(time.perf_counter() - begin)
-
-    trace._trace_class()._save = timed
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        job = flow.prepare(options.backend, data="digits", variant="tiny", batch_size=32, pretrain_epochs=1,
-                           train_steps_per_epoch=options.steps, eval_steps_per_epoch=1, log_steps=0,
-                           checkpoint_every=100, model_dir=folder)
-        load_script(options.backend).pretrain(job)
+        job = prepare(load_script(options.backend), *split({
+            "data": "digits", "variant": "tiny", "batch_size": 32, "pretrain_epochs": 1,
+            "train_steps_per_epoch": options.steps, "eval_steps_per_epoch": 1, "log_steps": 0, "checkpoint_every": 100,
+            "model_dir": folder}))
+        job.saves_checkpoints = True
+        from vit.training.traces import CheckpointSaver
+        whole = CheckpointSaver._save
+
+        def timed(saver, phase):
+            begin = time.perf_counter()
+            whole(saver, phase)
+            if phase == "training":
+                saves.append(time.perf_counter() - begin)
+
+        CheckpointSaver._save = timed
+        pretrain(job)
     # From the end of the first step on, so without compiling.
     seconds = job.stages[0].history.epochs[0]["step_seconds"] * (options.steps - 1)
     steps = seconds - sum(saves)

@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--variant tiny] [--batch_size 32] [--steps 150] [--rounds 3]
 
 Each training is a process of its own; the frameworks take turns, and the median of each one's rounds is reported.
-MindSpore is also run as it comes, with a thread of its own for each step (`vit.backend.run_in_caller`).
+MindSpore is also run as it comes, with a thread of its own for each step (`vit/backend/mindspore.py` says why not).
 """
 import argparse
 import json
@@ -27,10 +27,11 @@ WAYS = {"PyTorch": ("torch", {}), "TensorFlow": ("tf", {}), "MindSpore": ("ms", 
 TRAIN = """
 import json, sys
 from vit.backend import load_script
-from vit.training import run as flow
-job = flow.prepare(sys.argv[1], data="digits", pretrain_epochs=1, eval_steps_per_epoch=1, log_steps=0,
-                   **json.loads(sys.argv[2]))
-load_script(sys.argv[1]).pretrain(job)
+from vit.training.options import split
+from vit.training.run import prepare, pretrain
+job = prepare(load_script(sys.argv[1]), *split({"data": "digits", "pretrain_epochs": 1, "eval_steps_per_epoch": 1,
+                                                "log_steps": 0, **json.loads(sys.argv[2])}))
+pretrain(job)
 print(job.stages[0].history.epochs[0]["step_seconds"])
 """
 

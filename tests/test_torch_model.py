@@ -29,11 +29,11 @@ BARS = {"float64": 1e-12, "float32": 1e-5}
 
 @pytest.fixture(scope="module")
 def sample_images(digits):
-    """A function: real sample_images of a side, normalized, channels last."""
+    """A function: real images of a size, normalized, channels last."""
 
-    def make(side, count=3):
+    def make(size, count=3):
         images = digits.pretrain.test.images[100::617][:count]
-        images = np.stack([cv2.resize(image, (side, side)) for image in images])
+        images = np.stack([cv2.resize(image, (size, size)) for image in images])
         return (images / 255 - digits.mean) / digits.std
 
     return make
@@ -108,12 +108,12 @@ def test_images_of_another_shape_are_refused(random_weights, shape):
 def test_names_and_shapes_are_the_canonical_ones(variant):
     with torch.device("meta"):
         model = vit_torch.ViT(VARIANTS[variant])
-    table, canonical = vit_torch.table(model), shapes(VARIANTS[variant])
-    assert set(table) == set(canonical)
+    parameters, canonical = vit_torch.parameters(model), shapes(VARIANTS[variant])
+    assert list(parameters) == list(canonical)
     flat = {"patch_embed.proj.weight": (canonical["patch_embed.proj.weight"][0],
                                         np.prod(canonical["patch_embed.proj.weight"][1:]))}
-    assert {name: tuple(parameter.shape) for name, parameter in table.items()} == canonical | flat
-    assert {id(parameter) for parameter in table.values()} == {id(parameter) for parameter in model.parameters()}
+    assert {name: tuple(parameter.shape) for name, parameter in parameters.items()} == canonical | flat
+    assert {id(parameter) for parameter in parameters.values()} == {id(parameter) for parameter in model.parameters()}
     assert list(model.buffers()) == []
 
 

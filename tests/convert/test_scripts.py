@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from vit.backend import SCRIPTS, load_script
+from vit.backend import load_script
 from vit.convert import read
 from vit.files import canonical
 from vit.model import parameters
@@ -26,7 +26,6 @@ def _options(folder, tmp_path, **more):
             "eval_steps_per_epoch": 1, "log_steps": 0, "model_dir": str(tmp_path / "run"), **more}
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_foreign_folder_gives_the_sources_logits(backend, hugging_face):
     folder, theirs = hugging_face
     script = load_script(backend)
@@ -41,7 +40,6 @@ def test_a_foreign_folder_gives_the_sources_logits(backend, hugging_face):
     assert np.abs(ours - expected).max() / np.abs(expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_run_starts_from_a_foreign_folder_and_can_train_the_head_alone(backend, hugging_face, tmp_path, capfd):
     folder, _ = hugging_face
     results = load_script(backend).fastestimator_run(
@@ -60,6 +58,7 @@ def test_a_run_starts_from_a_foreign_folder_and_can_train_the_head_alone(backend
             np.testing.assert_array_equal(value, before[name], name)
 
 
+@pytest.mark.backend("torch")
 def test_without_freezing_the_encoder_is_trained(hugging_face, tmp_path):
     folder, _ = hugging_face
     load_script("torch").fastestimator_run(**_options(folder, tmp_path))
@@ -67,6 +66,7 @@ def test_without_freezing_the_encoder_is_trained(hugging_face, tmp_path):
     assert all(np.abs(after[name] - before[name]).max() > 0 for name in before if not name.startswith("head."))
 
 
+@pytest.mark.backend("torch")
 def test_a_variant_that_is_asked_for_by_name_must_be_the_files(hugging_face, tmp_path, refused):
     folder, _ = hugging_face
     with refused("holds another model", "width 48 (expected 64)", "--variant"):

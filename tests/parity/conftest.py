@@ -10,7 +10,7 @@ from vit.parity import differences, levels, trajectories
 from vit.training.recipe import Recipe
 
 # The spec's corners: both norm orders, both poolings, with and without class token and biases, widths and head counts
-# that are no powers of two, two image sides, one to six blocks.
+# that are no powers of two, two image sizes, one to six blocks.
 CONFIGS = {
     "tiny": VARIANTS["tiny"].replace(num_classes=10),
     "apphub": VARIANTS["apphub"].replace(num_classes=10),
@@ -26,7 +26,8 @@ CONFIGS = {
 WITH_DROPOUT = [name for name, config in CONFIGS.items() if dropout.sites(config)]
 RECIPES = {
     "sgd": Recipe(data="digits", batch_size=16),
-    "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2, decay_bias_and_norm=False),
+    "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2,
+                       decay_bias_and_norm=False),
     "adamw": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
                     decay_bias_and_norm=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
     # Without decay on biases: the keys' have no gradient but rounding, and Adam makes a decay of that grow a

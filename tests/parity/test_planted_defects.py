@@ -6,10 +6,12 @@ import pytest
 
 import vit_torch
 from tests.parity.conftest import CONFIGS, RECIPES, start
+from vit.backend import torch as backend
 from vit.model import dropout
 from vit.parity import differences, levels, pairs, trajectories
 from vit.training.recipe import Recipe
 
+pytestmark = pytest.mark.backend("torch")
 torch, F = vit_torch.torch, vit_torch.F
 # Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
 CONFIG = CONFIGS["tiny_dropout"].replace(depth=2)
@@ -26,8 +28,8 @@ def _forward(config=CONFIG, weights=None, ours=MASKS):
     """What the suite's forward check, dropout on, says of the torch model against the oracle."""
     images = levels.sample_images(CONFIG, 4, "float64")[0]
     return levels.forward_rows(CONFIG, levels.stages("torch", config, weights or _weights(), images, ours),
-                                levels.stages("numpy", CONFIG, _weights(), images, MASKS),
-                                pairs.BARS["forward", "float64"])
+                               levels.stages("numpy", CONFIG, _weights(), images, MASKS),
+                               pairs.BARS["forward", "float64"])
 
 
 def _first(rows):
@@ -68,7 +70,7 @@ FORWARD_DEFECTS = {
         "weights": {**w, "blocks.1.attn.proj.weight": w["blocks.1.attn.proj.weight"].T.copy()}}),
     "tanh GELU": ("blocks.0.mlp", lambda w, patch: patch(
         F, "gelu", lambda x, approximate: GELU(x, approximate="tanh"))),
-    "an unscaled dropout": ("tokens", lambda w, patch: patch(vit_torch.Dropout, "forward", _unscaled)),
+    "an unscaled dropout": ("tokens", lambda w, patch: patch(backend.Dropout, "forward", _unscaled)),
     "stochastic depth that scales by another rate": ("blocks.1.attn", lambda w, patch: {
         "config": CONFIG.replace(drop_path=0.1)}),
     "another sample's masks": ("tokens", lambda w, patch: {"ours": np.roll(MASKS, 1, axis=0)}),
@@ -80,9 +82,9 @@ FORWARD_DEFECTS = {
 
 @pytest.mark.parametrize("defect", FORWARD_DEFECTS)
 def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
-    place, plant = FORWARD_DEFECTS[defect]
+    stage, plant = FORWARD_DEFECTS[defect]
     rows = _forward(**(plant(_weights(), monkeypatch.setattr) or {}))
-    assert _first(rows) == place
+    assert _first(rows) == stage
     assert f"DIFFERENT: first at {next(row for row in rows if row.over).place}" in differences.report(rows)
 
 
@@ -129,16 +131,16 @@ COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rat
 TRAIN_DEFECTS = {
     "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
         Recipe, "decay_of", lambda recipe, name: recipe.weight_decay)),
-    "momentum order": (COSINE_SGD, lambda patch: patch(vit_torch.Optimizer, "change", _rate_in_the_velocity)),
-    "epsilon's place": (RECIPES["adamw"], lambda patch: patch(vit_torch.Optimizer, "change", _epsilon_inside)),
+    "momentum order": (COSINE_SGD, lambda patch: patch(backend.Optimizer, "change", _rate_in_the_velocity)),
+    "epsilon's place": (RECIPES["adamw"], lambda patch: patch(backend.Optimizer, "change", _epsilon_inside)),
     "a learning rate one step late": (COSINE_SGD, lambda patch: patch(
         Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
     "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
-        vit_torch, "clip", lambda gradients, limit, clip=vit_torch.clip: clip(gradients, limit * 0.999))),
+        backend, "clip", lambda gradients, clip_norm, clip=backend.clip: clip(gradients, clip_norm * 0.999))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
     "masks of another epoch": (RECIPES["sgd"], lambda patch: patch(
         dropout, "draw", lambda config, seed, epoch, *key: DRAW(config, seed, epoch + 1, *key))),
-    "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(vit_torch.Dropout, "forward", _unscaled)),
+    "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(backend.Dropout, "forward", _unscaled)),
 }
 
 
@@ -169,4 +171,3 @@ def test_a_value_that_is_not_a_number_is_over_the_bar():
 def test_other_shapes_are_refused_not_broadcast():
     with pytest.raises(ValueError, match="logits"):
         differences.row("logits", np.zeros((2, 3)), np.zeros((1, 3)), 1e-3)
-

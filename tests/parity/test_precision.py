@@ -10,17 +10,16 @@ import pytest
 
 from tests.parity.conftest import CONFIGS
 from vit import checkpoints
-from vit.backend import SCRIPTS, load_script
+from vit.backend import load_script
 from vit.files import canonical
 from vit.model import dropout, oracle, parameters, precision
 from vit.parity import levels
-from vit.training.traces import loss_scale as loss_scaling
 
 NAME = "tiny_dropout"  # with attention dropout, torch too takes the products of attention one by one
 CONFIG = CONFIGS[NAME]
 # MindSpore has no bfloat16 products on CPU.
-THERE = [("torch", "bf16"), ("torch", "fp16"), ("tf", "bf16"), ("tf", "fp16"), ("ms", "fp16")]
-
+PRESENT = [pytest.param(backend, kind, marks=pytest.mark.backend(backend)) for backend, kind in (
+    ("torch", "bf16"), ("torch", "fp16"), ("tf", "bf16"), ("tf", "fp16"), ("ms", "fp16"))]
 
 BAR = 0.3  # of what rounding changes; up to 0.21 seen, and from 0.41 with a planted defect
 
@@ -45,7 +44,7 @@ def _ours(backend, kind, dropout=True):
     script = load_script(backend)
     values, images, rows = _input()
     model = script.from_numpy(script.ViT(CONFIG, "float32", kind), values)
-    return script.run_stages(model, images, rows if dropout else None)
+    return script.backend.run_stages(model, images, rows if dropout else None)
 
 
 def _distance(a, b):
@@ -63,7 +62,7 @@ def _unlike(found, kind, dropout=True):
 
 
 @pytest.mark.parametrize("dropout", [True, False])
-@pytest.mark.parametrize(("backend", "kind"), THERE)
+@pytest.mark.parametrize(("backend", "kind"), PRESENT)
 def test_what_the_oracle_rounds_is_rounded_and_nothing_else(backend, kind, dropout):
     found = _ours(backend, kind, dropout)
     assert {stage.dtype for stage in found} == {np.dtype(np.float32)}
@@ -86,7 +85,7 @@ def _narrow_linear(layer, x):
     return F.linear(x.bfloat16(), layer.weight.bfloat16(), layer.bias.bfloat16()).float()
 
 
-# What to put in the place of what, in vit_torch; the second is made from the whole one.
+# What to replace by what, seen from vit_torch; the second is made from the whole one.
 DEFECTS = {
     "softmax in bfloat16": ("torch.softmax", lambda whole: lambda x, dim: whole(x.bfloat16(), dim).float()),
     "GELU in bfloat16": ("F.gelu", lambda whole: lambda x, **how: whole(x.bfloat16(), **how).float()),
@@ -94,12 +93,13 @@ DEFECTS = {
     "biases added in bfloat16": ("Linear.forward", lambda whole: _narrow_linear),
     "residual stream in bfloat16": ("Block.forward", lambda whole: lambda block, x, rows: tuple(
         half.bfloat16().float() for half in whole(block, x, rows))),
-    "attention in float32": ("Attention.matmul", lambda whole: lambda layer, a, b, transpose_b=False:
+    "attention in float32": ("matmul", lambda whole: lambda a, b, dtype, transpose_b=False:
                              a @ (b.mT if transpose_b else b)),
     "all in float32": ("dtype_names", lambda whole: lambda dtype, kind: precision.Dtypes(dtype, dtype)),
 }
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_in_the_rounding_is_seen(defect, monkeypatch):
     import vit_torch
@@ -110,6 +110,7 @@ def test_a_defect_in_the_rounding_is_seen(defect, monkeypatch):
     assert (_unlike(_ours("torch", "bf16"), "bf16") > BAR).any()
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])
 def test_rounding_is_to_the_nearest_and_even(kind):
     import torch
@@ -119,6 +120,7 @@ def test_rounding_is_to_the_nearest_and_even(kind):
     np.testing.assert_array_equal(precision.rounded(x, kind), torch.tensor(x).to(dtype).double().numpy())
 
 
+@pytest.mark.backend("ms")
 def test_what_mindspore_has_no_products_for_is_refused_by_name(refused, tmp_path):
     import vit_ms
     with refused("precision 'bf16'", "MindSpore", "fp32 or fp16"):
@@ -136,9 +138,10 @@ _FOLDERS = []
 def _run(backend, folder, **options):
     script = load_script(backend)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (script, loss_scaling):
+        from vit.training.traces import loss_scale
+        for module in (script.backend, loss_scale):
             patch.setattr(module, "FIRST_SCALE", SCALE)
-        patch.setattr(loss_scaling, "GROWTH_STEPS", GROWTH)
+        patch.setattr(loss_scale, "GROWTH_STEPS", GROWTH)
         return script.fastestimator_run(model_dir=str(folder), log_steps=0, **options)["stages"]["finetune"]
 
 
@@ -152,49 +155,49 @@ def _scaled(backend):
     stage = _run(backend, folder / "run", data="digits", pretrained=str(folder / "start.safetensors"), precision="fp16",
                  batch_size=16, train_steps_per_epoch=STEPS // 2, finetune_epochs=2, eval_steps_per_epoch=2,
                  ema_decay=0.5, checkpoint_every=1, keep=STEPS)
-    points = [checkpoints.load(path) for path in sorted((folder / "run" / "checkpoints").glob("*.safetensors"))]
-    assert [point.step for point in points] == list(range(1, STEPS + 1))
-    return folder, stage, points
+    saved = [checkpoints.load(path) for path in sorted((folder / "run" / "checkpoints").glob("*.safetensors"))]
+    assert [checkpoint.step for checkpoint in saved] == list(range(1, STEPS + 1))
+    return folder, stage, saved
 
 
 def _same(a, b):
     return all((a[name] == b[name]).all() for name in b)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_step_that_is_not_finite_is_skipped_and_the_scale_follows(backend):
-    _, stage, points = _scaled(backend)
+    _, stage, saved = _scaled(backend)
     scale, good, skipped = SCALE, 0, 0
-    assert points[0].loss_scale["skipped"] == 1
-    assert all((value == 0).all() for value in points[0].moment1.values())
-    for before, point in pairwise([None, *points]):
+    assert saved[0].loss_scale["skipped"] == 1
+    assert all((value == 0).all() for value in saved[0].moment1.values())
+    for before, checkpoint in pairwise([None, *saved]):
         updates = before.optimizer_steps if before else 0
-        if point.optimizer_steps == updates:
+        if checkpoint.optimizer_steps == updates:
             scale, good, skipped = scale / 2, 0, skipped + 1
             if before:
-                for group in ("weights", "moment1", "moment2", "average"):
-                    assert _same(getattr(point, group), getattr(before, group)), (point.step, group)
+                for group in ("weights", "moment1", "moment2", "ema"):
+                    assert _same(getattr(checkpoint, group), getattr(before, group)), (checkpoint.step, group)
         else:
-            assert point.optimizer_steps == updates + 1
+            assert checkpoint.optimizer_steps == updates + 1
             scale, good = (scale * 2, 0) if good + 1 == GROWTH else (scale, good + 1)
-            assert not _same(point.weights, before.weights) and not _same(point.ema, before.ema)
-        assert point.loss_scale == {"scale": scale, "good_steps": good, "skipped": skipped}, point.step
-    assert 3 < skipped < STEPS / 2 and len({point.loss_scale["scale"] for point in points}) < skipped + 1, "it grew"
+            assert not _same(checkpoint.weights, before.weights) and not _same(checkpoint.ema, before.ema)
+        assert checkpoint.loss_scale == {"scale": scale, "good_steps": good, "skipped": skipped}, checkpoint.step
+    assert 3 < skipped < STEPS / 2
+    assert len({checkpoint.loss_scale["scale"] for checkpoint in saved}) < skipped + 1, "it grew"
     assert [(epoch["skipped_steps"], epoch["loss_scale"]) for epoch in stage["epochs"]] == \
-        [(points[i].loss_scale["skipped"], points[i].loss_scale["scale"]) for i in (STEPS // 2 - 1, STEPS - 1)]
-    assert all(np.isfinite(value).all() for value in points[-1].weights.values())
+        [(saved[i].loss_scale["skipped"], saved[i].loss_scale["scale"]) for i in (STEPS // 2 - 1, STEPS - 1)]
+    assert all(np.isfinite(value).all() for value in saved[-1].weights.values())
 
 
-@pytest.mark.parametrize("backend", ["tf", "ms"])
-def test_the_frameworks_skip_and_learn_alike(backend):
-    ours, theirs = (_scaled(name)[2] for name in (backend, "torch"))
-    assert [point.loss_scale for point in ours] == [point.loss_scale for point in theirs]
-    np.testing.assert_allclose(*(points[-1].numbers["step_losses"] for points in (ours, theirs)), rtol=2e-3)
+def test_the_frameworks_skip_and_learn_alike(pair):
+    ours, theirs = (_scaled(backend)[2] for backend in pair)
+    assert [checkpoint.loss_scale for checkpoint in ours] == [checkpoint.loss_scale for checkpoint in theirs]
+    np.testing.assert_allclose(*(saved[-1].numbers["step_losses"] for saved in (ours, theirs)), rtol=2e-3)
 
 
+@pytest.mark.backend("torch")
 def test_a_resumed_run_has_the_same_scale(tmp_path):
-    folder, stage, points = _scaled("torch")
-    middle = points[-1].loss_scale["skipped"] - 4  # among the first, which are skipped
+    folder, stage, saved = _scaled("torch")
+    middle = saved[-1].loss_scale["skipped"] - 4  # among the first, which are skipped
     shutil.copytree(folder / "run", tmp_path / "run")
     again = _run("torch", tmp_path / "run", checkpoint_every=1, keep=STEPS,
                  resume=str(tmp_path / "run" / "checkpoints" / f"finetune-{middle:08d}.safetensors"))
@@ -203,11 +206,12 @@ def test_a_resumed_run_has_the_same_scale(tmp_path):
         [[epoch[key] for key in ("skipped_steps", "loss_scale", "eval_loss")] for epoch in stage["epochs"]]
 
 
+@pytest.mark.backend("torch")
 def test_gradients_that_are_not_scaled_back_are_seen(monkeypatch):
-    import vit_torch
-    whole = vit_torch.clip
-    monkeypatch.setattr(vit_torch, "clip", lambda gradients, limit: whole([g * 1.5 for g in gradients], limit))
-    spoilt, sound = (points[-1].numbers["step_losses"] for points in (_scaled.__wrapped__("torch")[2],
+    from vit.backend import torch as backend
+    whole = backend.clip
+    monkeypatch.setattr(backend, "clip", lambda gradients, clip_norm: whole([g * 1.5 for g in gradients], clip_norm))
+    spoilt, sound = (saved[-1].numbers["step_losses"] for saved in (_scaled.__wrapped__("torch")[2],
                                                                       _scaled("torch")[2]))
     with pytest.raises(AssertionError):
         np.testing.assert_allclose(spoilt, sound, rtol=2e-3)

@@ -1,14 +1,15 @@
 """Dropout and stochastic depth, in each framework: given masks are applied and scaled at each site, as the oracle does.
 
-That the masks themselves are random is tests/test_masks.py's business; what arrives at a layer's output is counted here
-once more, at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
+That the masks themselves are random, tests/model/test_dropout.py shows; what leaves a layer is counted here once more,
+at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
 """
+import functools
 import math
 
 import numpy as np
 import pytest
 
-from vit.backend import SCRIPTS, load_script
+from vit.backend import load_script
 from vit.model import dropout, parameters
 from vit.model.config import ViTConfig
 from vit.parity import differences, levels
@@ -26,11 +27,16 @@ SITES = {
 }
 
 
-@pytest.fixture(scope="module", params=SCRIPTS)
-def framework(request):
+@functools.cache
+def _model(backend):
+    script = load_script(backend)
+    return script.from_numpy(script.ViT(CONFIG), parameters.perturbed(CONFIG, 3))
+
+
+@pytest.fixture
+def framework(backend):
     """(backend, script, model)."""
-    script = load_script(request.param)
-    return request.param, script, script.from_numpy(script.ViT(CONFIG), parameters.perturbed(CONFIG, 3))
+    return backend, load_script(backend), _model(backend)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +98,7 @@ def test_without_masks_all_is_kept(framework):
         np.testing.assert_array_equal(_run(framework, layer(framework[2]), ones, None), ones)
     images = levels.sample_images(CONFIG, 2, "float32")[0]
     quiet = CONFIG.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
-    ours = framework[1].run_stages(framework[2], images)
+    ours = framework[1].backend.run_stages(framework[2], images)
     oracle = levels.stages("numpy", quiet, parameters.perturbed(CONFIG, 3), images)
     rows = levels.forward_rows(CONFIG, ours, oracle, 1e-5)
     assert not any(row.over for row in rows), differences.report(rows)

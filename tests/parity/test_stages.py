@@ -1,10 +1,9 @@
 """The stages are there for whoever asks: eagerly, in a compiled graph, and in FastEstimator's op graph."""
 import numpy as np
 import pytest
-from fe_compat import load_fastestimator
 
 from tests.parity.conftest import CONFIGS, stages, start
-from vit.backend import SCRIPTS, load_script
+from vit.backend import load_script
 from vit.model.config import stage_names
 from vit.parity import differences, levels
 
@@ -17,7 +16,7 @@ def _model(backend):
     return script, script.from_numpy(script.ViT(CONFIG), start(NAME, "float32"))
 
 
-@pytest.mark.parametrize("backend", ["tf", "ms"])
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.backend(name)) for name in ("tf", "ms")])
 def test_a_compiled_graph_gives_the_same_stages(backend):
     script, model = _model(backend)
     images = levels.sample_images(CONFIG, 4, "float32")[0]
@@ -31,7 +30,6 @@ def test_a_compiled_graph_gives_the_same_stages(backend):
     assert not any(row.over for row in rows), differences.report(rows)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
 def test_without_being_asked_only_the_logits_are_kept(backend):
     script, model = _model(backend)
     images = levels.sample_images(CONFIG, 2, "float32")[0]
@@ -41,14 +39,11 @@ def test_without_being_asked_only_the_logits_are_kept(backend):
     assert len(model.stages(x)) == len(stage_names(CONFIG))
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
 def test_an_op_graph_of_fastestimator_can_ask_for_them(backend):
-    fe = load_fastestimator()
-    if backend == "ms":
-        import fe_mindspore  # noqa: F401
+    script, model = _model(backend)
+    fe = script.backend.load_fastestimator()
     from fastestimator.op.tensorop.model import ModelOp
     from fastestimator.op.tensorop.tensorop import LambdaOp
-    _, model = _model(backend)
     model = fe.build(model_fn=lambda: model, optimizer_fn=None, model_name=f"stages_{backend}")
     network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
                               LambdaOp(fn=model.stages, inputs="x", outputs=stage_names(CONFIG))])

@@ -13,7 +13,8 @@ MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.25, 0.4)
 CLASSES = 30
 PLAIN = {"crop_padding": 0, "hflip_prob": 0.0, "cutout_size": 0, "variant": "tiny"}
 WHOLE = {"label_smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "mixup_prob": 0.7, "augment": "randaugment",
-         "random_erasing_prob": 0.5, "crop_padding": 0, "crop_scale_min": 0.3, "randaugment_std": 0.5, "cutout_size": 4, "variant": "tiny"}
+         "random_erasing_prob": 0.5, "crop_padding": 0, "crop_scale_min": 0.3, "randaugment_std": 0.5, "cutout_size": 4,
+         "variant": "tiny"}
 
 
 def _images(count, seed):
@@ -26,13 +27,13 @@ def _images(count, seed):
 TRAIN, TEST = _images(24, 1), _images(6, 2)
 
 
-def _batches(mode="train", epoch=1, steps=None, workers=0, first=False, dtype="float32", side=32, train=TRAIN,
+def _batches(mode="train", epoch=1, steps=None, workers=0, first=False, dtype="float32", size=32, train=TRAIN,
              **recipe):
     """Every batch of an epoch as arrays."""
     sets = Dataset("set", ("a", ), train, TEST)
     recipe = Recipe(**{"batch_size": 5, "seed": 5, **recipe})
     line = pipeline.build(train, TEST, DataPair(sets, sets, MEAN, STD, True), recipe, first, workers, dtype,
-                          recipe.model(CLASSES, side))
+                          recipe.model(CLASSES, size))
     with line(mode=mode, epoch=epoch, steps_per_epoch=steps) as loader:
         return [{key: value.numpy().copy() for key, value in batch.items()} for batch in loader]
 
@@ -335,12 +336,13 @@ def test_randaugment_draws_each_operation_and_its_strength():
 # Sizes.
 
 def test_random_crops_take_the_share_of_the_area_that_they_should():
-    """In an image whose colour tells the place, a crop's extent can be read off."""
+    """In an image whose colour tells the position, a crop's extent can be read off."""
     ramp = np.linspace(0, 255, 32).astype(np.uint8)
     image = np.stack([np.broadcast_to(ramp[:, None], (32, 32)), np.broadcast_to(ramp, (32, 32)),
                       np.zeros((32, 32), np.uint8)], axis=-1)
     train = Images(np.stack([image] * 40), np.arange(40) % CLASSES)
-    x = _join(_batches(train=train, steps=20, batch_size=20, **PLAIN, crop_scale_min=0.25, crop_scale_max=0.5)) * STD + MEAN
+    crops = _batches(train=train, steps=20, batch_size=20, **PLAIN, crop_scale_min=0.25, crop_scale_max=0.5)
+    x = _join(crops) * STD + MEAN
     extent = [np.ptp(x[..., channel].mean(axis=axis), axis=1) * 32 / (1 - 1 / 32) for channel, axis in ((0, 2), (1, 1))]
     area, aspect = extent[0] * extent[1] / 32**2, extent[1] / extent[0]
     assert 0.18 < area.min() < 0.32 and 0.4 < area.max() < 0.56
@@ -348,13 +350,13 @@ def test_random_crops_take_the_share_of_the_area_that_they_should():
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize("side", [16, 48])
-def test_images_are_resized_to_the_models_side(mode, side):
+@pytest.mark.parametrize("size", [16, 48])
+def test_images_are_resized_to_the_models_size(mode, size):
     sources = TRAIN if mode == "train" else TEST
-    batches = _batches(mode, side=side, **PLAIN)
-    assert _join(batches).shape[1:] == (side, side, 3)
+    batches = _batches(mode, size=size, **PLAIN)
+    assert _join(batches).shape[1:] == (size, size, 3)
     for image, label in zip(_join(batches), _join(batches, "y"), strict=True):
-        source = Image.fromarray(sources.images[label]).resize((side, side), Image.Resampling.BICUBIC)
+        source = Image.fromarray(sources.images[label]).resize((size, size), Image.Resampling.BICUBIC)
         np.testing.assert_allclose(image, _normalized(np.asarray(source)), atol=1e-5)
 
 
@@ -381,7 +383,7 @@ def test_what_is_taken_off(normalize, mean, std):
 
 # The loss.
 
-@pytest.mark.parametrize("backend", ["torch", "tf"])
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.backend(name)) for name in ("torch", "tf")])
 def test_fastestimators_loss_takes_soft_labels(backend):
     """The mean of -sum(y log softmax), and its gradient, in float64."""
     from fe_compat import load_fastestimator

@@ -13,13 +13,15 @@ from tests.checkpoints.test_serialization import make
 from tests.training.test_pipeline import _batches, _bytes, _line
 from vit import checkpoints
 from vit.backend import load_script
+from vit.data import load
 from vit.model import parameters
-from vit.parity import levels
-from vit.training import resume
-from vit.training import run as flow
+from vit.training import resume, run
+from vit.training.job import Job
+from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 RECIPE = Recipe(data="digits", variant="tiny", batch_size=16)
+torch = pytest.mark.backend("torch")
 
 
 @pytest.fixture
@@ -34,17 +36,17 @@ def run_folder(tmp_path):
 
 
 def test_auto_takes_the_newest_of_each_stage_with_its_recipe(run_folder, capsys):
-    found = resume.find("auto", str(run_folder), {}, [])
-    assert {stage: point.step for stage, point in found.points.items()} == {"pretrain": 8, "finetune": 2}
-    assert found.recipe == RECIPE.to_dict() and found.model_dir == run_folder
+    found = resume.find(RunOptions(resume="auto", model_dir=str(run_folder)), {})
+    assert {stage: checkpoint.step for stage, checkpoint in found.checkpoints.items()} == {"pretrain": 8, "finetune": 2}
+    assert found.recipe == RECIPE.to_dict() and found.options.model_dir == str(run_folder)
     assert "resuming finetune after step 2" in capsys.readouterr().out
 
 
 def test_a_named_checkpoint_sets_the_later_ones_aside(run_folder):
     path = run_folder / "checkpoints" / "pretrain-00000004.safetensors"
-    found = resume.find(str(path), None, {}, [])
-    assert {stage: point.step for stage, point in found.points.items()} == {"pretrain": 4}
-    assert found.model_dir == run_folder
+    found = resume.find(RunOptions(resume=str(path)), {})
+    assert {stage: checkpoint.step for stage, checkpoint in found.checkpoints.items()} == {"pretrain": 4}
+    assert found.options.model_dir == str(run_folder)
     before = {later.name: later.read_bytes() for later in path.parent.iterdir() if later != path}
     found.set_aside()
     assert sorted(later.name for later in path.parent.glob("*.superseded")) == [f"{name}.superseded"
@@ -60,21 +62,23 @@ def test_a_named_checkpoint_sets_the_later_ones_aside(run_folder):
 def test_a_refusal_sets_nothing_aside(run_folder, refused):
     path = run_folder / "checkpoints" / "pretrain-00000004.safetensors"
     with refused("batch_size"):
-        resume.find(str(path), None, {"batch_size": 32}, [])
+        resume.find(RunOptions(resume=str(path)), {"batch_size": 32})
     assert list(path.parent.glob("*.superseded*")) == []
 
 
 def test_what_was_asked_for_again_is_no_difference(run_folder):
-    resume.find("auto", str(run_folder), {"batch_size": 16, "variant": "tiny"}, [])
+    resume.find(RunOptions(resume="auto", model_dir=str(run_folder)), {"batch_size": 16, "variant": "tiny"})
 
 
 def test_another_recipe_is_refused_with_the_difference_and_the_way_out(run_folder, refused):
     with refused("batch_size is 16 there and 32 here", "--resume_override batch_size=32"):
-        resume.find("auto", str(run_folder), {"batch_size": 32}, [])
+        resume.find(RunOptions(resume="auto", model_dir=str(run_folder)), {"batch_size": 32})
 
 
 def test_what_is_named_may_differ(run_folder):
-    found = resume.find("auto", str(run_folder), {"batch_size": 32}, ["batch_size=32", "learning_rate=1e-3"])
+    options = RunOptions(resume="auto", model_dir=str(run_folder),
+                         resume_override=("batch_size=32", "learning_rate=1e-3"))
+    found = resume.find(options, {"batch_size": 32})
     assert (found.recipe["batch_size"], found.recipe["learning_rate"]) == (32, 1e-3)
 
 
@@ -86,7 +90,8 @@ def test_what_is_named_may_differ(run_folder):
 ])
 def test_what_cannot_be_is_one_line(run_folder, where, folder, overrides, fragments, refused):
     with refused(*fragments):
-        resume.find(where, folder and str(run_folder.parent / folder), {}, overrides)
+        resume.find(RunOptions(resume=where, model_dir=folder and str(run_folder.parent / folder),
+                               resume_override=tuple(overrides)), {})
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -105,30 +110,33 @@ def test_skipped_batches_are_the_first_ones(workers, steps, skipped):
 def _train(folder, on_save_error, break_it, phase="training"):
     """Six steps in torch with a checkpoint at each other one; `break_it` acts before the second of them, or before the
     first of another phase."""
-    from vit.checkpoints import trace
-    recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=6, eval_steps_per_epoch=1)
-    config = recipe.model(10, 32)
-    pair = levels.digits_for(config)
-    job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=2, on_save_error=on_save_error)
-    stage = flow.Stage(job, "finetune", pair.finetune, 1, config)
-    whole = trace._trace_class()._save
+    from vit.training.traces import CheckpointSaver
+    whole = CheckpointSaver._save
 
     def save(saver, now):
         if now == phase and (now != "training" or saver.step == 4):
             break_it()
         whole(saver, now)
 
-    trace._trace_class()._save = save
-    try:
-        return stage.run(load_script("torch").train, parameters.initial(config, 0))
-    finally:
-        trace._trace_class()._save = whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CheckpointSaver, "_save", save)
+        return _finetune(folder, {}, RunOptions(log_steps=0, checkpoint_every=2, on_save_error=on_save_error),
+                         finetune_epochs=1, train_steps_per_epoch=6)
+
+
+def _finetune(folder, found, options, **recipe):
+    """Train in torch from scratch, or on from a checkpoint that was found; return the final weights."""
+    recipe = dataclasses.replace(RECIPE, eval_steps_per_epoch=1, **recipe)
+    folder.mkdir(exist_ok=True)
+    job = Job(load_script("torch"), recipe, load("digits"), folder, options, saves_checkpoints=True, checkpoints=found)
+    return run.finetune(job, None)
 
 
 def _lose(folder):
     shutil.rmtree(folder / "checkpoints")
 
 
+@torch
 def test_a_lost_folder_is_said_and_training_goes_on(tmp_path, capsys):
     lost = _train(tmp_path / "a", "continue", lambda: _lose(tmp_path / "a"))
     err = capsys.readouterr().err
@@ -137,17 +145,20 @@ def test_a_lost_folder_is_said_and_training_goes_on(tmp_path, capsys):
     assert all(np.array_equal(lost[name], kept[name]) for name in kept)
 
 
+@torch
 def test_a_lost_folder_stops_a_training_that_asked_for_it(tmp_path, refused):
     with refused(str(tmp_path), "step 4", "training stopped", "on_save_error"):
         _train(tmp_path, "stop", lambda: _lose(tmp_path))
 
 
+@torch
 def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, monkeypatch, capsys):
-    _train(tmp_path, "continue", lambda: monkeypatch.setattr(os, "fsync", _full))
+    with pytest.raises(OSError, match="No space left on device"):  # the final weights find no room either
+        _train(tmp_path, "continue", lambda: monkeypatch.setattr(os, "fsync", _full))
     monkeypatch.undo()
     assert "No space left on device" in capsys.readouterr().err
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["finetune-00000002.safetensors"]
+    assert names == ["scratch-00000002.safetensors"]
     assert checkpoints.load(tmp_path / "checkpoints" / names[0]).step == 2
 
 
@@ -161,27 +172,31 @@ def _no_room_for_the_best(monkeypatch):
     monkeypatch.setattr(best_model_saver, "save_model", _full)
 
 
+@torch
 def test_a_best_model_that_cannot_be_written_is_said_and_training_goes_on(tmp_path, monkeypatch, capsys):
     _no_room_for_the_best(monkeypatch)
     _train(tmp_path, "continue", lambda: None)
     assert f"{tmp_path / 'best'}: the best model could not be written (No space left" in capsys.readouterr().err
-    assert checkpoints.load(tmp_path / "checkpoints" / "finetune-00000006.safetensors").phase == "finished"
+    assert checkpoints.load(tmp_path / "checkpoints" / "scratch-00000006.safetensors").phase == "finished"
 
 
+@torch
 def test_a_best_model_that_cannot_be_written_stops_a_training_that_asked_for_it(tmp_path, monkeypatch, refused):
     _no_room_for_the_best(monkeypatch)
     with refused(str(tmp_path / "best"), "training stopped", "on_save_error"):
         _train(tmp_path, "stop", lambda: None)
 
 
+@torch
 def test_what_a_killed_process_had_begun_to_write_is_removed(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    part = tmp_path / "checkpoints" / ".finetune-00000002.safetensors.k3j2"
+    part = tmp_path / "checkpoints" / ".scratch-00000002.safetensors.k3j2"
     part.write_bytes(b"half")
     _train(tmp_path, "continue", lambda: None)
     assert not part.exists()
 
 
+@torch
 def test_signals_act_as_before_once_a_training_has_raised(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -193,31 +208,30 @@ def test_signals_act_as_before_once_a_training_has_raised(tmp_path):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@torch
 def test_a_signal_in_the_last_moment_ends_the_run_as_well(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         _train(tmp_path, "continue", lambda: os.kill(os.getpid(), signal.SIGTERM), phase="finished")
     assert ended.value.code == 143
-    assert "stopped after step 6 of finetune" in capsys.readouterr().err
-    assert checkpoints.load(tmp_path / "checkpoints" / "finetune-00000006.safetensors").phase == "finished"
+    assert "stopped after step 6 of scratch" in capsys.readouterr().err
+    assert checkpoints.load(tmp_path / "checkpoints" / "scratch-00000006.safetensors").phase == "finished"
 
 
 # Accumulated gradients.
 
-def _accumulate(folder, points):
-    recipe = dataclasses.replace(RECIPE, train_steps_per_epoch=5, eval_steps_per_epoch=1, accumulate_steps=2)
-    config = recipe.model(10, 32)
-    pair = levels.digits_for(config)
-    job = flow.Job("torch", recipe, pair, folder, log_steps=0, checkpoint_every=3, keep=9, points=points)
-    stage = flow.Stage(job, "finetune", pair.finetune, 2, config)
-    return parameters.sha256(load_script("torch").train(stage, parameters.initial(config, 0)))
+def _accumulate(folder, found):
+    options = RunOptions(log_steps=0, checkpoint_every=3, keep=9)
+    return parameters.sha256(_finetune(folder, found, options, finetune_epochs=2, train_steps_per_epoch=5,
+                                       accumulate_steps=2))
 
 
+@torch
 def test_checkpoints_wait_for_the_end_of_an_update(tmp_path):
     whole = _accumulate(tmp_path / "a", {})
-    points = [checkpoints.load(path) for path in checkpoints.list_checkpoints(tmp_path / "a" / "checkpoints")]
-    assert [(point.step, point.optimizer_steps) for point in points] == [(4, 2), (6, 3), (10, 5)]
+    saved = [checkpoints.load(path) for path in checkpoints.list_checkpoints(tmp_path / "a" / "checkpoints")]
+    assert [(checkpoint.step, checkpoint.optimizer_steps) for checkpoint in saved] == [(4, 2), (6, 3), (10, 5)]
     # The evaluation after step 5 falls into an update, the end of which stands for it.
-    assert points[1].best[1] == "finetune-00000006.safetensors"
-    assert all((tmp_path / "a" / "checkpoints" / point.best[1]).is_file() for point in points[1:])
-    for point in points[:-1]:
-        assert _accumulate(tmp_path / f"b{point.step}", {"finetune": point}) == whole
+    assert saved[1].best[1] == "scratch-00000006.safetensors"
+    assert all((tmp_path / "a" / "checkpoints" / checkpoint.best[1]).is_file() for checkpoint in saved[1:])
+    for checkpoint in saved[:-1]:
+        assert _accumulate(tmp_path / f"b{checkpoint.step}", {"scratch": checkpoint}) == whole

@@ -15,6 +15,7 @@ from vit.parity import levels
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
+pytestmark = pytest.mark.backend("torch")
 FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--finetune_epochs", "1", "--batch_size",
          "16", "--train_steps_per_epoch", "4000", "--eval_steps_per_epoch", "1", "--checkpoint_every", "2",
          "--log_steps", "0"]
@@ -39,8 +40,8 @@ def test_a_signal_finishes_the_step_saves_and_leaves_with_a_word(repo, tmp_path,
     assert "stopping: this step is finished and saved" in err
     assert "stopped after step" in err and f"--resume auto --model_dir {tmp_path}" in err
     assert "Traceback" not in err
-    point = checkpoints.newest(tmp_path / "checkpoints", pytest.fail)["pretrain"]
-    assert point.phase == "training" and f"after step {point.step} of pretrain" in err
+    checkpoint = checkpoints.newest(tmp_path / "checkpoints", pytest.fail)["pretrain"]
+    assert checkpoint.phase == "training" and f"after step {checkpoint.step} of pretrain" in err
     assert not (tmp_path / "results.json").exists()
 
 
@@ -72,17 +73,18 @@ def _fit(folder, resume=None, stop=None):
     from fastestimator.trace.trace import Trace
 
     import vit_torch
+    from vit.training.traces import CheckpointSaver, Saving
     config = VARIANTS["tiny"].replace(depth=1, num_classes=10)
     recipe = Recipe(data="digits", batch_size=32, seed=3, learning_rate=0.05)
     pair = levels.digits_for(config)
     model = vit_torch.from_numpy(vit_torch.ViT(config), parameters.initial(config, 0))
-    Optimizer = vit_torch.Optimizer  # FastEstimator looks into what a lambda refers to, and chokes on a module
-    model = fe.build(lambda: model, lambda parameters: Optimizer(model, recipe), model_name="plain")
+    # FastEstimator looks into what a lambda refers to, and chokes on a module.
+    Optimizer, parameters_of = vit_torch.backend.Optimizer, vit_torch.parameters
+    model = fe.build(lambda: model, lambda _: Optimizer(parameters_of(model), recipe, config.depth),
+                     model_name="plain")
     network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
                               CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
                               UpdateOp(model=model, loss_name="ce")])
-    access = checkpoints.Access(vit_torch.to_numpy, vit_torch.from_numpy, vit_torch.moments, vit_torch.optimizer_steps,
-                                vit_torch.set_loss_scale)
     evaluated = []
 
     class Watch(Trace):
@@ -96,7 +98,7 @@ def _fit(folder, resume=None, stop=None):
 
     stopping = EarlyStopping(monitor="accuracy", patience=2, compare="max", min_delta=0.5)
     best = BestModelSaver(model=model, save_dir=str(folder / "best"), metric="accuracy", save_best_mode="max")
-    saver = checkpoints.saver(model, access, config, folder / "checkpoints", every=3, resume=resume)
+    saver = CheckpointSaver(model, Saving(vit_torch, folder / "checkpoints", every=3, resume=resume))
     estimator = fe.Estimator(
         pipeline=pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, channels_first=True),
         network=network, epochs=9,
@@ -120,9 +122,9 @@ def test_fastestimators_own_traces_go_on_correctly(never_stopped, tmp_path, stop
     assert whole["last epoch"] < 9, "EarlyStopping acts, or this says nothing about it"
     with pytest.raises(_Stop):
         _fit(tmp_path / "stopped", stop=stop)
-    point = checkpoints.newest(tmp_path / "stopped" / "checkpoints", pytest.fail)["train"]
-    assert 0 < point.step < stop
-    resumed, again = _fit(tmp_path / "stopped", resume=point)
+    checkpoint = checkpoints.newest(tmp_path / "stopped" / "checkpoints", pytest.fail)["train"]
+    assert 0 < checkpoint.step < stop
+    resumed, again = _fit(tmp_path / "stopped", resume=checkpoint)
     assert resumed == whole
     assert again == evaluated[-len(again):], "no evaluation comes twice or is left out"
     assert np.isfinite(resumed["best"])

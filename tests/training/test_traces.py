@@ -1,0 +1,105 @@
+"""The traces that write a stage's history down, and the progress bar."""
+import contextlib
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.training.test_run import EPOCH
+from vit.model.config import VARIANTS
+from vit.training import traces
+from vit.training.history import count_top, log_line
+from vit.training.job import Job, Stage
+from vit.training.options import RunOptions
+from vit.training.recipe import Recipe
+
+# All that the traces ask of a model.
+MODEL = SimpleNamespace(current_optimizer=SimpleNamespace(norm=np.float32(0.25)))
+
+
+def _stage(epochs, tensorboard=None):
+    """A stage of two steps an epoch, whose learning rate is a hundredth of the step."""
+    recipe = Recipe(train_steps_per_epoch=2, learning_rate=0.02 * epochs, warmup_steps=2 * epochs)
+    job = Job(None, recipe, None, None, RunOptions(tensorboard=tensorboard and str(tensorboard)))
+    return Stage(job, "pretrain", None, epochs, VARIANTS["tiny"])
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
+def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
+    progress = traces.Progress(_stage(epochs=3))
+    progress.system = SimpleNamespace(epoch_idx=1, global_step=None)
+    err = stream()
+    with contextlib.redirect_stderr(err):
+        progress.on_begin(None)
+        for step in (4, 5, 6):  # resumed after three
+            progress.system.global_step = step
+            progress.on_batch_end({"ce": np.float32(0.5)})
+        progress.on_end(None)
+    assert (err.getvalue() != "") is shown
+    if shown:
+        assert "pretrain: 100%" in err.getvalue() and "6/6" in err.getvalue() and "loss=0.500" in err.getvalue()
+
+
+def _two_batches(tensorboard=None):
+    """The history of one epoch of two batches, the second with less weight; it is the fourth of seven."""
+    rng, stage = np.random.default_rng(0), _stage(7, tensorboard)
+    for trace in (traces.TrainHistory(stage, MODEL), traces.EvalHistory(stage)):
+        trace.system = SimpleNamespace(epoch_idx=4, global_step=8)
+        trace.on_epoch_begin({})
+        for loss, size in ((1.0, 30), (5.0, 10)):
+            trace.on_batch_end({"ce": loss, "y": np.zeros(size, int), "y_pred": rng.normal(size=(size, 10))})
+        trace.on_epoch_end({"accuracy": 0.75})
+        trace.on_end({})
+    return stage.history
+
+
+def test_top_five_counts_labels_among_the_five_highest():
+    logits = np.arange(70.0).reshape(7, 10)
+    assert [count_top(logits, np.full(7, label)) for label in (9, 5, 4, 0)] == [7, 7, 0, 0]
+    assert count_top(logits[:, :3], np.zeros(7, int)) == 7
+    assert count_top(logits * np.nan, np.zeros(7, int)) == 0
+
+
+def test_log_line_says_everything(capsys):
+    history = _two_batches()
+    out = capsys.readouterr().out
+    [epoch] = history.epochs
+    assert out == log_line(epoch, "pretrain: epoch", 7) + "\n"
+    parts = ("pretrain: epoch 4/7: ", " ms a step, ", " images/s, ", "rate 8.00e-02, ", "loss 2.0000 | test: ",
+             "loss 2.0000, ", "top-1 75.00%, ", f"top-5 {epoch['top5']:.2%}, ")
+    assert [out.find(part) for part in parts] == sorted(out.find(part) for part in parts)
+    assert all(part in out for part in parts), out
+
+
+def test_log_line_of_one_step_has_no_speed():
+    epoch = {"epoch": 1, "train_seconds": 1.0, "step_seconds": None, "images_per_second": None, "learning_rate": 0.1,
+             "train_loss": 2.0, "eval_loss": 3.0, "accuracy": 0.5, "top5": 1.0, "eval_seconds": 2.0}
+    assert log_line(epoch, "scratch: epoch", 3) == ("scratch: epoch 1/3: 1.0 s, rate 1.00e-01, loss 2.0000 | test: "
+                                                       "loss 3.0000, top-1 50.00%, top-5 100.00%, 2.0 s")
+
+
+def test_tensorboard_gets_every_number_of_an_epoch(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    history = _two_batches(tmp_path)
+    [epoch] = history.epochs
+    [file] = (tmp_path / "pretrain").iterdir()
+    events = EventAccumulator(str(file)).Reload()
+    assert set(events.Tags()["scalars"]) == EPOCH - {"epoch"}
+    for name in EPOCH - {"epoch"}:
+        [scalar] = events.Scalars(name)
+        assert (scalar.step, scalar.value) == (8, pytest.approx(epoch[name]))
+
+
+def test_mean_loss_weighs_batches_by_their_size():
+    history = _two_batches()
+    [epoch] = history.epochs
+    assert (epoch["epoch"], epoch["train_loss"], epoch["eval_loss"], epoch["accuracy"]) == (4, 2.0, 2.0, 0.75)
+    assert history.step_losses == [1.0, 5.0]
+    assert history.gradient_norms == [0.25, 0.25]
+    assert set(epoch) == EPOCH
