@@ -17,8 +17,9 @@ def collect(repo):
     @functools.cache
     def collect(*arguments, before="pass"):
         code = f"import sys, pytest; {before}; sys.exit(pytest.main(sys.argv[1:]))"
-        done = subprocess.run([sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider",
-                               *arguments], cwd=repo, capture_output=True, text=True)
+        # Named, since the packages have a configuration of their own, with which their tests run alone.
+        done = subprocess.run([sys.executable, "-c", code, "--config-file", "pyproject.toml", "--collect-only", "-q",
+                               "-p", "no:cacheprovider", *arguments], cwd=repo, capture_output=True, text=True)
         return done.returncode, set(re.findall(r"^\S+::.+$", done.stdout, re.MULTILINE)), done.stdout + done.stderr
 
     return collect
