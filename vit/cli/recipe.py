@@ -12,7 +12,7 @@ def add_parser(commands) -> None:
     parts = parser.add_subparsers(required=True, metavar="PART", dest="part")
     check = parts.add_parser("check", help="print every field of a recipe file, or what is wrong with it", description=(
         "Print the recipe that a YAML file describes, with every field; or say in one line what is wrong with it."))
-    check.add_argument("file", metavar="FILE", help="a YAML file, such as recipes/small_data.yaml")
+    check.add_argument("file", metavar="FILE", help="a YAML file, or the name of a shipped recipe such as small_data")
     check.set_defaults(run=_check)
     explain = parts.add_parser("fields", help="print every field with its default and what it means", description=(
         "Print every field of a recipe with its default, what it means and which values it takes. The output is a "

@@ -20,7 +20,7 @@ class RunOptions:
         ValueError: An option has an impossible value; the message names the option, the value and what is allowed.
     """
     recipe: str | os.PathLike | dict | Recipe | None = option(
-        None, """YAML file of a recipe, such as recipes/small_data.yaml (default: FastEstimator's apphub job).
+        None, """Recipe: a YAML file, or a shipped one by name, such as small_data (default: FastEstimator's apphub).
 
         From Python also a dict of fields, or a `Recipe`. Fields that are given beside it override it.""",
         flag="recipe", metavar="FILE")

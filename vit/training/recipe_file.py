@@ -12,6 +12,7 @@ from vit.errors import UserError, one_line
 from vit.fields import takes
 from vit.model.config import VARIANTS
 from vit.training.recipe import Recipe
+from vit.training.recipe_paths import find_recipe
 
 FIELDS = tuple(field.name for field in fields(Recipe))
 
@@ -49,12 +50,12 @@ for _tag, _pattern in _NUMBERS.items():
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def build(source: str | os.PathLike | Mapping | Recipe | None = None, own_model: bool = True, **changes) -> Recipe:
+def build(source: str | os.PathLike | Mapping | Recipe | None = None, uses_variant: bool = True, **changes) -> Recipe:
     """Build a recipe from a file (or a dict, or a recipe), from named fields, or from both: then the fields override.
 
     Args:
-        source: A YAML file, a dict of fields or a recipe; None for the defaults.
-        own_model: Whether the variant is the model, so that the image size must fit it.
+        source: A YAML file or the name of a shipped recipe, a dict of fields or a recipe; None for the defaults.
+        uses_variant: Whether the variant is the model, so that the image size must fit it; else a file's model is.
         changes: Fields of `Recipe`, by today's names or older ones.
 
     Raises:
@@ -62,16 +63,17 @@ def build(source: str | os.PathLike | Mapping | Recipe | None = None, own_model:
     """
     given = {}
     if isinstance(source, str | os.PathLike):
-        read = _read(Path(source))
+        source = find_recipe(source)
+        read = _read(source)
         try:
             given = Recipe.renamed(read)
-            _checked(given, own_model)
+            _checked(given, uses_variant)
         except ValueError as error:
             raise UserError(f"{source}: {error}") from None
     elif source is not None:
         given = source.to_dict() if isinstance(source, Recipe) else Recipe.renamed(source)
     try:
-        return _checked({**given, **Recipe.renamed(changes)}, own_model)
+        return _checked({**given, **Recipe.renamed(changes)}, uses_variant)
     except ValueError as error:
         raise UserError(str(error)) from None
 
@@ -125,9 +127,9 @@ def _commented(field: Field, width: int) -> list[str]:
     return [*lines, yaml.safe_dump({field.name: field.default}).strip()]
 
 
-def _checked(given: dict, own_model: bool) -> Recipe:
+def _checked(given: dict, uses_variant: bool) -> Recipe:
     recipe = Recipe(**given)
-    if own_model and recipe.image_size is not None:
+    if uses_variant and recipe.image_size is not None:
         recipe.model(VARIANTS[recipe.variant].num_classes, recipe.image_size)
     return recipe
 
