@@ -44,9 +44,9 @@ def test_the_first_difference_is_marked_named_and_status_1(capsys, monkeypatch):
 
 
 def test_a_parameter_is_named_in_words():
-    assert differences.Row("blocks.2.attn.qkv.bias", 1, 1, 1).place == "block 2, attention half, attn.qkv.bias"
-    assert differences.Row("blocks.0.norm2.weight", 1, 1, 1).place == "block 0, MLP half, norm2.weight"
-    assert differences.Row("pos_embed", 1, 1, 1).place == "pos_embed"
+    assert differences.Row("blocks.2.attn.qkv.bias", 1, 1, 1).location == "block 2, attention half, attn.qkv.bias"
+    assert differences.Row("blocks.0.norm2.weight", 1, 1, 1).location == "block 0, MLP half, norm2.weight"
+    assert differences.Row("pos_embed", 1, 1, 1).location == "pos_embed"
 
 
 @pytest.mark.backend("torch", "tf")

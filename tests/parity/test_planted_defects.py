@@ -85,7 +85,7 @@ def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
     stage, plant = FORWARD_DEFECTS[defect]
     rows = _forward(**(plant(_weights(), monkeypatch.setattr) or {}))
     assert _first(rows) == stage
-    assert f"DIFFERENT: first at {next(row for row in rows if row.over).place}" in differences.report(rows)
+    assert f"DIFFERENT: first at {next(row for row in rows if row.over).location}" in differences.report(rows)
 
 
 def test_a_summed_loss_turns_the_gradient_check_red(monkeypatch):

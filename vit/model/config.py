@@ -87,7 +87,7 @@ class ViTConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along a side of an image."""
+        """Patches along an edge of an image."""
         return self.image_size // self.patch_size
 
     @property
@@ -149,8 +149,8 @@ def stage_names(config: ViTConfig) -> list[str]:
     return ["tokens", *halves, "norm", "logits"]
 
 
-def _published(patch: int, side: int, width: int, depth: int, heads: int) -> ViTConfig:
-    return ViTConfig(image_size=side, patch_size=patch, width=width, depth=depth, heads=heads, mlp_dim=4 * width,
+def _published(patch: int, image_size: int, width: int, depth: int, heads: int) -> ViTConfig:
+    return ViTConfig(image_size=image_size, patch_size=patch, width=width, depth=depth, heads=heads, mlp_dim=4 * width,
                      num_classes=1000)
 
 

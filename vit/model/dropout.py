@@ -1,7 +1,7 @@
 """The masks of dropout and stochastic depth: a function of (seed, epoch, pass, sample, site), in every framework.
 
-A model holds no random state. It is given one row of flags for each image, in which each of its dropout sites has a
-place; so masks do not depend on the framework, on the batch that an image falls into, or on what was run before.
+A model holds no random state. It is given one row of flags for each image, in which each of its dropout sites has its
+part; so masks do not depend on the framework, on the batch that an image falls into, or on what was run before.
 """
 import functools
 import math
@@ -15,7 +15,7 @@ _LEVELS = 2**16
 
 
 class Site(NamedTuple):
-    """One place in a model where values are dropped.
+    """One site of a model, where values are dropped.
 
     Args:
         start: Where its flags begin in a sample's row.
@@ -32,7 +32,7 @@ class Site(NamedTuple):
 
 @functools.cache
 def sites(config: ViTConfig) -> dict[str, Site]:
-    """Every place where a model drops values, by name, in forward order; a rate of 0 has no place.
+    """List the sites where a model drops values, by name, in forward order; a rate of 0 makes no site.
 
     The rates are Dropout's (Srivastava et al. 2014) but for `path`: stochastic depth, by which a whole branch of a
     sample is dropped (Huang et al. 2016).

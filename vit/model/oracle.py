@@ -1,7 +1,7 @@
 """The forward pass in numpy: the oracle that the three models are held to, and the attention maps of any weights.
 
 Written for reading, from the paper's equations 1-4 (Dosovitskiy et al. 2021), not for speed.
-Legend: B batch, N tokens, D width, H heads, P patch side, C channels, S image side.
+Legend: B batch, N tokens, D width, H heads, P patch size, C channels, S image size.
 """
 from collections.abc import Callable
 

@@ -36,7 +36,7 @@ def table() -> str:
     """All variants, one per line."""
     lines = [f"{'variant':14} {'parameters':>12} {'GFLOPs':>8} {'input':>13} {'patch':>5} {'classes':>7}"]
     for name, config in VARIANTS.items():
-        side = f"{config.image_size} x {config.image_size} x {config.in_channels}"
-        lines.append(f"{name:14} {parameters(config):12,} {flops(config) / 1e9:8.2f} {side:>13} {config.patch_size:5} "
+        size = f"{config.image_size} x {config.image_size} x {config.in_channels}"
+        lines.append(f"{name:14} {parameters(config):12,} {flops(config) / 1e9:8.2f} {size:>13} {config.patch_size:5} "
                      f"{config.num_classes:7}")
     return "\n".join([*lines, COUNTED])

@@ -28,7 +28,7 @@ class Row:
         return not self.relative <= self.bar
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where in the model it is: block, half and parameter in words."""
         parts = self.name.split(".")
         if parts[0] != "blocks":
@@ -59,8 +59,8 @@ def report(rows: list[Row]) -> str:
     lines += [f"{'>' if line is first else '':2}{line.name:{width}}  {line.max_abs:9.1e}  {line.relative:9.1e}"
               for line in rows]
     worst = max(rows, key=lambda line: np.inf if np.isnan(line.relative) else line.relative)
-    lines.append(f"the same: worst relative difference {worst.relative:.1e} ({worst.place}), bar {worst.bar:.0e}"
+    lines.append(f"the same: worst relative difference {worst.relative:.1e} ({worst.location}), bar {worst.bar:.0e}"
                  if first is None else
-                 f"DIFFERENT: first at {first.place}, relative difference {first.relative:.1e}, bar {first.bar:.0e}; "
+                 f"DIFFERENT: first at {first.location}, relative difference {first.relative:.1e}, bar {first.bar:.0e}; "
                  f"{sum(line.over for line in rows)} of {len(rows)} over it")
     return "\n".join(lines)

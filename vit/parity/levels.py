@@ -13,7 +13,7 @@ from vit.parity.differences import Row, row
 
 
 def sample_images(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
-    """Real handwritten digits at a model's side, normalized, and labels within its classes.
+    """Real handwritten digits at a model's image size, normalized, and labels within its classes.
 
     Returns:
         [count, S, S, C] of the dtype, and int64 [count].
@@ -52,12 +52,12 @@ def gradient_rows(a: tuple[float, Weights], b: tuple[float, Weights], bar: float
 
 
 def digits_for(config: ViTConfig) -> DataPair:
-    """The digits at a model's side, with labels within its classes."""
+    """The digits at a model's image size, with labels within its classes."""
     pair = digits.load()
 
     def fit(part: Images) -> Images:
-        side = config.image_size
-        images = part.images if side == 32 else np.stack([cv2.resize(image, (side, side)) for image in part.images])
+        size = config.image_size
+        images = part.images if size == 32 else np.stack([cv2.resize(image, (size, size)) for image in part.images])
         return Images(images[..., :config.in_channels], part.labels % config.num_classes)
 
     fitted = Dataset("digits10", pair.finetune.classes, fit(pair.finetune.train), fit(pair.finetune.test))

@@ -63,7 +63,7 @@ def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tu
 
 def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_first: bool,
           num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None):
-    """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but sizing over `test`.
+    """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but resizing over `test`.
 
     Args:
         train: Training images.
@@ -73,7 +73,7 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         dtype: Of the images and soft labels that leave: "float32" or, widened after all else, "float64".
-        config: The model: its side, its classes, and its dropout if that needs masks. None is a model without dropout
+        config: The model: its image size, its classes, and its dropout if that needs masks. None is a model without dropout
             for images as they are; it cannot have soft labels.
 
     Returns:
@@ -81,10 +81,10 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         y is [B, classes] of `dtype`; and for a model with dropout there is `"masks"`, uint8 [B, flags], one row of
         `vit.model.dropout.draw` per image.
     """
-    side = config.image_size if config else train.image_size
-    ops = _augmentation("x", train, test, side, pair, recipe)
+    size = config.image_size if config else train.image_size
+    ops = _augmentation("x", train, test, size, pair, recipe)
     if recipe.soft_labels:
-        ops += _soft_labels(_augmentation("partner", train, None, side, pair, recipe), config.num_classes, recipe)
+        ops += _soft_labels(_augmentation("partner", train, None, size, pair, recipe), config.num_classes, recipe)
     if recipe.mixes:
         ops.append(Delete(["partner", "partner_y"], mode="train"))
     if channels_first:
@@ -98,8 +98,8 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
                           num_process=num_workers)
 
 
-def _augmentation(key: str, train: Images, test: Images | None, side: int, pair: DataPair, recipe: Recipe) -> list:
-    """The ops that make a normalized training image of `side` out of the one under `key`; those that do not draw
+def _augmentation(key: str, train: Images, test: Images | None, size: int, pair: DataPair, recipe: Recipe) -> list:
+    """The ops that make a normalized training image of `size` out of the one under `key`; those that do not draw
     run in evaluation as well, unless there is no `test`."""
     one, image = {"inputs": key, "outputs": key}, {"image_in": key, "image_out": key}
     every = "train" if test is None else None
@@ -109,16 +109,16 @@ def _augmentation(key: str, train: Images, test: Images | None, side: int, pair:
         return LambdaOp(functools.partial(function, rng=np.random), mode="train", **one)
 
     def fit(images: Images, mode: str | None) -> list:
-        """Nothing for images that have the side."""
-        if images.image_size == side:
+        """Nothing for images that have the size."""
+        if images.image_size == size:
             return []
         share = 1.0 if images.image_size else recipe.eval_crop_pct
-        return [LambdaOp(functools.partial(resizing.center_crop, size=side, crop_pct=share), mode=mode, **one)]
+        return [LambdaOp(functools.partial(resizing.center_crop, size=size, crop_pct=share), mode=mode, **one)]
 
     ops = []
     if recipe.crop_scale_min:
         # INTER_AREA averages where it shrinks and interpolates linearly where it enlarges.
-        ops.append(RandomResizedCrop(side, side, scale=(recipe.crop_scale_min, recipe.crop_scale_max),
+        ops.append(RandomResizedCrop(size, size, scale=(recipe.crop_scale_min, recipe.crop_scale_max),
                                      interpolation=cv2.INTER_AREA, mode="train", **image))
     else:
         ops += fit(train, "train")
@@ -130,9 +130,9 @@ def _augmentation(key: str, train: Images, test: Images | None, side: int, pair:
     if policy is None:
         ops.append(normalize)
     if recipe.crop_padding:
-        padded = side + 2 * recipe.crop_padding
+        padded = size + 2 * recipe.crop_padding
         ops += [PadIfNeeded(min_height=padded, min_width=padded, mode="train", **image),
-                RandomCrop(side, side, mode="train", **image)]
+                RandomCrop(size, size, mode="train", **image)]
     if recipe.hflip_prob and pair.hflip:
         ops.append(Sometimes(HorizontalFlip(mode="train", **image), prob=recipe.hflip_prob))
     if policy is not None:  # it wants bytes
@@ -195,11 +195,11 @@ class Samples(Dataset):
         self.order = None
 
     def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
-        round_, place = divmod(self.position, len(self))
-        if self.order is None or place == 0:
+        round_, offset = divmod(self.position, len(self))
+        if self.order is None or offset == 0:
             self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
         self.position += 1
-        return self.epoch, round_, int(self.order[place])
+        return self.epoch, round_, int(self.order[offset])
 
     def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
         epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)

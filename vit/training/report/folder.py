@@ -20,10 +20,10 @@ def open_folder(folder: Path, resuming: bool = False) -> None:
     """
     probe(folder, "model_dir")
     (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
-    points = folder / "checkpoints"
-    if not resuming and points.is_dir() and any(points.iterdir()):
+    checkpoints = folder / "checkpoints"
+    if not resuming and checkpoints.is_dir() and any(checkpoints.iterdir()):
         shutil.rmtree(folder / "checkpoints.old", ignore_errors=True)
-        points.rename(folder / "checkpoints.old")
+        checkpoints.rename(folder / "checkpoints.old")
         print(f"note: {folder}: the checkpoints of an earlier run are now in checkpoints.old", flush=True)
 
 

@@ -172,7 +172,7 @@ class CheckpointSaver(Trace):
         return trained or self.saving.script.to_numpy(self.model)
 
     def _others(self) -> dict:
-        """The other traces by place and class, but for those that FastEstimator adds for its own log lines."""
+        """The other traces by position and class, but for those that FastEstimator adds for its own log lines."""
         traces = [trace for trace in self.system.traces if trace is not self
                   and type(trace).__module__ != "fastestimator.trace.trace"]
         return {f"{i}.{type(trace).__name__}": trace for i, trace in enumerate(traces)}
