@@ -116,7 +116,11 @@ class ViT(nn.Cell):
         self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = nn.CellList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
-        self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        self.pool_first = config.fc_norm
+        if self.pool_first:
+            self.fc_norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        else:
+            self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         self.head = Linear(config.width, config.num_classes, dtypes)
 
     def construct(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -137,7 +141,8 @@ class ViT(nn.Cell):
         for block in self.blocks:
             half, x = block(x, masks)
             stages += (half, x) if keep else ()
-        x = self.norm(x[:, self.pooled]).mean(axis=1)  # B, D
+        x = x[:, self.pooled]  # B, pooled tokens, D
+        x = self.fc_norm(x.mean(axis=1)) if self.pool_first else self.norm(x).mean(axis=1)  # B, D
         logits = self.head(x)
         return stages + (x, logits) if keep else (logits,)
 

@@ -113,7 +113,11 @@ class ViT(tf.keras.Model):
         self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = [Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)]
-        self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        self.pool_first = config.fc_norm
+        if self.pool_first:
+            self.fc_norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        else:
+            self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         self.head = Linear(config.width, config.num_classes, dtypes)
         self(tf.zeros((1, *self.image), dtypes.weights))  # makes the weights
 
@@ -135,7 +139,8 @@ class ViT(tf.keras.Model):
         for block in self.blocks:
             half, x = block(x, masks)
             stages += (half, x) if keep else ()
-        x = tf.reduce_mean(self.norm(x[:, self.pooled]), axis=1)  # B, D
+        x = x[:, self.pooled]  # B, pooled tokens, D
+        x = self.fc_norm(tf.reduce_mean(x, axis=1)) if self.pool_first else tf.reduce_mean(self.norm(x), axis=1)  # B, D
         logits = self.head(x)
         return stages + (x, logits) if keep else (logits,)
 

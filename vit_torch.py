@@ -120,7 +120,11 @@ class ViT(nn.Module):
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtypes.weights))
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
-        self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        self.pool_first = config.fc_norm
+        if self.pool_first:
+            self.fc_norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
+        else:
+            self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         self.head = Linear(config.width, config.num_classes, dtypes)
 
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -141,7 +145,8 @@ class ViT(nn.Module):
         for block in self.blocks:
             half, x = block(x, masks)
             stages += (half, x) if keep else ()
-        x = self.norm(x[:, self.pooled]).mean(dim=1)  # B, D
+        x = x[:, self.pooled]  # B, pooled tokens, D
+        x = self.fc_norm(x.mean(dim=1)) if self.pool_first else self.norm(x).mean(dim=1)  # B, D
         logits = self.head(x)
         return stages + (x, logits) if keep else (logits,)
 

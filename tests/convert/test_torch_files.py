@@ -122,7 +122,7 @@ def _timm(changes=(), prefix="", width=64):
 
 @pytest.mark.parametrize(("name", "shape", "what"), [
     ("dist_token", (1, 1, 64), "distillation token"), ("head_dist.weight", (5, 64), "distillation head"),
-    ("fc_norm.weight", (64, ), "fc_norm"), ("blocks.0.ls1.gamma", (64, ), "layer scale"),
+    ("blocks.0.ls1.gamma", (64, ), "layer scale"),
     ("blocks.0.gamma_1", (64, ), "layer scale"), ("blocks.0.attn.q_norm.weight", (16, ), "norms of the queries"),
     ("reg_token", (1, 4, 64), "register tokens"), ("pre_logits.fc.weight", (64, 64), "pre_logits"),
     ("norm_pre.weight", (64, ), "norm before the blocks"),

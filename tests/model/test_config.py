@@ -11,7 +11,7 @@ from vit.model.parameters import shapes
 INTS = ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes")
 RATES = ("dropout", "attention_dropout", "drop_path")
 EPSILONS = ("block_norm_eps", "final_norm_eps")
-BOOLS = ("patch_bias", "qkv_bias", "class_token")
+BOOLS = ("patch_bias", "qkv_bias", "class_token", "fc_norm")
 CHOICES = ("activation", "norm_order", "pool")
 
 REFUSED = {
@@ -43,6 +43,7 @@ def test_impossible_value_is_refused_by_name(field, value):
     ({"image_size": 32, "patch_size": 64}, ("image_size 32", "patch_size 64")),
     ({"width": 100, "heads": 8}, ("width 100", "heads 8")),
     ({"pool": "cls", "class_token": False}, ("pool", "cls", "class_token", "False")),
+    ({"pool": "cls", "fc_norm": True}, ("fc_norm", "pool", "cls")),
 ])
 def test_values_that_do_not_go_together_are_all_named(changes, fragments):
     with pytest.raises(ValueError) as caught:
@@ -103,13 +104,14 @@ def test_apphub_is_what_its_source_says():
         "image_size": 32, "patch_size": 4, "in_channels": 3, "width": 256, "depth": 6, "heads": 8, "mlp_dim": 512,
         "activation": "gelu", "num_classes": 100, "norm_order": "post", "patch_bias": False, "qkv_bias": True,
         "block_norm_eps": 1e-5, "final_norm_eps": 1e-6, "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.0,
-        "pool": "cls", "class_token": True}
+        "pool": "cls", "class_token": True, "fc_norm": False}
 
 
 @pytest.mark.parametrize("config", [
     *VARIANTS.values(),
     ViTConfig(norm_order="post", pool="mean", class_token=False, patch_bias=False, qkv_bias=False, dropout=0.25,
-              attention_dropout=0.125, drop_path=0.5, block_norm_eps=1e-5, final_norm_eps=1e-12, in_channels=1),
+              attention_dropout=0.125, drop_path=0.5, fc_norm=True, block_norm_eps=1e-5, final_norm_eps=1e-12,
+              in_channels=1),
 ])
 def test_survives_json(config):
     again = ViTConfig.from_dict(json.loads(json.dumps(config.to_dict())))

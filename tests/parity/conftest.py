@@ -20,6 +20,8 @@ CONFIGS = {
     "tiny_dropout": VARIANTS["tiny"].replace(num_classes=10, dropout=0.1, attention_dropout=0.2, drop_path=0.2),
     "pre_no_token": ViTConfig(width=40, patch_size=8, depth=2, heads=5, mlp_dim=72, num_classes=10, patch_bias=False,
                               pool="mean", class_token=False, block_norm_eps=1e-3, final_norm_eps=1e-12),
+    "fc_norm": ViTConfig(width=32, patch_size=8, depth=2, heads=2, mlp_dim=48, num_classes=10, pool="mean",
+                         fc_norm=True),
     "one_head_48": ViTConfig(image_size=48, patch_size=16, width=24, depth=1, heads=1, mlp_dim=24, num_classes=10,
                              patch_bias=False, qkv_bias=False, activation="gelu_tanh"),
 }

@@ -88,6 +88,15 @@ def test_a_defect_in_the_model_is_named_by_its_stage(defect, monkeypatch):
     assert f"DIFFERENT: first at {next(row for row in rows if row.over).location}" in differences.report(rows)
 
 
+def test_a_norm_before_the_pooling_is_named_by_its_stage():
+    config, weights = CONFIGS["fc_norm"], start("fc_norm", "float64")
+    images = levels.sample_images(config, 4, "float64")[0]
+    moved = {name.replace("fc_norm.", "norm."): value for name, value in weights.items()}
+    rows = levels.forward_rows(config, levels.stages("torch", config.replace(fc_norm=False), moved, images),
+                               levels.stages("numpy", config, weights, images), pairs.BARS["forward", "float64"])
+    assert _first(rows) == "norm"
+
+
 def test_a_summed_loss_turns_the_gradient_check_red(monkeypatch):
     images, labels = levels.sample_images(CONFIG, 4, "float64")
     whole = levels.gradients("torch", CONFIG, _weights(), images, labels)

@@ -14,7 +14,7 @@ import numpy as np
 from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
 
-_NORMS = ("norm", "norm1", "norm2")
+_NORMS = ("norm", "norm1", "norm2", "fc_norm")
 # Training programs and wrappers put these before every name.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 
@@ -142,7 +142,7 @@ _TIMM = {
     "cls_token": "cls_token", "pos_embed": "pos_embed", "patch_embed.proj": "patch_embed.proj",
     **_blocks("blocks.{i}.", norm1="norm1", qkv="attn.qkv", proj="attn.proj", norm2="norm2", fc1="mlp.fc1",
               fc2="mlp.fc2"),
-    "norm": "norm", "head": "head",
+    "norm": "norm", "fc_norm": "fc_norm", "head": "head",
 }
 _HF_EPS = {"block_norm_eps": 1e-12, "final_norm_eps": 1e-12}
 _FLAX = {**_PRE, **_EPS_6, "activation": "gelu_tanh"}
@@ -215,7 +215,6 @@ UNSUPPORTED = {
     "distillation_token": "DeiT's distillation token",
     "distillation_classifier": "DeiT's distillation head",
     "head_dist": "DeiT's distillation head (head_dist)",
-    "fc_norm": "a norm between the pooling and the head (fc_norm)",
     "reg_token": "register tokens (reg_token)",
     "register_tokens": "register tokens",
     "q_norm": "norms of the queries (q_norm)",

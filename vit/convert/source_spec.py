@@ -48,7 +48,7 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
     def has(canonical: str) -> bool:
         return layout.theirs(canonical)[0] in names
 
-    width, = shape("norm.weight", 1)
+    count, width = shape("pos_embed", 3)[1:]
     mlp_dim, = shape("blocks.0.mlp.fc1.bias", 1)
     kernel = shape("patch_embed.proj.weight", 4)
     patch, channels = (kernel[:2], kernel[2]) if layout.kernels else (kernel[2:], kernel[1])
@@ -57,7 +57,6 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
     class_token = has("cls_token")
     manifest = None if source.spec is None else parse_spec(source.path, source.spec)
     settings = _settings(source, report)
-    count = shape("pos_embed", 3)[1]
     try:
         cells = positions.grid_of(count, class_token, _known_grid(settings, patch[0], grid))
     except UserError as error:
@@ -65,12 +64,16 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
     if class_token and not cells.class_position:
         report.notes.append("the class token has no position of its own: it gets one of zeros")
     fields = dict(layout.spec)
-    if manifest is None and not class_token:
+    fc_norm = "fc_norm" in layout.modules and has("fc_norm.weight")
+    if manifest is None and fc_norm:
+        fields["pool"] = "mean"
+        report.notes.append("a norm after pooling (fc_norm): the mean of the patches goes through it to the head")
+    elif manifest is None and not class_token:
         fields["pool"] = "mean"
         report.notes.append("no class token: the mean of the patches goes to the head")
     fields |= settings.pop("fields", {})
     fields |= {"width": width, "mlp_dim": mlp_dim, "patch_size": patch[0], "in_channels": channels, "depth": depth,
-               "class_token": class_token, "image_size": cells.rows * patch[0],
+               "class_token": class_token, "fc_norm": fc_norm, "image_size": cells.rows * patch[0],
                "patch_bias": has("patch_embed.proj.bias"), "qkv_bias": has("blocks.0.attn.qkv.bias"),
                "num_classes": shape("head.bias", 1)[0] if has("head.bias") else _NEW_HEAD_CLASSES}
     if manifest is None:

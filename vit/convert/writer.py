@@ -24,10 +24,10 @@ _HF_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "re
 _HOW = {
     "timm": {"block_norm_eps": "norm_layer=functools.partial(torch.nn.LayerNorm, eps={value:g})",
              "activation": "act_layer={value!r}",
-             "pool": "class_token={class_token}, global_pool='avg', fc_norm=False"},
+             "pool": "class_token={class_token}, global_pool='avg', fc_norm={fc_norm}"},
     "mindspore": {"block_norm_eps": "norm_layer=functools.partial(mindspore.nn.LayerNorm, epsilon={value:g})",
                   "activation": "act_layer={layer}",
-                  "pool": "class_token={class_token}, global_pool='avg', fc_norm=False"},
+                  "pool": "class_token={class_token}, global_pool='avg', fc_norm={fc_norm}"},
     "npz": {"block_norm_eps": "nn.LayerNorm(epsilon={value:g})", "activation": "nn.{flax}", "pool": "classifier='gap'"},
 }
 _MINDSPORE_LAYERS = {"gelu": "functools.partial(mindspore.nn.GELU, approximate=False)", "relu": "mindspore.nn.ReLU"}
@@ -83,7 +83,7 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
         "qkv_bias": config.qkv_bias, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "id2label": {str(i): f"LABEL_{i}" for i in range(config.num_classes)},
         "label2id": {f"LABEL_{i}": i for i in range(config.num_classes)},
-        "torch_dtype": str(weights["norm.weight"].dtype),
+        "torch_dtype": str(weights["pos_embed"].dtype),
     }
     path.mkdir(parents=True, exist_ok=True)
     tensors = {name if name.startswith("classifier") else f"vit.{name}": value
@@ -120,7 +120,7 @@ def _mindspore(path: Path, weights: Weights, config: ViTConfig, report: Report) 
 def _npz(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
     weights, config = _prepare("npz", GOOGLE, weights, config, report)
     if not config.qkv_bias:  # flax's attention always has them
-        weights = weights | {f"blocks.{i}.attn.qkv.bias": np.zeros(3 * config.width, weights["norm.weight"].dtype)
+        weights = weights | {f"blocks.{i}.attn.qkv.bias": np.zeros(3 * config.width, weights["pos_embed"].dtype)
                              for i in range(config.depth)}
         config = config.replace(qkv_bias=True)
         report.notes.append("the biases of q, k and v are written as zeros, which this model does without")
@@ -151,7 +151,7 @@ def _with_patch_bias(weights: Weights, config: ViTConfig, report: Report) -> tup
         return weights, config
     report.notes.append("the patch embedding's bias is written as zeros, which this model does without")
     config = config.replace(patch_bias=True)
-    zeros = np.zeros(config.width, weights["norm.weight"].dtype)
+    zeros = np.zeros(config.width, weights["pos_embed"].dtype)
     return {name: weights.get(name, zeros) for name in parameters.shapes(config)}, config
 
 
@@ -163,6 +163,8 @@ def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
     if config.block_norm_eps != config.final_norm_eps:
         raise UserError(f"{layout.title} has one LayerNorm epsilon, and this model has two: "
                         f"{config.block_norm_eps:g} (block_norm_eps) and {config.final_norm_eps:g} (final_norm_eps)")
+    if to == "npz" and config.fc_norm:
+        raise UserError(f"{layout.title} normalizes the tokens before their mean, and this model after it (fc_norm)")
     if to == "npz" and config.class_token and config.pool == "mean":
         raise UserError(f"{layout.title} takes the mean of all tokens where there is no class token, and this model "
                         "has both a class token and pool 'mean'")
@@ -170,7 +172,7 @@ def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
     for name, text in _HOW[to].items():
         value = getattr(config, name)
         if value != layout.spec[name]:
-            how.append(text.format(value=value, class_token=config.class_token,
+            how.append(text.format(value=value, class_token=config.class_token, fc_norm=config.fc_norm,
                                    layer=_MINDSPORE_LAYERS.get(value), flax=_FLAX_CALLS.get(value)))
     if not config.qkv_bias and to != "npz":
         how.append("qkv_bias=False")

@@ -37,6 +37,8 @@ class ViTConfig:
             the first (Huang et al. 2016).
         pool: "cls" (the class token) or "mean" (of the patch tokens) goes to the head.
         class_token: Whether a learned token is put before the patches.
+        fc_norm: Whether the last LayerNorm comes after the mean of the tokens and not before it, as in MAE's finetuned
+            models (He et al. 2022); the name is timm's.
 
     Raises:
         ValueError: A field has an impossible value; the message names the field and the value.
@@ -60,6 +62,7 @@ class ViTConfig:
     drop_path: float = 0.0
     pool: str = "cls"
     class_token: bool = True
+    fc_norm: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -78,6 +81,8 @@ class ViTConfig:
             raise ValueError(f'pool must be "cls" or "mean", not {self.pool!r}')
         if self.pool == "cls" and not self.class_token:
             raise ValueError('pool "cls" needs class_token True, not False')
+        if self.fc_norm and self.pool != "mean":
+            raise ValueError(f'fc_norm needs pool "mean", not {self.pool!r}')
         for name in ("dropout", "attention_dropout", "drop_path"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
@@ -104,6 +109,11 @@ class ViTConfig:
     def pooled(self) -> slice:
         """Which tokens the final norm and the head see; their mean goes to the head."""
         return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), self.tokens)
+
+    @property
+    def token_norm(self) -> bool:
+        """Whether the last LayerNorm is over each token, before they are pooled: `norm`, and not `fc_norm`."""
+        return not self.fc_norm
 
     def drop_path_rate(self, block: int) -> float:
         """Stochastic-depth rate of one block: linear from 0 in the first to `drop_path` in the last."""

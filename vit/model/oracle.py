@@ -54,7 +54,11 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
             if config.norm_order == "post":
                 x = layer_norm(x, scale, shift, config.block_norm_eps)
             stages.append(x)
-    x = layer_norm(x[:, config.pooled], w["norm.weight"], w["norm.bias"], config.final_norm_eps).mean(axis=1)
+    x = x[:, config.pooled]
+    if config.fc_norm:
+        x = layer_norm(x.mean(axis=1), w["fc_norm.weight"], w["fc_norm.bias"], config.final_norm_eps)
+    else:
+        x = layer_norm(x, w["norm.weight"], w["norm.bias"], config.final_norm_eps).mean(axis=1)
     stages += [x, _linear(w, "head", x, product)]
     return dict(zip(stage_names(config), stages, strict=True))
 

@@ -58,8 +58,10 @@ ROWS = (
     Row("blocks.{i}.mlp.fc1.bias", "M", "zeros", False, "block"),
     Row("blocks.{i}.mlp.fc2.weight", "D M", "xavier", True, "block"),
     Row("blocks.{i}.mlp.fc2.bias", "D", "zeros", False, "block"),
-    Row("norm.weight", "D", "ones", False, "head"),
-    Row("norm.bias", "D", "zeros", False, "head"),
+    Row("norm.weight", "D", "ones", False, "head", "token_norm"),
+    Row("norm.bias", "D", "zeros", False, "head", "token_norm"),
+    Row("fc_norm.weight", "D", "ones", False, "head", "fc_norm"),
+    Row("fc_norm.bias", "D", "zeros", False, "head", "fc_norm"),
     Row("head.weight", "K D", "normal", True, "head"),
     Row("head.bias", "K", "zeros", False, "head"),
 )
