@@ -64,7 +64,7 @@ def test_the_rest_of_the_curve_is_the_same(a, b, dtype, tmp_path, hold):
 
 
 @pytest.mark.backend("torch")
-@pytest.mark.parametrize("slot", ["moment1", "moment2", "average"])
+@pytest.mark.parametrize("slot", ["moment1", "moment2", "ema"])
 def test_a_state_that_is_lost_on_the_way_is_seen(slot, tmp_path):
     unmoved, folder = _unmoved("torch", "float64")
     checkpoint = checkpoints.load(folder / "checkpoints" / f"finetune-{STOP:08d}.safetensors")

@@ -61,6 +61,6 @@ def report(rows: list[Row]) -> str:
     worst = max(rows, key=lambda line: np.inf if np.isnan(line.relative) else line.relative)
     lines.append(f"the same: worst relative difference {worst.relative:.1e} ({worst.location}), bar {worst.bar:.0e}"
                  if first is None else
-                 f"DIFFERENT: first at {first.location}, relative difference {first.relative:.1e}, bar {first.bar:.0e}; "
-                 f"{sum(line.over for line in rows)} of {len(rows)} over it")
+                 f"DIFFERENT: first at {first.location}, relative difference {first.relative:.1e}, "
+                 f"bar {first.bar:.0e}; {sum(line.over for line in rows)} of {len(rows)} over it")
     return "\n".join(lines)

@@ -73,8 +73,8 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         dtype: Of the images and soft labels that leave: "float32" or, widened after all else, "float64".
-        config: The model: its image size, its classes, and its dropout if that needs masks. None is a model without dropout
-            for images as they are; it cannot have soft labels.
+        config: The model: its image size, its classes, and its dropout if that needs masks. None is a model without
+            dropout for images as they are; it cannot have soft labels.
 
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
