@@ -125,6 +125,8 @@ def test_importing_a_script_imports_only_its_own_framework(script, foreign):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
+    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
 def test_a_script_that_runs_is_not_imported_a_second_time(backend, tmp_path):
     config = VARIANTS["tiny"].replace(depth=1, width=16, heads=2, mlp_dim=16)
     canonical.save(tmp_path / "start.safetensors", parameters.initial(config, 0), config)
