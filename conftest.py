@@ -11,8 +11,9 @@ import pytest
 from vit.backend import MissingBackend, require
 
 FRAMEWORKS = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
-# All that is below needs the framework, and imports it before a mark can be read.
-FOLDERS = {Path(__file__).parent / "packages" / "fe_mindspore": "ms"}
+# What imports a framework before a mark can be read; all that is in it needs the framework.
+ROOT = Path(__file__).parent
+PATHS = {ROOT / "packages" / "fe_mindspore": "ms", ROOT / "tests" / "convert" / "test_mindcv.py": "ms"}
 LEFT_OUT = pytest.StashKey[int]()
 
 
@@ -43,8 +44,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_ignore_collect(collection_path, config):
-    if any(collection_path.is_relative_to(folder) and name not in requested(config)
-           for folder, name in FOLDERS.items()):
+    if any(collection_path.is_relative_to(path) and name not in requested(config) for path, name in PATHS.items()):
         return True
     return None
 
@@ -68,10 +68,10 @@ def pytest_testnodedown(node, error):
 
 def pytest_terminal_summary(terminalreporter, config):
     if missing := FRAMEWORKS.keys() - requested(config):
-        folders = [str(folder.relative_to(config.rootpath)) for folder, name in FOLDERS.items() if name in missing]
+        paths = [str(path.relative_to(ROOT)) for path, name in PATHS.items() if name in missing]
         terminalreporter.write_line(
             f"--backends {config.getoption('--backends')}: left out {config.stash.get(LEFT_OUT, 0)} of the tests"
-            + "".join(f", and all of {folder}" for folder in folders))
+            + "".join(f", all of {path}" for path in paths))
 
 
 def requested(config) -> set[str]:
@@ -82,7 +82,7 @@ def requested(config) -> set[str]:
 def needed(item) -> set[str]:
     """Name the backends that a test needs."""
     return {name for mark in item.iter_markers("backend") for name in mark.args} | {
-        name for folder, name in FOLDERS.items() if item.path.is_relative_to(folder)}
+        name for path, name in PATHS.items() if item.path.is_relative_to(path)}
 
 
 def parametrizes(function, name: str) -> bool:

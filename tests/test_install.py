@@ -114,6 +114,7 @@ def test_vit_is_a_command(environment):
     assert listed == _succeeds(environment / "bin" / "python", "-m", "vit", "list")
 
 
+@pytest.mark.backend("torch", "tf", "ms")
 def test_all_is_imported_from_the_environment(environment):
     shown = _succeeds(environment / "bin" / "python", "-c",
                       "import fe_mindspore, fe_compat, vit, vit_torch, vit_tf, vit_ms\n"

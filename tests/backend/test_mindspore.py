@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 
+@pytest.mark.backend("ms")
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="lists its threads as Linux does")
 @pytest.mark.parametrize(("asked", "elsewhere"), [({}, False), ({"MS_DEV_HOST_BLOCKING_RUN": "0"}, True)],
                          ids=["by itself", "unless the user says otherwise"])

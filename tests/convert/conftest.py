@@ -10,7 +10,7 @@ from vit.cli.commands import main
 from vit.files import canonical
 from vit.model import oracle
 
-BACKENDS = ("torch", "tf", "ms")
+BACKENDS = [pytest.param(name, marks=pytest.mark.backend(name)) for name in ("torch", "tf", "ms")]
 
 
 def random_images(config, dtype="float32", count=3):

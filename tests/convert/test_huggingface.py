@@ -194,7 +194,7 @@ def keras_original(request, tmp_path_factory):
     return values, config, images, model(images.transpose(0, 3, 1, 2)).logits.numpy()
 
 
-@pytest.mark.parametrize("backend", ["numpy", "tf"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("tf", marks=pytest.mark.backend("tf"))])
 def test_logits_are_those_of_their_tensorflow_model(keras_original, backend, bars):
     values, config, images, theirs = keras_original
     assert difference(logits(backend, config, values, images), theirs) < bars["float32"]

@@ -24,6 +24,7 @@ def test_a_recipe_of_7d1c055_is_understood(path):
     assert recipe_file.build(COMMIT_7D1C055 / path) == RECIPE
 
 
+@pytest.mark.backend("torch")
 def test_a_run_of_7d1c055_goes_on_to_the_same_end(tmp_path):
     """Dropout, mixup, the weights' average and the optimizer's moments all have to go on where they stopped."""
     run = tmp_path / "run"
