@@ -19,7 +19,7 @@ help:  ## show this help
 
 demo: known-backend .venv  ## pretrain and finetune a small ViT offline, in minutes (BACKEND=torch, tf or ms)
 	$(PY) vit_$(BACKEND).py --data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --finetune_epochs 5 \
-		--compare_scratch --seed 7 --model_dir runs/demo-$(BACKEND)
+		--compare_scratch --seed 7 --model_dir runs/demo-$(BACKEND) --overwrite
 
 known-backend:
 	@test -f vit_$(BACKEND).py || { echo "BACKEND must be torch, tf or ms, not $(BACKEND)" >&2; exit 2; }

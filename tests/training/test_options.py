@@ -24,6 +24,8 @@ REFUSED = {
     "checkpoint_every": (0, -1, "hour", "", 1.5, None, True),
     "keep": (0, -1, 1.5, "3", None),
     "on_save_error": ("ignore", "", None),
+    "on_nan": ("ignore", "", None),
+    "overwrite": (1, "yes", None),
     "resume": (3, ""),
     "resume_override": ("seed=1", {"seed": 1}, None),
     "log_steps": (-1, 1.5, "100", None),

@@ -3,6 +3,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from vit.backend import load_script
@@ -10,7 +11,7 @@ from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.training import run, train
-from vit.training.report import predictions
+from vit.training.report import folder, predictions
 
 OPTIONS = {"data": "digits", "variant": "tiny", "batch_size": 16, "pretrain_epochs": 2, "finetune_epochs": 1,
            "train_steps_per_epoch": 3, "eval_steps_per_epoch": 2, "seed": 7, "log_steps": 0}
@@ -103,13 +104,72 @@ def test_results_are_there_only_after_a_whole_run(tmp_path, stub):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "pretrained.safetensors", "recipe.yaml"]
 
 
-def test_results_of_an_earlier_run_do_not_outlive_a_broken_one(tmp_path, stub):
+def _content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_stays_as_it_is(tmp_path, stub, refused):
     stub.run(tmp_path)
-    assert (tmp_path / "results.json").exists()
+    before = _content(tmp_path)
+    with refused(str(tmp_path), "--resume auto", "--model_dir", "--overwrite"):
+        stub.run(tmp_path, seed=8)
+    assert _content(tmp_path) == before
+
+
+def test_a_run_that_is_overwritten_is_moved_aside_whole_and_so_are_the_ones_before_it(tmp_path, stub, capsys):
+    runs = []
+    for seed in (7, 8, 9):
+        stub.run(tmp_path / "run", seed=seed, overwrite=True)
+        runs.append(_content(tmp_path / "run"))
+    assert len({run["pretrained.safetensors"] for run in runs}) == 3
+    assert [_content(tmp_path / name) for name in ("run.old", "run.old2", "run")] == runs
+    assert f"is now in {tmp_path / 'run.old2'}" in capsys.readouterr().out
+
+
+def test_results_of_an_earlier_run_are_not_beside_those_of_a_broken_one(tmp_path, stub):
+    stub.run(tmp_path / "run")
     stub.fail_at = "finetune"
     with pytest.raises(RuntimeError, match="the power went"):
-        stub.run(tmp_path, seed=8)
-    assert not (tmp_path / "results.json").exists()
+        stub.run(tmp_path / "run", seed=8, overwrite=True)
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert (tmp_path / "run.old" / "results.json").exists()
+
+
+def test_a_folder_in_which_a_run_is_writing_is_refused(tmp_path, stub, refused, monkeypatch):
+    """Also from the same process, for a new run, one that overwrites and one that goes on."""
+    within = []
+
+    def fit(stage, weights):
+        for how in ({}, {"overwrite": True}):
+            with refused(str(tmp_path), "another run is writing there", f"process {os.getpid()}"):
+                stub.run(tmp_path, **how)
+            within.append(how)
+        return stub.fit(stage, weights)
+
+    monkeypatch.setattr(train, "fit", fit)
+    stub.run(tmp_path)
+    assert len(within) == 4
+    assert not (tmp_path / folder.LOCK).exists()
+
+
+def test_the_lock_of_a_process_that_was_killed_is_gone(tmp_path, stub, run_python):
+    done = run_python("-c", "import os, signal; from pathlib import Path; from vit.training.report import folder; "
+                      f"lock = folder.own_folder(Path({str(tmp_path / 'run')!r})); lock.__enter__(); "
+                      "os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.returncode == -9 and (tmp_path / "run" / folder.LOCK).read_text().startswith("process ")
+    stub.run(tmp_path / "run")
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path, stub, refused, monkeypatch):
+
+    def diverge(stage, weights):
+        weights = stub.fit(stage, weights)
+        return weights | {"norm.bias": weights["norm.bias"] * np.nan}
+
+    monkeypatch.setattr(train, "fit", diverge)
+    with refused("pretrain has diverged", "norm.bias", "pretrained.safetensors is not written"):
+        stub.run(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "recipe.yaml"]
 
 
 def test_results_are_valid_json_even_when_the_loss_is_no_number(tmp_path, stub, monkeypatch):
@@ -129,13 +189,14 @@ def test_results_are_valid_json_even_when_the_loss_is_no_number(tmp_path, stub, 
     json.loads((tmp_path / "results.json").read_text(), parse_constant=refuse)
 
 
-def test_checkpoints_of_an_earlier_run_are_out_of_the_way_of_a_new_one(tmp_path, stub, capsys):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "pretrain-00003130.safetensors").write_bytes(b"old")
-    stub.run(tmp_path)
-    assert "earlier run are now in checkpoints.old" in capsys.readouterr().out
-    assert (tmp_path / "checkpoints.old" / "pretrain-00003130.safetensors").read_bytes() == b"old"
-    assert not (tmp_path / "checkpoints").exists()
+def test_checkpoints_of_an_earlier_run_are_not_taken_for_a_new_ones(tmp_path, stub, refused):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "pretrain-00003130.safetensors").write_bytes(b"old")
+    with refused("holds checkpoints, of another run"):
+        stub.run(tmp_path / "run")
+    stub.run(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run.old" / "checkpoints" / "pretrain-00003130.safetensors").read_bytes() == b"old"
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path, stub, monkeypatch):

@@ -131,6 +131,11 @@ class Stage:
         """Folder for the stage's TensorBoard files, or None for none."""
         return Path(self.job.options.tensorboard) / self.name if self.job.options.tensorboard else None
 
+    def last_checkpoint(self) -> str:
+        """Say which checkpoint a training that has failed can go on from."""
+        written = self.saver.written if self.saver is not None else None
+        return f"the last checkpoint is {written}" if written else "no checkpoint was written in it"
+
     def learning_rate(self, step: int) -> float:
         """Give the learning rate of a training step, counted from 1."""
         return self.job.recipe.rate(step, self.steps, self.steps_per_epoch)

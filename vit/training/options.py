@@ -39,6 +39,10 @@ class RunOptions:
 
         It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
         MindCV (.ckpt) or FastEstimator's apphub.""", flag="model", metavar="FILE")
+    on_nan: str = option(
+        "stop", """What to do when a loss, or a gradient, is no finite number.
+
+        A step that float16's loss scale skips is none of that.""", choices=("stop", "continue"), flag="training")
     compare_scratch: bool = option(False, "Also finetune from scratch, to compare.", flag="training")
     device_target: str | None = option(
         None, """Device that MindSpore computes on (default: what is there).
@@ -47,6 +51,8 @@ class RunOptions:
         flag="training")
     model_dir: str | os.PathLike | None = option(
         None, "Folder that the run's files go to (default: runs/<time>-<backend>).", flag="saving", metavar="DIR")
+    overwrite: bool = option(
+        False, "Move a run that lies in model_dir aside, whole, to a name with .old behind it.", flag="saving")
     checkpoint_every: int | str = option(
         "epoch", 'Training steps between checkpoints, or "epoch" for one after each epoch.', limits="[1, inf)",
         choices=("epoch",), flag="saving", metavar="N")

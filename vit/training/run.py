@@ -54,17 +54,17 @@ def run(script: ModuleType, **given) -> dict:
         folder.probe(Path(options.tensorboard), "tensorboard")
     if options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    folder.open_folder(job.model_dir, resuming=found is not None)
-    if found is not None:
-        found.set_aside()
-    (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
-    (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
-    if weights is None and job.data.pretrain is not None:
-        weights = pretrain(job)
-    finetune(job, weights)
-    if options.compare_scratch and weights is not None:
-        finetune(job, None)
-    return results.write(job, time.perf_counter() - started)
+    with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
+        if found is not None:
+            found.set_aside()
+        (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
+        (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
+        if weights is None and job.data.pretrain is not None:
+            weights = pretrain(job)
+        finetune(job, weights)
+        if options.compare_scratch and weights is not None:
+            finetune(job, None)
+        return results.write(job, time.perf_counter() - started)
 
 
 def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
@@ -128,6 +128,9 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
         finally:
             if stage.saver is not None:
                 stage.saver.close()
+    if spoilt := parameters.not_finite(stage.weights):
+        raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so {file} is "
+                        f"not written; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
     canonical.save(job.model_dir / file, stage.weights, stage.config)
     return stage.weights
 

@@ -1,30 +1,92 @@
-"""The folder of a run's files."""
+"""The folder of a run's files: one run at a time, and nothing of another run beside them."""
+import contextlib
+import fcntl
 import itertools
 import os
-import shutil
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from vit.errors import UserError
 
+LOCK = ".lock"
 
-def open_folder(folder: Path, resuming: bool = False) -> None:
-    """Make the folder for a run's files, or clear the way in that of an earlier run.
+
+@contextlib.contextmanager
+def own_folder(folder: Path, resuming: bool = False, overwrite: bool = False) -> Iterator[None]:
+    """Make the folder for a run's files, and keep other runs out of it while the block runs.
+
+    The lock is released by the kernel when the process ends, however it ends; the file says who has it.
 
     Args:
         folder: Where it is.
-        resuming: Whether the run goes on from the checkpoints in it; else they are put into `checkpoints.old`, for
-            their steps could be taken for this run's.
+        resuming: Whether the run goes on with the one in the folder.
+        overwrite: Whether a run that lies in the folder is moved aside, whole, to a name with `.old` behind it.
 
     Raises:
-        UserError: It cannot be made or written.
+        UserError: The folder cannot be made or written, another run is writing there, or one lies there.
     """
     probe(folder, "model_dir")
-    (folder / "results.json").unlink(missing_ok=True)  # an earlier run's; this one's is written last
-    checkpoints = folder / "checkpoints"
-    if not resuming and checkpoints.is_dir() and any(checkpoints.iterdir()):
-        shutil.rmtree(folder / "checkpoints.old", ignore_errors=True)
-        checkpoints.rename(folder / "checkpoints.old")
-        print(f"note: {folder}: the checkpoints of an earlier run are now in checkpoints.old", flush=True)
+    lock = _lock(folder)
+    try:
+        if not resuming and (file := _trace_of_a_run(folder)):
+            if not overwrite:
+                raise UserError(f"{folder}: holds {file}, of another run: go on with that run (--resume auto), name "
+                                "another --model_dir, or pass --overwrite, which moves it aside")
+            old = _move_aside(folder)
+            print(f"note: what was in {folder} is now in {old}", flush=True)
+            os.unlink(old / LOCK)
+            os.close(lock)
+            folder.mkdir()
+            lock = _lock(folder)
+        (folder / "results.json").unlink(missing_ok=True)  # of the run as it was; it is written last
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(lock), os.stat(folder / LOCK)):
+                os.unlink(folder / LOCK)
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder; return the descriptor that holds the lock until it is closed."""
+    path = folder / LOCK
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(lock, 200).decode(errors="replace").strip() or "which is just beginning"
+            os.close(lock)
+            raise UserError(f"{folder}: another run is writing there ({owner}): wait for its end, or name another "
+                            "--model_dir") from None
+        # Its last owner may have removed the file between the two calls: then it locks nobody out.
+        if path.exists() and os.path.samestat(os.fstat(lock), os.stat(path)):
+            os.ftruncate(lock, 0)
+            os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            return lock
+        os.close(lock)
+
+
+def _trace_of_a_run(folder: Path) -> str | None:
+    """Name a file in a folder that a run has left there; None where there is none."""
+    for name in ("results.json", "recipe.yaml", "checkpoints", "checkpoints.old"):
+        if (folder / name).exists():
+            return name
+    return next((path.name for path in folder.glob("*.safetensors")), None)
+
+
+def _move_aside(folder: Path) -> Path:
+    """Rename a folder to the first free name with `.old`, `.old2` and so on behind it."""
+    for number in itertools.count(1):
+        old = folder.with_name(f"{folder.name}.old{number if number > 1 else ''}")
+        if not os.path.lexists(old):
+            try:
+                folder.rename(old)
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be moved to {old} ({error.strerror}); move it yourself, or name "
+                                "another --model_dir") from None
+            return old
 
 
 def probe(folder: Path, flag: str) -> None:

@@ -4,9 +4,9 @@ from fe_compat import load_fastestimator
 load_fastestimator()
 
 from fastestimator.trace.adapt import LRScheduler
-from fastestimator.trace.metric import Accuracy
 
 from vit.model import precision
+from vit.training.traces.accuracy import Accuracy
 from vit.training.traces.best import BestModelSaver
 from vit.training.traces.checkpoint import CheckpointSaver, Saving
 from vit.training.traces.ema import EMA
@@ -15,8 +15,8 @@ from vit.training.traces.loss_scale import LossScale
 from vit.training.traces.profile import Profile
 from vit.training.traces.progress import Progress
 
-__all__ = ["EMA", "BestModelSaver", "CheckpointSaver", "EvalHistory", "LossScale", "Profile", "Progress", "Saving",
-           "TrainHistory", "build"]
+__all__ = ["EMA", "Accuracy", "BestModelSaver", "CheckpointSaver", "EvalHistory", "LossScale", "Profile", "Progress",
+           "Saving", "TrainHistory", "build"]
 
 
 def build(stage, model) -> list:

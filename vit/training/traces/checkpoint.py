@@ -1,4 +1,5 @@
 """The trace that writes checkpoints, stops a training on request, and lets it go on from a checkpoint."""
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from vit import checkpoints
 from vit.checkpoints import Checkpoint
 from vit.errors import UserError
 from vit.files.atomic import remove_parts
+from vit.model import parameters
 from vit.model.parameters import Weights
 from vit.training.history import History
 from vit.training.stopping import StopRequest
@@ -70,7 +72,7 @@ class CheckpointSaver(Trace):
         self.request = StopRequest()
         self.step = self.batch = self.epoch = 0
         self.due = self.better = False
-        self.last = self.best = self.best_name = None
+        self.last = self.best = self.best_name = self.written = None
         try:
             saving.folder.mkdir(parents=True, exist_ok=True)
             remove_parts(saving.folder)
@@ -107,7 +109,9 @@ class CheckpointSaver(Trace):
             self._save_if("trained", self.due)
             return
         self.last = float(data[self.saving.metric])
-        if self.best is None or self.last > self.best:
+        if math.isnan(self.last):
+            self.last = None
+        elif self.best is None or self.last > self.best:
             self.best, self.better = self.last, True
         self.due = self.due or self.saving.every == "epoch" or self.better
         self._save_if("evaluated", self.due)
@@ -141,11 +145,17 @@ class CheckpointSaver(Trace):
 
     def _save(self, phase: str) -> None:
         folder, name = self.saving.folder, checkpoints.checkpoint_name(self.saving.stage, self.step)
+        if spoilt := parameters.not_finite(self._weights()):
+            print(f"warning: no checkpoint of step {self.step}: {spoilt[0]} holds values that are not finite",
+                  file=sys.stderr, flush=True)
+            self.due = self.better = False
+            return
         if self.better:
             self.best_name = name
         self.due = self.better = False
         try:
             checkpoints.save(folder / name, self._gather(phase))
+            self.written = folder / name
             checkpoints.prune(folder, self.saving.stage, self.saving.keep, self.best_name)
         except OSError as error:
             line = f"{folder}: the checkpoint of step {self.step} could not be written ({error.strerror})"
@@ -198,6 +208,7 @@ class CheckpointSaver(Trace):
         self.step, self.batch = checkpoint.step, checkpoint.batch
         self.epoch, self.last = checkpoint.epoch, checkpoint.metric
         self.best, self.best_name = checkpoint.best
+        self.written = self.saving.folder / checkpoints.checkpoint_name(checkpoint.stage, checkpoint.step)
         if self.history:
             checkpoint.refill(self.history)
         for key, trace in self._others().items():

@@ -2,10 +2,12 @@
 import math
 import time
 
+import numpy as np
 from fastestimator.trace.trace import Trace
 from fastestimator.util.util import to_number
 from tqdm import tqdm
 
+from vit.errors import UserError
 from vit.training.history import count_top, log_line
 
 
@@ -51,11 +53,21 @@ class TrainHistory(Trace):
         self.history.step_sizes.append(size)
         norm = self.model.current_optimizer.norm
         self.history.gradient_norms.append(norm.item() if hasattr(norm, "item") else norm.numpy().item())
+        self._check_finite("loss", loss)
+        if self.loss_scale is None:  # float16 skips such a step
+            self._check_finite("norm of the gradients", self.history.gradient_norms[-1])
         if self.first_step is None:
             self.first_step = time.perf_counter()
         else:
             self.images += size
             self.steps += 1
+
+    def _check_finite(self, what: str, value: float) -> None:
+        """Stop a training that has diverged, unless it is asked to go on."""
+        if self.stage.job.options.on_nan == "stop" and not math.isfinite(value):
+            raise UserError(f"{self.stage.name} has diverged: the {what} of step {self.system.global_step} is {value}; "
+                            f"{self.stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help, and "
+                            "--on_nan continue goes on all the same")
 
     def on_epoch_end(self, data) -> None:
         end = time.perf_counter()
@@ -86,17 +98,19 @@ class EvalHistory(Trace):
         self.stage, self.history, self.writer = stage, stage.history, None
 
     def on_epoch_begin(self, data) -> None:
-        self.loss, self.top5, self.begin = _Mean(), 0, time.perf_counter()
+        self.loss, self.top5, self.finite, self.begin = _Mean(), 0, True, time.perf_counter()
 
     def on_batch_end(self, data) -> None:
         self.loss.add(float(data["ce"]), len(data["y"]))
-        self.top5 += count_top(to_number(data["y_pred"]), to_number(data["y"]))
+        logits = to_number(data["y_pred"])
+        self.finite = self.finite and bool(np.isfinite(logits).all())
+        self.top5 += count_top(logits, to_number(data["y"]))
 
     def on_epoch_end(self, data) -> None:
         self.history.epochs[-1] |= {
             "eval_loss": self.loss.value,
             "accuracy": float(data["accuracy"]),
-            "top5": self.top5 / self.loss.count,
+            "top5": self.top5 / self.loss.count if self.finite else math.nan,
             "eval_seconds": time.perf_counter() - self.begin,
         }
         tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs))
