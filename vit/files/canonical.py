@@ -7,12 +7,12 @@ import os
 
 from vit.errors import UserError, one_line
 from vit.files.atomic import whole_file
-from vit.files.finite import check_finite
 from vit.files.format_number import check_format
 from vit.files.model_check import check_model, check_tensors
 from vit.files.safetensors import open_tensors, write_tensors
+from vit.files.untrusted import listed
 from vit.model.config import ViTConfig
-from vit.model.parameters import Weights, check
+from vit.model.parameters import Weights, check, not_finite
 
 FORMAT = "vit-canonical-2"
 _KNOWN = ("vit-canonical-1", FORMAT)
@@ -26,7 +26,9 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
         OSError: The file cannot be written; what was there is as it was.
     """
     check(weights, config)
-    check_finite(path, weights)
+    if bad := not_finite(weights):  # no reader would take them
+        raise UserError(f"{path}: not written: {len(bad)} of its {len(weights)} tensors hold values that are not "
+                        f"finite: {listed(bad, 3)}")
     with whole_file(path) as file:
         write_tensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
 

@@ -171,6 +171,11 @@ def check(weights: Weights, config: ViTConfig) -> Weights:
             for name, value in weights.items()}
 
 
+def not_finite(weights: Weights) -> list[str]:
+    """List the weights that hold a value which is not finite, by name."""
+    return [name for name, value in weights.items() if not np.isfinite(value.sum()) and not np.isfinite(value).all()]
+
+
 def copy_encoder(source: Weights, target: Weights) -> tuple[Weights, str]:
     """Put one model's encoder under another's head.
 
