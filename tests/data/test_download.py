@@ -1,6 +1,7 @@
 """Downloading, against a server on 127.0.0.1: once, checked, whole or not at all, and every failure in one line."""
 import hashlib
 import http.server
+import os
 import socket
 import threading
 
@@ -164,6 +165,14 @@ def test_damaged_file_in_the_cache_is_fetched_again(server, cache):
     cache.mkdir()
     (cache / "set.bin").write_bytes(BODY[:-1])
     assert download.fetch(server.file("good")).read_bytes() == BODY
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(server, cache, refused):
+    cache.mkdir()
+    os.mkfifo(cache / "set.bin")
+    with refused(cache / "set.bin", "is a pipe (FIFO), not a file"):
+        download.fetch(server.file("good"))
+    assert server.asked == []
 
 
 def test_mirror_replaces_the_sources(server, monkeypatch):

@@ -10,7 +10,9 @@ import pytest
 import safetensors.numpy
 
 from vit import errors
+from vit.files import canonical
 from vit.files.canonical import FORMAT, load, save
+from vit.files.lazy_tensor import LazyTensor
 from vit.files.safetensors import write_tensors
 from vit.model.parameters import sha256
 
@@ -38,7 +40,8 @@ def _same(left, right):
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", ml_dtypes.bfloat16])
 def test_file_brings_back_every_bit(tmp_path, small, random_weights, dtype):
     weights = {name: value.astype(dtype) for name, value in random_weights(small).items()}
-    weights["norm.bias"][:3] = [-0.0, np.nan, float(ml_dtypes.finfo(dtype).tiny) / 4]
+    limits = ml_dtypes.finfo(dtype)
+    weights["norm.bias"][:3] = [-0.0, float(limits.max), float(limits.tiny) / 4]
     save(tmp_path / "w", weights, small)
     again, config = load(tmp_path / "w")
     assert config == small
@@ -203,6 +206,69 @@ def test_saving_another_models_weights_is_refused(tmp_path, small, random_weight
     with refused("missing blocks.2.norm1.weight"):
         save(tmp_path / "w", random_weights(small), small.replace(depth=3))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_not_saved(saved, refused, dtype, value):
+    path, weights, config = saved
+    before = path.read_bytes()
+    weights = {name: array.astype(dtype) for name, array in weights.items()}
+    weights["norm.bias"][3] = value
+    with refused(path, "not written", f"1 of its {len(weights)} tensors", "not finite: norm.bias"):
+        save(path, weights, config)
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_tensors_of_another_shape_are_refused_before_they_are_loaded(saved, refused, monkeypatch):
+    """A file may be as long as it likes without taking any room on the disk."""
+    path, weights, config = saved
+    _rewrite(path, weights | {"norm.bias": np.zeros(17, np.float32)},
+             {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+    opened = canonical.open_tensors
+
+    def open_tensors(path):
+        tensors, metadata = opened(path)
+        return {name: LazyTensor(tensor.dtype, tensor.shape, None) for name, tensor in tensors.items()}, metadata
+
+    monkeypatch.setattr(canonical, "open_tensors", open_tensors)
+    with refused(path, "norm.bias is [17], not [16]"):
+        load(path)
+
+
+def test_a_spec_of_a_billion_blocks_is_refused_at_once(saved, refused):
+    path, weights, config = saved
+    _rewrite(path, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict() | {"depth": 1 << 30})})
+    with refused(path, f"{len(weights)} tensors for {1 << 30} blocks"):
+        load(path)
+
+
+def test_a_shape_that_numpy_has_not_is_refused(saved, refused):
+    path, weights, config = saved
+    _rewrite(path, weights | {"norm.bias": np.zeros(0, np.float32)},
+             {"format": "vit-canonical-1", "spec": json.dumps(config.to_dict())})
+    content = path.read_bytes()
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:end])
+    del header["__metadata__"]["checksum"]
+    header["norm.bias"]["shape"] = [0, 1 << 62]
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[end:])
+    with refused(path, "do not fit the model"):
+        load(path)
+
+
+@pytest.mark.parametrize(("kind", "named"), [("fifo", "a pipe (FIFO)"), ("device", "a device"), ("folder", "a folder")])
+def test_what_is_no_file_is_not_waited_for(tmp_path, refused, kind, named):
+    path = tmp_path / "w"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with refused(path, f"is {named}, not a file"):
+        load(path)
 
 
 def test_failed_rename_leaves_the_old_file_alone(saved, monkeypatch):

@@ -1,7 +1,6 @@
 """Files of tensors, recognised by how they begin, and opened without running anything that they hold."""
 import json
 import os
-import struct
 import tempfile
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from vit.errors import UserError
 from vit.files import safetensors
 from vit.files.lazy_tensor import LazyTensor
 from vit.files.untrusted import MAX_HEADER_BYTES, check_distinct, listed, reading
+from vit.files.zip_directory import check_directory
 
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 
@@ -72,7 +72,7 @@ def _safetensors(path: Path) -> Source:
 
 def _zip(path: Path) -> Source:
     with reading(path, "zip archive"):
-        _check_directory(path)
+        check_directory(path)
         archive = zipfile.ZipFile(path)
         members = [info.filename for info in archive.infolist()]
         check_distinct(members)
@@ -84,23 +84,6 @@ def _zip(path: Path) -> Source:
         if any("constants.pkl" in name for name in members):
             raise UserError(f"{path}: a TorchScript program, not a state dict; save its state_dict() instead")
         return state_dict.open_zip(path, archive, pickles[0])
-
-
-def _check_directory(path: Path) -> None:
-    """Refuse an archive whose table of contents is larger than any model's, before it is parsed."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        file.seek(max(0, size - (1 << 16) - 22))
-        tail = file.read()
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
-        raise ValueError("its end is missing")
-    length, = struct.unpack_from("<I", tail, end + 12)
-    if length == 0xffffffff:
-        end = tail.rfind(b"PK\x06\x06")
-        length, = struct.unpack_from("<Q", tail, end + 40)
-    if length > MAX_HEADER_BYTES:
-        raise ValueError(f"its table of contents claims {length:,} bytes")
 
 
 def _npz(path: Path, archive: zipfile.ZipFile) -> Source:

@@ -3,10 +3,10 @@
 CIFAR: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. ciFAIR: the same training images;
 test images that duplicate a training image are replaced (Barz & Denzler 2020).
 """
-import lzma
+import gzip
+import os
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,15 @@ import numpy as np
 
 from vit.data import download, unpickle
 from vit.data.sets import DataPair, Dataset, Images
-from vit.errors import UserError, one_line
+from vit.errors import UserError
+from vit.files.kinds import check_file
+from vit.files.untrusted import reading
+from vit.files.zip_directory import check_directory
 
 _GITHUB = "https://github.com/cvjena/cifair/releases/download/v1.0"
 _DRIVE = "https://drive.usercontent.google.com/download?confirm=t&export=download&id="
+# What is read of one archive, or of one file, at most: a set of CIFAR unpacks to 186 MB in ten files.
+_MAX_BYTES, _MAX_MEMBERS = 256 << 20, 1000
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,11 @@ def load(name: str, data_dir: Path | None) -> DataPair:
 def _read(archive: _Archive, data_dir: Path | None) -> Dataset:
     member = _opener(archive, data_dir)
     names = unpickle.load(*member(archive.meta)).get(archive.names)
-    if not isinstance(names, list) or len(names) != archive.classes:
+    if not (isinstance(names, list) and len(names) == archive.classes
+            and all(isinstance(name, bytes | str) for name in names)):
         raise UserError(f"{member(archive.meta)[1]}: does not name {archive.classes} classes under {archive.names!r}")
     try:
-        classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+        classes = tuple(name.decode() if isinstance(name, bytes) else name for name in names)
     except UnicodeDecodeError as error:
         raise UserError(f"{member(archive.meta)[1]}: the class {error.object!r} is not UTF-8; "
                         "get the archive again") from None
@@ -117,13 +123,21 @@ def _opener(archive: _Archive, data_dir: Path | None) -> Callable[[str], tuple[b
     """A function from the name of one of a set's files to its bytes and its name in messages."""
     if data_dir is not None and (data_dir / archive.folder).is_dir():
         return lambda name: _from_folder(data_dir / archive.folder / name)
-    local = data_dir / archive.file.name if data_dir is not None else None
-    path = local if local is not None and local.is_file() else download.fetch(archive.file)
-    return _from_archive(path, archive.folder, (archive.meta, *archive.train, *archive.test)).__getitem__
+    local = None if data_dir is None else data_dir / archive.file.name
+    given = local is not None and os.path.lexists(local)
+    path = local if given else download.fetch(archive.file)
+    files = _from_archive(path, archive.folder, (archive.meta, *archive.train, *archive.test))
+    if given and (found := download.checksum(path, archive.file)) != archive.file.checksum:
+        print(f"note: {path}: not the published archive: its checksum is {found}, and the published one's is "
+              f"{archive.file.checksum}; its images may be others", flush=True)
+    return files.__getitem__
 
 
 def _from_folder(path: Path) -> tuple[bytes, str]:
     try:
+        check_file(path)
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: not a CIFAR file ({path.stat().st_size:,} bytes); extract the archive again")
         return path.read_bytes(), str(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); extract the archive again") from None
@@ -131,26 +145,66 @@ def _from_folder(path: Path) -> tuple[bytes, str]:
 
 def _from_archive(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, tuple[bytes, str]]:
     """Read some members in one pass to the archive's end, where gzip keeps its checksum."""
-    read = {}
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                read = {name: archive.read(f"{folder}/{name}") for name in names}
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    name = member.name.removeprefix(f"{folder}/")
-                    if name in names and member.isfile():
-                        read[name] = archive.extractfile(member).read()
-                while archive.fileobj.read(1 << 20):
-                    pass
-    except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]}; get the archive again") from None
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, RuntimeError) as error:
-        raise UserError(f"{path}: not a whole archive ({one_line(error)}); get it again") from None
+        with reading(path, "archive"):
+            check_file(path)
+            read = _from_zip(path, folder, names) if path.suffix == ".zip" else _from_tar(path, folder, names)
+    except UserError as error:
+        raise UserError(f"{error}; get the archive again") from None
     if missing := [name for name in names if name not in read]:
         raise UserError(f"{path}: holds no {folder}/{missing[0]}; get the archive again")
     return {name: (data, f"{path}:{folder}/{name}") for name, data in read.items()}
+
+
+def _from_zip(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    check_directory(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        found = {name: members[f"{folder}/{name}"] for name in names if f"{folder}/{name}" in members}
+        _check_size(sum(info.file_size for info in found.values()))
+        return {name: archive.read(info) for name, info in found.items()}
+
+
+def _from_tar(path: Path, folder: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    read, total = {}, 0
+    with gzip.open(path) as unpacked, tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as archive:
+        for count, member in enumerate(archive):
+            if count == _MAX_MEMBERS:
+                raise ValueError(f"more than {count} members")
+            name = member.name.removeprefix(f"{folder}/")
+            if name in names and member.isfile():
+                total += member.size  # which counts gaps that the archive only mentions
+                _check_size(total)
+                read[name] = archive.extractfile(member).read()
+        while archive.fileobj.read(1 << 16):
+            pass
+    return read
+
+
+class _Bounded:
+    """A stream that raises once more is read of it than CIFAR's archives hold.
+
+    Args:
+        stream: The stream, which unpacks what it is asked for.
+    """
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream, self.tell = stream, stream.tell
+
+    def read(self, size: int) -> bytes:
+        """Read some bytes."""
+        _check_size(self.tell() + size)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        """Unpack up to a position."""
+        _check_size(position)
+        return self.stream.seek(position)
+
+
+def _check_size(size: int) -> None:
+    if size > _MAX_BYTES:
+        raise ValueError(f"it claims {size:,} bytes, and CIFAR's unpack to 186 MB")
 
 
 def _images(archive: _Archive, parts: list[tuple[bytes, str]]) -> Images:

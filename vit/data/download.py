@@ -1,9 +1,11 @@
 """Download a known file once into a per-user cache: whole or not at all, checked, from the first source that has it."""
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from vit.errors import UserError
+from vit.files.kinds import check_file
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ def cache_dir() -> Path:
     return Path(os.environ.get("VIT_CACHE") or pooch.os_cache("vit"))
 
 
+def checksum(path: Path, file: RemoteFile) -> str:
+    """Compute the checksum of a local file with the algorithm of a remote one's.
+
+    Returns:
+        "algorithm:hex digest".
+    """
+    import pooch
+    algorithm = file.checksum.partition(":")[0]
+    return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
+
+
 def fetch(file: RemoteFile, folder: Path | None = None, timeout: float = 30) -> Path:
     """Return the local path of a file; download the file unless it is there already.
 
@@ -43,6 +56,8 @@ def fetch(file: RemoteFile, folder: Path | None = None, timeout: float = 30) -> 
     import pooch
     import requests
     folder = folder or cache_dir()
+    with contextlib.suppress(OSError):  # of a folder that cannot be used, which is told below
+        check_file(folder / file.name)
     mirror = os.environ.get("VIT_DATA_MIRROR")
     urls = (f"{mirror.rstrip('/')}/{file.name}", ) if mirror else file.urls
     pooch.get_logger().setLevel("WARNING")

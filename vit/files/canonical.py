@@ -8,10 +8,11 @@ import os
 from vit.errors import UserError, one_line
 from vit.files.atomic import whole_file
 from vit.files.format_number import check_format
-from vit.files.model_check import check_model
+from vit.files.model_check import check_model, check_tensors
 from vit.files.safetensors import open_tensors, write_tensors
+from vit.files.untrusted import listed
 from vit.model.config import ViTConfig
-from vit.model.parameters import Weights, check
+from vit.model.parameters import Weights, check, not_finite
 
 FORMAT = "vit-canonical-2"
 _KNOWN = ("vit-canonical-1", FORMAT)
@@ -21,10 +22,13 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
     """Write weights with their model's spec, whole or not at all.
 
     Raises:
-        UserError: The weights are not this model's.
+        UserError: The weights are not this model's, or not finite, or the path is no file.
         OSError: The file cannot be written; what was there is as it was.
     """
     check(weights, config)
+    if bad := not_finite(weights):  # no reader would take them
+        raise UserError(f"{path}: not written: {len(bad)} of its {len(weights)} tensors hold values that are not "
+                        f"finite: {listed(bad, 3)}")
     with whole_file(path) as file:
         write_tensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
 
@@ -45,14 +49,13 @@ def load(path: str | os.PathLike, expected: ViTConfig | None = None) -> tuple[We
     tensors, metadata = open_tensors(path)
     check_format(path, metadata, _KNOWN, "weights file")
     config = parse_spec(path, metadata.get("spec"))
-    weights = {name: tensor.load() for name, tensor in tensors.items()}
     try:
-        check(weights, config)
+        check_tensors(tensors, config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     if expected is not None:
         check_model(path, config, expected)
-    return weights, config
+    return {name: tensor.load() for name, tensor in tensors.items()}, config
 
 
 def parse_spec(path: str | os.PathLike, text: str | None) -> ViTConfig:

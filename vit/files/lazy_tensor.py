@@ -25,5 +25,13 @@ class LazyTensor:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes once it is loaded."""
-        dtype = ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype
-        return math.prod(self.shape) * np.dtype(dtype).itemsize
+        return math.prod(self.shape) * self._numpy_dtype.itemsize
+
+    @property
+    def outline(self) -> np.ndarray:
+        """An array of its type and shape that takes no memory; all of its values are 0."""
+        return np.broadcast_to(np.zeros((), self._numpy_dtype), self.shape)
+
+    @property
+    def _numpy_dtype(self) -> np.dtype:
+        return np.dtype(ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype)

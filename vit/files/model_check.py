@@ -1,11 +1,29 @@
 """Whether a file holds the model that was asked for."""
 import os
+from collections.abc import Mapping
 
-from vit.errors import UserError
+from vit.errors import UserError, one_line
+from vit.files.lazy_tensor import LazyTensor
+from vit.model import parameters
 from vit.model.config import ViTConfig
 
 # The head is made for the data, and rates of dropout act in training only: files that differ in these hold one model.
 HEAD_AND_RATES = ("num_classes", "dropout", "attention_dropout", "drop_path")
+
+
+def check_tensors(tensors: Mapping[str, LazyTensor], config: ViTConfig) -> None:
+    """Hold the tensors of an opened file to a model's names and shapes, before any of them is loaded.
+
+    Raises:
+        UserError: They are of another model; the message says in what.
+    """
+    if config.depth > len(tensors):  # before so many blocks are listed: a file may claim billions
+        raise UserError(f"weights do not fit the model: {len(tensors)} tensors for {config.depth} blocks")
+    try:
+        outlines = {name: tensor.outline for name, tensor in tensors.items()}
+    except ValueError as error:  # NumPy has no such shape
+        raise UserError(f"weights do not fit the model: {one_line(error)}") from None
+    parameters.check(outlines, config)
 
 
 def check_model(path: str | os.PathLike, found: ViTConfig, expected: ViTConfig,

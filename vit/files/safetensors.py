@@ -12,6 +12,7 @@ import numpy as np
 import safetensors
 
 from vit.errors import UserError
+from vit.files.kinds import check_file
 from vit.files.lazy_tensor import LazyTensor
 from vit.files.untrusted import MAX_HEADER_BYTES, check_distinct, listed, reading
 
@@ -36,6 +37,7 @@ def open_tensors(path: str | os.PathLike,
         UserError: The file is missing, cut off, damaged, not safetensors, or holds a type that NumPy does not have.
     """
     with reading(path, KIND):
+        check_file(path)
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > min(max_header_bytes, os.path.getsize(path)):
