@@ -52,7 +52,6 @@ def test_a_signal_finishes_the_step_saves_and_leaves_with_a_word(repo, tmp_path,
     assert not (tmp_path / "results.json").exists()
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_terminal_that_is_closed_is_a_signal_like_any(repo, tmp_path):
     """The kernel sends SIGHUP, and whatever is printed from then on is an error."""
     here, there = pty.openpty()
