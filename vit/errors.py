@@ -7,5 +7,9 @@ class UserError(ValueError):
 
 def one_line(error: BaseException, most: int = 200) -> str:
     """Shorten an exception's message to one printable line of at most `most` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
+    return (printable(error) or type(error).__name__)[:most]
+
+
+def printable(text: object) -> str:
+    """Put a text on one line: spaces for what separates words, and "?" for what a terminal might take for a command."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))

@@ -1,6 +1,7 @@
 """`python -m vit`: its commands, unknown words, and output that nobody reads to the end."""
 import pytest
 
+from tests.fixtures import COMMIT_7D1C055
 from vit.cli.commands import COMMANDS, main
 
 NAMES = ("compare", "convert", "list", "recipe", "checkpoints")
@@ -42,19 +43,41 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path):
     assert capsys.readouterr().err == f"error: {tmp_path / 'none'}: no such folder\n"
 
 
-def test_the_console_command_is_the_same_function():
-    from vit import __main__
-    assert __main__.main is main
-
-
 def test_the_console_command_calls_itself_by_its_own_name(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/usr/bin/vit"])
     assert _ends(["list", "--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: vit list ")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(run_python):
+@pytest.mark.parametrize("closed", ["1", "2", "1, 2"])
+def test_a_reader_that_has_seen_enough_is_no_error(run_python, closed):
     """The other end of the pipe is closed, as `head` closes it."""
-    done = run_python("-c", "import os, sys; r, w = os.pipe(); os.close(r); os.dup2(w, 1)\n"
-                            "from vit.cli.commands import main\nsys.exit(main(['list']))")
-    assert (done.returncode, done.stderr) == (141, "")
+    done = run_python("-c", f"import os, sys\nfor number in ({closed},):\n"
+                            "    r, w = os.pipe(); os.close(r); os.dup2(w, number)\n"
+                            "from vit.cli.commands import main\nsys.exit(main(['list' if 1 in "
+                            f"({closed},) else 'lst']))")
+    assert (done.returncode, done.stdout, done.stderr) == (141 if "1" in closed else 2, "", "")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["list", "--help"]])
+def test_output_that_cannot_be_written_is_one_line(run_python, arguments):
+    done = run_python("-c", "import os, sys\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+                            f"from vit.cli.commands import main\nsys.exit(main({arguments}))", PYTHONUNBUFFERED="")
+    assert (done.returncode, done.stderr) == (2, "error: standard output: No space left on device\n")
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("arguments", [
+    ["convert", LONG, "out"], ["convert", "{file}", LONG], ["convert", "{file}", LONG, "--to", "hf"],
+    ["convert", "{file}", LONG, "--to", "timm"], ["convert", "{file}", LONG, "--to", "npz"],
+    ["convert", "{file}", LONG, "--to", "mindspore"], ["checkpoints", LONG], ["recipe", "check", LONG],
+    ["compare", "numpy", "torch", "--weights", LONG],
+    ["compare", "numpy", "torch", "--weights", "{file}", "--json", LONG]])
+def test_a_name_that_is_too_long_is_one_line(arguments, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main([argument.format(file=COMMIT_7D1C055 / "small.safetensors") for argument in arguments]) == 2
+    err = capsys.readouterr().err
+    assert f"{LONG}: " in err and "File name too long" in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

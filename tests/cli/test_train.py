@@ -266,6 +266,11 @@ def test_model_dir_where_nothing_can_be_made(refuses):
     refuses((*GOOD, "--model_dir", "/proc/no-such-place/run"), "/proc/no-such-place/run", "model_dir")
 
 
+@pytest.mark.parametrize("flag", ["recipe", "data_dir", "pretrained", "resume", "model_dir", "tensorboard"])
+def test_a_name_that_is_too_long(refuses, flag):
+    refuses((*GOOD, f"--{flag}", "x" * 300), "x" * 300, "File name too long")
+
+
 # Bad data.
 
 class _Touch:

@@ -1,7 +1,11 @@
 """Signals, and FastEstimator's own traces: what a user of the trace sees, with and without the scripts."""
+import fcntl
+import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import numpy as np
@@ -14,16 +18,19 @@ from vit.model.config import VARIANTS
 from vit.parity import levels
 from vit.training import pipeline
 from vit.training.recipe import Recipe
+from vit.training.stopping import StopRequest
 
 pytestmark = pytest.mark.backend("torch")
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--finetune_epochs", "1", "--batch_size",
          "16", "--train_steps_per_epoch", "4000", "--eval_steps_per_epoch", "1", "--checkpoint_every", "2",
          "--log_steps", "0"]
 
 
-def _start(repo, folder):
+def _start(repo, folder, **streams):
+    streams = streams or {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     process = subprocess.Popen([sys.executable, "vit_torch.py", *FLAGS, "--model_dir", str(folder)], cwd=repo,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                               text=True, **streams)
     deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoints/pretrain-*.safetensors")):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
@@ -31,7 +38,7 @@ def _start(repo, folder):
     return process
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_finishes_the_step_saves_and_leaves_with_a_word(repo, tmp_path, number, status):
     process = _start(repo, tmp_path)
     process.send_signal(number)
@@ -43,6 +50,53 @@ def test_a_signal_finishes_the_step_saves_and_leaves_with_a_word(repo, tmp_path,
     checkpoint = checkpoints.newest(tmp_path / "checkpoints", pytest.fail)["pretrain"]
     assert checkpoint.phase == "training" and f"after step {checkpoint.step} of pretrain" in err
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_terminal_that_is_closed_is_a_signal_like_any(repo, tmp_path):
+    """The kernel sends SIGHUP, and whatever is printed from then on is an error."""
+    here, there = pty.openpty()
+    process = _start(repo, tmp_path, stdin=there, stdout=there, stderr=there, start_new_session=True,
+                     preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY))
+    os.close(there)
+    os.close(here)
+    assert process.wait(timeout=60) == 129
+    checkpoint = checkpoints.newest(tmp_path / "checkpoints", pytest.fail)["pretrain"]
+    assert checkpoint.phase == "training" and not (tmp_path / "results.json").exists()
+
+
+@pytest.fixture
+def restored():
+    """Every handler of a signal is put back after the test."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ignored", SIGNALS)
+def test_a_signal_that_the_process_ignores_stays_ignored(restored, ignored):
+    """So `nohup` starts a command, and so a shell starts one in the background."""
+    signal.signal(ignored, signal.SIG_IGN)
+    with StopRequest() as request:
+        os.kill(os.getpid(), ignored)
+        assert signal.getsignal(ignored) is signal.SIG_IGN and request.status is None
+        others = [number for number in SIGNALS if number != ignored]
+        os.kill(os.getpid(), others[0])
+        assert request.status == 128 + others[0]
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    assert signal.getsignal(ignored) is signal.SIG_IGN
+
+
+def test_a_terminal_may_say_twice_that_it_is_closed(restored, capfd):
+    """Its shell tells its jobs, and then the kernel tells them."""
+    with StopRequest() as request:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert request.status == 129
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert capfd.readouterr().err.count("stopping: ") == 1
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL  # as pytest found it
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_second_signal_leaves_at_once(repo, tmp_path):

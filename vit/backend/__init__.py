@@ -3,6 +3,7 @@ import importlib
 import importlib.util
 import sys
 
+from vit.cli import start
 from vit.errors import UserError
 
 TITLES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}
@@ -17,7 +18,7 @@ _NEEDED = {"torch": ("torch",), "tensorflow": ("tensorflow",), "mindspore": ("mi
 
 
 class MissingBackend(ImportError):
-    """A requested framework is not installed."""
+    """A requested framework is not installed, or cannot be imported."""
 
 
 def load_script(backend: str):
@@ -45,14 +46,26 @@ def require(module: str, importer: str) -> None:
         importer: The `__name__` of who asks. A script gets one line and exit status 2 instead of a traceback.
 
     Raises:
-        MissingBackend: The framework is not installed, and the importer is a module.
+        MissingBackend: The framework cannot be imported, and the importer is a module.
     """
-    if all(importlib.util.find_spec(name) is not None for name in _NEEDED[module]):
+    if importer == "__main__":
+        start.begin()
+    message = _why_missing(module)
+    if message is None:
         return
-    message = f"{module} is not installed: run `make .venv`, or {INSTALL[module]}"
     if importer != "__main__":
         raise MissingBackend(message)
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
+def _why_missing(module: str) -> str | None:
+    if any(importlib.util.find_spec(name) is None for name in _NEEDED[module]):
+        return f"{module} is not installed: run `make .venv`, or {INSTALL[module]}"
+    import fe_compat  # here: what is imported above delays `start.begin`
+    try:
+        if module == "tensorflow":
+            fe_compat.require_docstrings()
+    except fe_compat.Unusable as error:
+        return str(error)
+    return None

@@ -1,6 +1,10 @@
-"""How commands end: with status 0, or with one line on stderr and status 2 (130 after Ctrl-C)."""
+"""How commands end: with status 0, or with one line on stderr and status 2 (130 after Ctrl-C, 141 without a reader)."""
 import argparse
+import contextlib
 import errno
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -8,10 +12,12 @@ from typing import NoReturn
 import fe_compat
 
 from vit.aliases import nearest
-from vit.errors import UserError
+from vit.cli import start
+from vit.errors import UserError, printable
 
-# Errors of a disk or of rights: the person who runs the program can mend them.
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG)
+# Errors of a disk, of rights or of a path: the person who runs the program can mend them.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG,
+                   errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EMFILE, errno.ENFILE)
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,27 +40,69 @@ class Parser(argparse.ArgumentParser):
         return options, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")
 
 
 def report_errors(function: Callable[[], int | None]) -> int | None:
     """Call a function; what the person at the terminal can mend is one line on stderr.
 
     Returns:
-        What the function returns; or 2 after bad input and where the machine lacks space or rights, 130 after Ctrl-C.
+        What the function returns; or 2 after bad input and where the machine lacks space or rights, 130 after Ctrl-C,
+        and 141, without a line, once nobody reads the output any more.
     """
     try:
-        return function()
-    except KeyboardInterrupt:
-        line, status = "interrupted", 130
-    except (UserError, fe_compat.Unusable) as error:
-        # One that was raised in a data worker comes as its traceback, the last line of which is the message.
-        line, status = str(error).strip().splitlines()[-1].removeprefix("vit.errors.UserError: "), 2
-    except MemoryError as error:
-        line, status = f"out of memory ({error}); a smaller --batch_size, --image_size or --variant needs less", 2
-    except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        status, line = function(), None
+        if fault := _flush():
+            status, line = _described(fault)
+    except SystemExit as ended:  # after --help, or after the line of a parser
+        fault = _flush()
+        if fault is None or ended.code:
             raise
-        line, status = f"{error.filename or 'a file'}: {error.strerror}", 2
-    print(f"error: {line}", file=sys.stderr)
+        status, line = _described(fault)
+    except BaseException as error:
+        fault = _flush()
+        nameless = isinstance(error, OSError) and error.filename is None
+        status, line = _described(fault if fault and nameless else error)
+    if line:
+        with contextlib.suppress(OSError):
+            print(f"error: {line}", file=sys.stderr, flush=True)
     return status
+
+
+def _flush() -> OSError | None:
+    """Write what stdout still holds. Where that cannot be, drop it, or Python would complain of it as it ends.
+
+    Returns:
+        Why it could not be written, or None.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OSError(error.errno, error.strerror, "standard output")
+    return None
+
+
+def _described(error: BaseException) -> tuple[int, str]:
+    """The exit status and the line of an error that a person can mend; any other is raised again."""
+    if isinstance(error, KeyboardInterrupt) or start.interrupted:
+        return 130, "interrupted"
+    if isinstance(error, UserError | fe_compat.Unusable):
+        # One that was raised in a data worker comes as its traceback, which ends with the message.
+        return 2, printable(str(error).rpartition("\nvit.errors.UserError: ")[2])
+    if isinstance(error, MemoryError):
+        detail = f" ({printable(error)})" if str(error) else ""
+        return 2, f"out of memory{detail}; a smaller --batch_size, --image_size or --variant needs less"
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        return 128 + signal.SIGPIPE, ""
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return 2, printable(f"{error.filename or 'a file'}: {error.strerror}")
+    raise error
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout or stderr is a pipe whose other end is closed, as `head` closes it once it has seen enough."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -5,6 +5,7 @@ import sys
 from types import ModuleType
 
 from vit.aliases import names_of
+from vit.cli import start
 from vit.cli.endings import Parser, report_errors
 from vit.errors import UserError
 from vit.fields import first_sentence, kinds
@@ -25,8 +26,11 @@ def main(script: ModuleType, arguments: list[str] | None = None) -> None:
         script: The script's module: its docstring, `fastestimator_run` and `backend.DEVICE_TARGETS`.
         arguments: The command line; None is the process's own.
     """
+    start.imported()
     flags = parser(script.__doc__, script.backend.DEVICE_TARGETS)
-    if status := report_errors(lambda: _run(flags, script, arguments)):
+    status = report_errors(lambda: _run(flags, script, arguments))
+    start.ended()
+    if status:
         sys.exit(status)
 
 

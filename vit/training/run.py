@@ -14,7 +14,7 @@ from vit.files import canonical
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import recipe_file, resume, train
+from vit.training import ignored, recipe_file, resume, train
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import read as read_pretrained
@@ -54,6 +54,7 @@ def run(script: ModuleType, **given) -> dict:
         folder.probe(Path(options.tensorboard), "tensorboard")
     if options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
+    ignored.tell(options, job.recipe, fields)
     with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
         if found is not None:
             found.set_aside()

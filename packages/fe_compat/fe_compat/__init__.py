@@ -10,11 +10,13 @@ with TensorFlow, so it is the one that is taken, and any other is refused by nam
   may wait for seconds for it to end, the more often the fewer cores there are.
 * Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
+* Its import writes 3.6 MB of JavaScript into the folder for temporary files, and leaves them there.
 * It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
   its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
 
 `tests/test_fe_compat.py` fails as soon as one of these is no longer needed (Keras 2 aside).
 """
+import atexit
 import contextlib
 import functools
 import gc
@@ -40,8 +42,9 @@ def legacy_tensorflow():
         The `tensorflow` module.
 
     Raises:
-        Unusable: TensorFlow was imported with Keras 3 already.
+        Unusable: TensorFlow was imported with Keras 3 already, or Python drops docstrings.
     """
+    require_docstrings()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules:
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -53,6 +56,17 @@ def legacy_tensorflow():
         import tensorflow
         tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
     return tensorflow
+
+
+def require_docstrings() -> None:
+    """Refuse a Python that drops docstrings: Keras 2 edits its own as it is imported.
+
+    Raises:
+        Unusable: Python was started with -OO or PYTHONOPTIMIZE=2.
+    """
+    if sys.flags.optimize > 1:
+        raise Unusable("Keras 2 cannot be imported without docstrings: start Python without -OO, and with "
+                       "PYTHONOPTIMIZE=1 at most")
 
 
 def _load_triton_apart() -> None:
@@ -80,8 +94,8 @@ def load_fastestimator():
         The `fastestimator` module.
 
     Raises:
-        Unusable: FastEstimator is not installed, is another than 1.7, or cannot be imported as it is installed; or
-            TensorFlow was imported with Keras 3 already.
+        Unusable: FastEstimator is not installed, is another than 1.7, or cannot be imported as it is installed;
+            TensorFlow was imported with Keras 3 already; or Python drops docstrings.
     """
     _check_version()
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
@@ -107,6 +121,7 @@ def load_fastestimator():
         InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
         ModelOp.build = functools.partialmethod(_build_model_op, ModelOp.build)
         Estimator._configure_loader = functools.partialmethod(_configure_loader, Estimator._configure_loader)
+        _remove_script_at_exit()
         # FastEstimator collects garbage after every pass over the data, through all that the frameworks have loaded
         # (750,000 objects, 0.4 s): they are there to stay, and need not be looked at.
         gc.freeze()
@@ -167,6 +182,21 @@ def _configure_loader(estimator, configure, loader):
     return loader.with_options(options)
 
 
+def _remove_script_at_exit() -> None:
+    """Remove the copy of plotly's JavaScript that FastEstimator has written for the figures of its logs."""
+    from fastestimator.summary.logs import log_plot
+    path = getattr(log_plot._kaleido.scope, "plotlyjs", None)  # none without kaleido
+    if path and os.path.dirname(path) == tempfile.gettempdir():
+        atexit.register(_remove, path, os.getpid())
+
+
+def _remove(path: str, owner: int) -> None:
+    """Remove a file, unless this is a child of the process that it belongs to."""
+    if os.getpid() == owner:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
 def _known_newer_versions() -> None:
     """What FastEstimator's version check becomes: this project's tests run on the versions that it installs."""
 
@@ -176,7 +206,7 @@ def quiet_stderr(show_on_failure: bool = True):
     """Hold back what libraries write to stderr (TensorFlow's start-up notes heed no log level).
 
     Args:
-        show_on_failure: Whether to show what was held back if the block raises.
+        show_on_failure: Whether to show what was held back if the block raises; after Ctrl-C it never is.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
@@ -184,8 +214,8 @@ def quiet_stderr(show_on_failure: bool = True):
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
-            if show_on_failure:
+        except BaseException as error:
+            if show_on_failure and not isinstance(error, KeyboardInterrupt):
                 held.seek(0)
                 os.write(kept, held.read())
             raise

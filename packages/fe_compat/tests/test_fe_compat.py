@@ -46,15 +46,16 @@ print(json.dumps([first, list(itertools.islice(batches, 3)), op.multi_inputs, lo
 """
 
 
-def test_fastestimator_still_needs_the_bridge(run_python):
+def test_fastestimator_still_needs_the_bridge(run_python, tmp_path):
     """Should this fail, FastEstimator or torch has changed: take the part that is named out of `packages/fe_compat`."""
-    done = run_python("-c", UNPATCHED, TF_CPP_MIN_LOG_LEVEL="3")
+    done = run_python("-c", UNPATCHED, TF_CPP_MIN_LOG_LEVEL="3", TMPDIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     sampler, batches, spread, tuned = json.loads(done.stdout.splitlines()[-1])
     assert "__init__() takes exactly one argument" in sampler, "Sampler.__init__ takes data_source again"
     assert batches == [[0, 1]] * 3, "BatchSampler no longer begins FastEstimator's sampler anew at each batch"
     assert spread is True, "ModelOp no longer spreads a lone input over a Keras model with an optional second one"
     assert tuned is not False, "Estimator turns TensorFlow's data tuner off itself"
+    assert len(list(tmp_path.glob("*.min.js"))) == 1, "FastEstimator's import leaves no JavaScript behind"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="torch's CPU build comes without triton")
@@ -131,6 +132,15 @@ def test_with_the_bridge_tensorflow_tunes_no_data_pipeline():
     assert dataset.options().autotune.enabled is False
 
 
+def test_with_the_bridge_no_javascript_is_left_behind(run_python, tmp_path):
+    """The child that Python forks ends first, and the file is its parent's."""
+    done = run_python("-c", "import fe_compat, glob, os, sys\nfe_compat.load_fastestimator()\n"
+                      "if os.fork() == 0: sys.exit()\nos.wait()\n"
+                      "print(len(glob.glob(os.environ['TMPDIR'] + '/*.min.js')))", TMPDIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert list(tmp_path.glob("*.min.js")) == []
+
+
 def test_loading_twice_bridges_once():
     from torch.utils.data import Sampler
     fe = load_fastestimator()
@@ -157,6 +167,13 @@ def test_tensorflow_that_came_with_keras_3_is_one_clear_line(run_python):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
     assert "Keras 3" in done.stdout and "TF_USE_LEGACY_KERAS=1" in done.stdout
+
+
+def test_a_python_that_drops_docstrings_is_one_clear_line(run_python):
+    done = run_python("-OO", "-c", "import fe_compat\ntry: fe_compat.load_fastestimator()\n"
+                      "except fe_compat.Unusable as error: print(error)")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    assert "without docstrings" in done.stdout and "PYTHONOPTIMIZE=1" in done.stdout
 
 
 def test_missing_fastestimator_is_one_clear_line(monkeypatch, unusable):
@@ -251,6 +268,13 @@ def test_quiet_stderr_shows_what_it_held_when_the_block_fails(capfd):
         raise RuntimeError("broken")
     os.write(2, b"after\n")
     assert capfd.readouterr().err == "the reason\nafter\n"
+
+
+def test_quiet_stderr_shows_nothing_after_ctrl_c(capfd):
+    with pytest.raises(KeyboardInterrupt), quiet_stderr():
+        os.write(2, b"a note from C++\n")
+        raise KeyboardInterrupt
+    assert capfd.readouterr().err == ""
 
 
 def test_quiet_stderr_leaks_no_file(capfd):
