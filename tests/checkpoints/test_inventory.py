@@ -1,4 +1,8 @@
 """A folder of checkpoints: which there are, which is taken, which are deleted, and the table of them."""
+import os
+
+import pytest
+
 from tests.checkpoints.test_serialization import make
 from vit.checkpoints import describe, list_checkpoints, newest, prune, save, set_aside
 
@@ -48,6 +52,50 @@ def test_later_ones_are_set_aside_not_deleted(tmp_path):
     set_aside(tmp_path, tmp_path / "pretrain-00000009.safetensors")
     assert [path.name for path in list_checkpoints(tmp_path)] == ["pretrain-00000009.safetensors"]
     assert len(list(tmp_path.glob("*.superseded"))) == 3
+
+
+def test_later_ones_are_set_aside_beside_whatever_has_their_names(tmp_path):
+    _fill(tmp_path)
+    (tmp_path / "finetune-00000012.safetensors.superseded").symlink_to("nowhere")
+    set_aside(tmp_path, tmp_path / "finetune-00000003.safetensors")
+    assert (tmp_path / "finetune-00000012.safetensors.superseded").is_symlink()
+    assert (tmp_path / "finetune-00000012.safetensors.superseded2").is_file()
+
+
+def test_what_is_named_in_other_digits_or_is_no_file_is_no_checkpoint(tmp_path):
+    _fill(tmp_path)
+    for name in ("pretrain-²", "pretrain-٣", "pretrain-", "-5", "5", ".pretrain-5", "pretrain-1e3"):
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "pretrain-00000021.safetensors").mkdir()
+    os.mkfifo(tmp_path / "pretrain-00000022.safetensors")
+    assert len(list_checkpoints(tmp_path)) == 4
+
+
+def test_a_renamed_checkpoint_is_passed_over(tmp_path):
+    _fill(tmp_path)
+    (tmp_path / "finetune-00000012.safetensors").rename(tmp_path / "pretrain-00000099.safetensors")
+    said = []
+    found = newest(tmp_path, said.append)
+    assert {stage: checkpoint.step for stage, checkpoint in found.items()} == {"pretrain": 20, "finetune": 3}
+    assert len(said) == 1 and "must be called finetune-00000012.safetensors" in said[0]
+
+
+def test_a_folder_of_checkpoints_may_be_a_link_to_another_disk(tmp_path):
+    """It stays one: everything is read and written where it points."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to("../disk")
+    folder = tmp_path / "run" / "checkpoints"
+    _fill(folder)
+    save(folder / "pretrain-00000030.safetensors", make(step=30))
+    prune(folder, "pretrain", 1, None)
+    set_aside(folder, tmp_path / "disk" / "finetune-00000003.safetensors")
+    assert folder.is_symlink() and len(list((tmp_path / "disk").iterdir())) == 3
+    assert [path.name for path in list_checkpoints(folder)] == [
+        "pretrain-00000030.safetensors", "finetune-00000003.safetensors"]
+    assert [found.step for found in newest(folder, pytest.fail).values()] == [30, 3]
+    last = newest(folder, pytest.fail, tmp_path / "disk" / "pretrain-00000030.safetensors")
+    assert list(last) == ["pretrain"]
 
 
 def test_the_listing_says_which_are_whole(tmp_path, refused):

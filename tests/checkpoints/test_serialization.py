@@ -1,21 +1,25 @@
 """A checkpoint's file: everything comes back, and a damaged or foreign one is named and refused."""
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vit.checkpoints import Checkpoint, load, save
+from vit.checkpoints import Checkpoint, load, save, serialization
 from vit.checkpoints.serialization import FORMAT
 from vit.errors import UserError
 from vit.files import canonical
+from vit.files.lazy_tensor import LazyTensor
 from vit.files.safetensors import open_tensors, write_tensors
 from vit.model import parameters
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
 
+PART = {"counts": [1, 2, 0], "images": "0a", "labels": "1b"}
+DATA = {"pretrain": None, "finetune": {"name": "some", "classes": ["a", "b", "c"], "train": PART, "test": PART}}
 CONFIG = ViTConfig(image_size=8, patch_size=4, width=8, depth=1, heads=2, mlp_dim=8, num_classes=3)
 
 
@@ -24,12 +28,21 @@ def _some(seed, dtype="float32"):
     return {name: rng.normal(size=shape).astype(dtype) for name, shape in parameters.shapes(CONFIG).items()}
 
 
+EPOCH = {"epoch": 1, "learning_rate": 0.01, "train_loss": 2.0, "train_seconds": 1.5, "step_seconds": None,
+         "images_per_second": None, "eval_loss": 1.9, "accuracy": 0.25, "top5": 0.5, "eval_seconds": 0.5}
+
+
 def make(stage="pretrain", step=7, phase="training", **changes):
-    fields = {"epoch": 2, "batch": 3, "optimizer_steps": 7, "config": CONFIG, "weights": _some(1), "moment1": _some(2),
-              "moment2": _some(3), "ema": _some(4), "metric": 0.25, "best": [0.5, "pretrain-00000004.safetensors"],
-              "recipe": Recipe().to_dict(), "options": {"data_dir": None}, "history": {"epochs": [{"epoch": 1}]},
-              "numbers": {"step_losses": np.array([2.5, 1.25])}, "traces": {"0.EarlyStopping": {"wait": 1}},
-              "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch"}
+    """A checkpoint of a training in its second epoch."""
+    batch = min(3, step - 1)
+    fields = {"epoch": 2, "batch": batch, "optimizer_steps": step, "config": CONFIG, "weights": _some(1),
+              "moment1": _some(2), "moment2": _some(3), "ema": _some(4), "metric": 0.25,
+              "best": [0.5, "pretrain-00000004.safetensors"], "recipe": Recipe().to_dict(),
+              "options": {"data_dir": None},
+              "history": {"epochs": [EPOCH], "step_sizes": [16] * step, "first_steps": [0, step - batch]},
+              "numbers": {"step_losses": np.linspace(2.5, 1.25, step), "gradient_norms": np.full(step, 0.5)},
+              "traces": {"0.EarlyStopping": {"wait": 1}},
+              "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch", "data": DATA}
     return Checkpoint(stage=stage, step=step, phase=phase, **(fields | changes))
 
 
@@ -112,15 +125,17 @@ def _same(a, b):
         parameters.sha256(a.groups[name]) == parameters.sha256(b.groups[name]) for name in b.groups)
 
 
-def _with_state(tmp_path, **changes):
-    """A file whose checksum is right, with a changed state."""
+def _with_state(tmp_path, numbers=None, **changes):
+    """A file whose checksum is right, with a changed state, and with other lists of numbers."""
     save(tmp_path / "a", make())
     tensors, metadata = open_tensors(tmp_path / "a")
     state = json.loads(metadata["state"]) | changes
     state = {name: value for name, value in state.items() if value != "absent"}
+    loaded = {name: tensor.load() for name, tensor in tensors.items()
+              if numbers is None or not name.startswith("numbers/")}
     path = tmp_path / "pretrain-00000007.safetensors"
     with open(path, "wb") as file:
-        write_tensors(file, {name: tensor.load() for name, tensor in tensors.items()},
+        write_tensors(file, loaded | {f"numbers/{name}": value for name, value in (numbers or {}).items()},
                       {"format": FORMAT, "state": json.dumps(state)})
     return path
 
@@ -146,10 +161,12 @@ def test_unknown_and_missing_fields_are_named(tmp_path, changes, named, refused)
         load(path)
 
 
-@pytest.mark.parametrize("name", ["metric", "best", "recipe", "options", "history", "traces", "loss_scale", "backend"])
+@pytest.mark.parametrize("name", ["metric", "best", "recipe", "options", "history", "traces", "loss_scale", "backend",
+                                  "data"])
 def test_a_field_that_came_later_takes_its_default(tmp_path, name):
-    defaults = {"metric": None, "best": [None, None], "loss_scale": None, "backend": ""}
-    loaded = load(_with_state(tmp_path, **{name: "absent"}))
+    defaults = {"metric": None, "best": [None, None], "loss_scale": None, "backend": "", "data": None}
+    numbers = {} if name == "history" else None  # they came together
+    loaded = load(_with_state(tmp_path, numbers, **{name: "absent"}))
     assert getattr(loaded, name) == defaults.get(name, {})
 
 
@@ -180,5 +197,41 @@ def test_tensors_of_another_model_are_refused(tmp_path, refused):
 
 def test_a_long_history_is_no_damage(tmp_path):
     """It is in the header, which grows with the run: past the bound that holds for other files."""
-    save(tmp_path / "a", make(history={"step_sizes": [128] * 2_000_000}))
+    save(tmp_path / "a", make(step=2_000_000))
     assert len(load(tmp_path / "a").history["step_sizes"]) == 2_000_000
+
+
+def test_a_checkpoint_under_the_name_of_another_is_refused(tmp_path, refused):
+    save(tmp_path / "pretrain-00000008.safetensors", make(step=7))
+    with refused("pretrain-00000008", "step 7 of pretrain", "must be called pretrain-00000007.safetensors"):
+        load(tmp_path / "pretrain-00000008.safetensors")
+    save(tmp_path / "finetune-00000007.safetensors", make(step=7))
+    with refused("finetune-00000007", "step 7 of pretrain"):
+        load(tmp_path / "finetune-00000007.safetensors")
+    save(tmp_path / "copy.safetensors", make(step=7))
+    assert load(tmp_path / "copy.safetensors").step == 7
+
+
+def test_a_spec_of_a_billion_blocks_is_refused_at_once(tmp_path, refused):
+    path = _with_state(tmp_path, config=CONFIG.to_dict() | {"depth": 1 << 30})
+    with refused(path, f"for {1 << 30} blocks"):
+        load(path)
+
+
+def test_no_tensor_is_loaded_of_a_checkpoint_that_is_none(tmp_path, refused, monkeypatch):
+    path = _with_state(tmp_path, config=CONFIG.replace(width=16).to_dict())
+    opened = serialization.open_tensors
+
+    def open_tensors(path, most):
+        tensors, metadata = opened(path, most)
+        return {name: LazyTensor(tensor.dtype, tensor.shape, None) for name, tensor in tensors.items()}, metadata
+
+    monkeypatch.setattr(serialization, "open_tensors", open_tensors)
+    with refused(path, "weights do not fit the model"):
+        load(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path, refused):
+    os.mkfifo(tmp_path / "pretrain-00000007.safetensors")
+    with refused("pretrain-00000007.safetensors", "is a pipe (FIFO), not a file"):
+        load(tmp_path / "pretrain-00000007.safetensors")

@@ -1,18 +1,14 @@
 """The checkpoints of a folder: their names, the newest whole ones, which may go, and a table of them."""
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+from vit.checkpoints.naming import FOLDER, SUFFIX, parse_name
 from vit.checkpoints.serialization import Checkpoint, load
 from vit.errors import UserError
 
 STAGES = ("pretrain", "finetune", "scratch")
-SUFFIX = ".safetensors"
-
-
-def checkpoint_name(stage: str, step: int) -> str:
-    """Return the file name of a stage's checkpoint after some steps."""
-    return f"{stage}-{step:08d}{SUFFIX}"
 
 
 def stage_of(path: Path) -> str:
@@ -24,11 +20,18 @@ def list_checkpoints(folder: str | Path) -> list[Path]:
     """List the files that are named like checkpoints, by stage and then by step."""
     found = []
     for path in Path(folder).glob(f"*{SUFFIX}"):
-        stage, _, step = path.name.removesuffix(SUFFIX).rpartition("-")
-        if stage and step.isdigit() and path.is_file() and not path.name.startswith("."):
+        named = parse_name(path)
+        if named is not None and path.is_file():
+            stage, step = named
             order = STAGES.index(stage) if stage in STAGES else len(STAGES)
-            found.append(((order, stage, int(step)), path))
+            found.append(((order, stage, step), path))
     return [path for _, path in sorted(found)]
+
+
+def _up_to(paths: list[Path], last: Path) -> int:
+    """How many of some checkpoints there are up to one of them, however its folder was named."""
+    names = [path.name for path in paths]
+    return names.index(last.name) + 1 if last.name in names else len(names)
 
 
 def newest(folder: str | Path, warn: Callable[[str], None], last: Path | None = None) -> dict[str, Checkpoint]:
@@ -46,7 +49,7 @@ def newest(folder: str | Path, warn: Callable[[str], None], last: Path | None = 
         UserError: There is none.
     """
     paths = list_checkpoints(folder)
-    paths = paths if last is None else paths[:paths.index(last) + 1]
+    paths = paths if last is None else paths[:_up_to(paths, last)]
     found: dict[str, Checkpoint] = {}
     for path in reversed(paths):
         stage = stage_of(path)
@@ -64,10 +67,10 @@ def newest(folder: str | Path, warn: Callable[[str], None], last: Path | None = 
 def set_aside(folder: str | Path, after: Path) -> None:
     """Rename the checkpoints that come after one of them, so that they no longer count; nothing is deleted."""
     paths = list_checkpoints(folder)
-    for path in paths[paths.index(after) + 1:] if after in paths else ():
+    for path in paths[_up_to(paths, after):]:
         numbers = itertools.chain([""], itertools.count(2))
         names = (path.with_name(f"{path.name}.superseded{number}") for number in numbers)
-        path.rename(next(name for name in names if not name.exists()))
+        path.rename(next(name for name in names if not os.path.lexists(name)))
 
 
 def prune(folder: str | Path, stage: str, keep: int, best: str | None) -> None:
@@ -94,7 +97,7 @@ def describe(folder: str | Path) -> str:
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder")
     # A run keeps them in a folder inside of its own.
-    folder = Path(folder) / "checkpoints" if (Path(folder) / "checkpoints").is_dir() else Path(folder)
+    folder = Path(folder) / FOLDER if (Path(folder) / FOLDER).is_dir() else Path(folder)
     paths = list_checkpoints(folder)
     if not paths:
         raise UserError(f"{folder}: holds no checkpoints")

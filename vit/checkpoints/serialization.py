@@ -4,13 +4,19 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from vit.checkpoints.naming import checkpoint_name, parse_name
+from vit.checkpoints.schema import check_records, check_state
 from vit.errors import UserError, one_line
 from vit.files.atomic import whole_file
 from vit.files.format_number import check_format
+from vit.files.lazy_tensor import LazyTensor
+from vit.files.model_check import check_tensors
 from vit.files.safetensors import open_tensors, write_tensors
+from vit.files.untrusted import listed
 from vit.model import parameters
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
@@ -18,10 +24,8 @@ from vit.model.parameters import Weights
 # In format 1 the checksum was another, the group "ema" was called "average", and the option "skip_bad_images" was
 # called "skip_bad_pictures".
 _FORMAT_1, FORMAT = "vit-checkpoint-1", "vit-checkpoint-2"
-_FORMAT_1_OPTIONS = {"skip_bad_pictures": "skip_bad_images"}
+_FORMAT_1_GROUPS, _FORMAT_1_OPTIONS = {"average": "ema"}, {"skip_bad_pictures": "skip_bad_images"}
 _MAX_HEADER_BYTES = 100_000_000  # the library's own limit: a history grows with the run
-PHASES = ("training", "trained", "evaluated", "finished")
-_COUNTS = ("epoch", "step", "batch", "optimizer_steps")
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Checkpoint:
         traces: The state of FastEstimator's other traces, by their position and class.
         loss_scale: The state of mixed precision's loss scale as plain values, or None.
         backend: The framework that wrote it.
+        data: The fingerprint of the run's images (`vit.data.fingerprint`), or None in a file that has none.
     """
     stage: str
     phase: str
@@ -74,13 +79,18 @@ class Checkpoint:
     traces: dict = field(default_factory=dict)
     loss_scale: dict | None = None
     backend: str = ""
+    data: dict | None = None
 
     def refill(self, history: object) -> None:
-        """Put the records so far back into a history's lists."""
-        for name, value in self.history.items():
-            getattr(history, name)[:] = value
-        for name, value in self.numbers.items():
-            getattr(history, name)[:] = value.tolist()
+        """Put the records so far back into a history's lists.
+
+        Raises:
+            UserError: The history has no such list.
+        """
+        for name, value in (self.history | {name: value.tolist() for name, value in self.numbers.items()}).items():
+            if not isinstance(vars(history).get(name), list):
+                raise UserError(f"the checkpoint holds records of {name!r}, which this training does not write")
+            vars(history)[name][:] = value
 
     @property
     def groups(self) -> dict[str, Weights]:
@@ -92,7 +102,7 @@ class Checkpoint:
 _GROUPS = ("weights", "moment1", "moment2", "ema")
 _TENSORS = (*_GROUPS, "numbers")
 _PLAIN = tuple(one.name for one in dataclasses.fields(Checkpoint) if one.name not in _TENSORS)
-_NEEDED = ("stage", "phase", *_COUNTS, "config")
+_NEEDED = ("stage", "phase", "epoch", "step", "batch", "optimizer_steps", "config")
 
 
 def save(path: str | os.PathLike, checkpoint: Checkpoint) -> None:
@@ -113,74 +123,72 @@ def load(path: str | os.PathLike) -> Checkpoint:
     """Read a checkpoint of this version or an older one, and make sure that it is whole and makes sense.
 
     Raises:
-        UserError: It is missing, cut off, changed, or not a checkpoint; the message names the file and the fault.
+        UserError: It is missing, cut off, changed, called like another checkpoint, or not a checkpoint; the message
+            names the file and the fault.
     """
     lazy, metadata = open_tensors(path, _MAX_HEADER_BYTES)
     found = check_format(path, metadata, (_FORMAT_1, FORMAT), "checkpoint")
-    tensors = {name: tensor.load() for name, tensor in lazy.items()}
     text = metadata.get("state", "")
-    if found == _FORMAT_1 and metadata.get("sha256") != _format_1_digest(text, tensors):
-        raise UserError(f"{path}: damaged: its checksum is wrong")
     try:
-        state, groups = json.loads(text), _grouped(tensors)
+        state = json.loads(text)
+        config = _config(state, lazy)
+        groups = _grouped({name: tensor.load() for name, tensor in lazy.items()})
         if found == _FORMAT_1:
+            if metadata.get("sha256") != _format_1_digest(text, groups):
+                raise UserError("damaged: its checksum is wrong")
             _renew(state, groups)
-        return _checked(state, groups)
+        numbers = groups.get("numbers", {})
+        check_state(state)
+        check_records(state, numbers)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{path}: its state makes no sense ({one_line(error)})") from None
+    checkpoint = Checkpoint(**state | {"config": config}, **groups)
+    if parse_name(path) not in (None, (checkpoint.stage, checkpoint.step)):
+        raise UserError(f"{path}: is the checkpoint of step {checkpoint.step} of {checkpoint.stage}, so it must be "
+                        f"called {checkpoint_name(checkpoint.stage, checkpoint.step)}")
+    return checkpoint
 
 
-def _format_1_digest(text: str, tensors: dict[str, np.ndarray]) -> str:
+def _config(state: dict, tensors: dict[str, LazyTensor]) -> ViTConfig:
+    """The model of a checkpoint, once its fields are known and its tensors have the model's names and shapes."""
+    unknown, missing = sorted(set(state) - set(_PLAIN)), sorted(set(_NEEDED) - set(state))
+    if unknown or missing:
+        raise ValueError(f"unknown: {unknown}, missing: {missing}")
+    config = ViTConfig.from_dict(state["config"])
+    groups = _grouped(tensors)
+    groups = {_FORMAT_1_GROUPS.get(name, name): group for name, group in groups.items()}
+    if not set(_GROUPS[:3]) <= set(groups) <= set(_TENSORS):
+        raise ValueError(f"it holds the tensors of {listed(sorted(groups))}, not of {', '.join(_TENSORS)}")
+    for name, group in groups.items():
+        if name != "numbers":
+            try:
+                check_tensors(group, config)
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from None
+        elif any(len(tensor.shape) != 1 or tensor.dtype != "float64" for tensor in group.values()):
+            raise ValueError("numbers that are no lists of float64")
+    return config
+
+
+def _format_1_digest(text: str, groups: dict[str, Weights]) -> str:
+    tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
     return hashlib.sha256((text + parameters.sha256(tensors)).encode()).hexdigest()
 
 
 def _renew(state: dict, groups: dict[str, Weights]) -> None:
     """Put what format 1 says into this version's words; the recipe's are `Recipe.from_dict`'s to know."""
     state["options"] = {_FORMAT_1_OPTIONS.get(name, name): value for name, value in state["options"].items()}
-    if "average" in groups:
-        groups["ema"] = groups.pop("average")
+    for old, new in _FORMAT_1_GROUPS.items():
+        if old in groups:
+            groups[new] = groups.pop(old)
 
 
-def _grouped(tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+def _grouped(tensors: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The tensors "group/name" by group and name."""
-    groups: dict[str, dict[str, np.ndarray]] = {}
+    groups: dict[str, dict[str, Any]] = {}
     for name, value in tensors.items():
         group, _, inner = name.partition("/")
         groups.setdefault(group, {})[inner] = value
     return groups
-
-
-def _checked(state: dict, groups: dict[str, dict[str, np.ndarray]]) -> Checkpoint:
-    """The checkpoint, once everything in it was held to what it must be."""
-    unknown, missing = sorted(set(state) - set(_PLAIN)), sorted(set(_NEEDED) - set(state))
-    if unknown or missing:
-        raise ValueError(f"unknown: {unknown}, missing: {missing}")
-    if not set(_GROUPS[:3]) <= set(groups) <= set(_TENSORS):
-        raise ValueError(f"it holds the tensors of {sorted(groups)}, not of {list(_TENSORS)}")
-    checkpoint = Checkpoint(**state | {"config": ViTConfig.from_dict(state["config"])}, **groups)
-    for name, group in checkpoint.groups.items():
-        try:
-            parameters.check(group, checkpoint.config)
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from None
-    if any(value.ndim != 1 or value.dtype != np.float64 for value in checkpoint.numbers.values()):
-        raise ValueError("numbers that are no lists of float64")
-    sound = {
-        "phase": checkpoint.phase in PHASES,
-        **{name: type(getattr(checkpoint, name)) is int and getattr(checkpoint, name) >= 0 for name in _COUNTS},
-        **{name: isinstance(getattr(checkpoint, name), dict) for name in ("recipe", "options", "history", "traces")},
-        **{name: isinstance(getattr(checkpoint, name), str) for name in ("stage", "backend")},
-        "best": isinstance(checkpoint.best, list) and len(checkpoint.best) == 2,
-        "loss_scale": checkpoint.loss_scale is None or _is_loss_scale(checkpoint.loss_scale),
-    }
-    if odd := [name for name, good in sound.items() if not good]:
-        raise ValueError(f"{odd[0]} {getattr(checkpoint, odd[0])!r}")
-    return checkpoint
-
-
-def _is_loss_scale(state: object) -> bool:
-    types = {"scale": float, "good_steps": int, "skipped": int}
-    return (isinstance(state, dict) and {name: type(value) for name, value in state.items()} == types
-            and 0 < state["scale"] < float("inf") and min(state["good_steps"], state["skipped"]) >= 0)

@@ -79,7 +79,8 @@ def find(options: RunOptions, given: dict) -> Resume:
     print(f"resuming {last.stage} after step {last.step} (epoch {last.epoch}, written by {last.backend})", flush=True)
     # What a file was called may have changed since, so what is given now comes first.
     started = {name: getattr(options, name) or was.get(name, getattr(options, name)) for name in STARTED_WITH}
-    options = replace(options, recipe=None, model_dir=str(options.model_dir or folder.parent), **started)
+    options = replace(options, recipe=None, model_dir=str(options.model_dir or checkpoints.run_folder(path)),
+                      **started)
     return Resume(options, {**recipe, **changes}, found, path)
 
 

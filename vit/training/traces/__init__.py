@@ -38,7 +38,7 @@ def build(stage, model) -> list:
     return [
         *([LRScheduler(model, stage.learning_rate)] if recipe.scheduled else []),
         Accuracy(true_key="y", pred_key="y_pred"),
-        BestModelSaver(model, job.model_dir / "best", job.options.on_save_error),
+        BestModelSaver(stage, model),
         TrainHistory(stage, model, loss_scale),
         EvalHistory(stage),
         Progress(stage),

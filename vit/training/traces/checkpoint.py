@@ -212,8 +212,7 @@ class CheckpointSaver(Trace):
         if self.history:
             checkpoint.refill(self.history)
         for key, trace in self._others().items():
-            for name, value in checkpoint.traces.get(key, {}).items():
-                setattr(trace, name, value)
+            checkpoints.restore(trace, checkpoint.traces.get(key, {}))
         self._set_clock(checkpoint)
 
     def _set_clock(self, checkpoint: Checkpoint) -> None:
