@@ -1,8 +1,10 @@
 """The run from end to end on digits, with PyTorch: what it trains and what it leaves."""
 import contextlib
 import csv
+import dataclasses
 import io
 import json
+import shutil
 import struct
 
 import numpy as np
@@ -12,7 +14,7 @@ from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.model.oracle import forward
-from vit.training import pipeline
+from vit.training import pipeline, run
 from vit.training.recipe import Recipe
 
 pytestmark = pytest.mark.backend("torch")
@@ -40,7 +42,7 @@ def whole(tmp_path_factory):
 def test_run_leaves_exactly_these_files(whole):
     folder, *_ = whole
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
-        "best/finetune_best_accuracy.pt", "best/pretrain_best_accuracy.pt", "best/scratch_best_accuracy.pt",
+        *(f"best/{name}_best_accuracy.safetensors" for name in ("finetune", "pretrain", "scratch")),
         *(f"checkpoints/{name}.safetensors" for name in ("finetune-00000003", "pretrain-00000003", "pretrain-00000006",
                                                          "scratch-00000003")),
         "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
@@ -50,8 +52,8 @@ def test_run_leaves_exactly_these_files(whole):
 def test_results_hold_every_documented_key(whole):
     folder, results, *_ = whole
     assert json.loads((folder / "results.json").read_text()) == results
-    assert set(results) == {"backend", "versions", "spec", "recipe", "seed", "pretrained_from", "stages",
-                            "images_per_second", "seconds", "weights_sha256"}
+    assert set(results) == {"backend", "versions", "git_commit", "command", "spec", "recipe", "seed",
+                            "pretrained_from", "stages", "images_per_second", "seconds", "weights_sha256"}
     assert results["backend"] == "torch"
     assert set(results["versions"]) >= {"python", "torch", "fastestimator", "numpy"}
     assert results["spec"] == VARIANTS["tiny"].replace(num_classes=10).to_dict()
@@ -220,6 +222,36 @@ def test_a_finished_run_goes_on_for_more_epochs(whole, tmp_path):
         assert results["stages"][stage]["weights_sha256"] == whole[1]["stages"][stage]["weights_sha256"]
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.superseded")] == [
         "finetune-00000003.safetensors.superseded"]
+
+
+def test_a_run_is_not_resumed_on_other_data(whole, tmp_path, monkeypatch, refused):
+    """Labels would be permuted in silence."""
+    shutil.copytree(whole[0], tmp_path / "run")
+    load = run.load
+
+    def renamed(*given):
+        pair = load(*given)
+        classes = tuple(reversed(pair.finetune.classes))
+        return dataclasses.replace(pair, finetune=dataclasses.replace(pair.finetune, classes=classes))
+
+    monkeypatch.setattr(run, "load", renamed)
+    with refused("other data", "the set to finetune on", "label 0 was '0' and is '9'"):
+        _train_with_torch(tmp_path / "run", resume="auto")
+
+
+def test_the_record_of_a_finished_run_takes_no_change_that_no_step_was_trained_with(whole, tmp_path, refused):
+    shutil.copytree(whole[0], tmp_path / "run")
+    before = (tmp_path / "run" / "results.json").read_bytes()
+    with refused("the run is finished", "learning_rate=0.5", "more epochs"):
+        _train_with_torch(tmp_path / "run", resume="auto", resume_override=["learning_rate=0.5"])
+    assert (tmp_path / "run" / "results.json").read_bytes() == before
+
+
+def test_results_say_how_they_came_about(whole, repo):
+    import subprocess
+    commit = subprocess.run(["git", "-C", repo, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    assert (whole[1]["git_commit"] or "").rstrip("+") == commit.stdout.strip()
+    assert "pytest" in whole[1]["command"] or "-c" in whole[1]["command"]
 
 
 def test_an_average_may_begin_when_a_run_goes_on(tmp_path):

@@ -28,6 +28,7 @@ class Job:
         dtype: Of the weights and of everything computed with them: "float32", or "float64" to compare frameworks.
         saves_checkpoints: Whether checkpoints are written, as the options say.
         started_with: What a checkpoint says of how the run was started, beside the recipe; plain values.
+        fingerprint: What a checkpoint says of the data, as `vit.data.fingerprint` gives it; or None.
         base: The model of the file that the run starts from, in place of the recipe's variant; or None.
         checkpoints: Each stage's checkpoint to go on from, where there is one.
         stages: What was trained so far.
@@ -40,6 +41,7 @@ class Job:
     dtype: str = "float32"
     saves_checkpoints: bool = False
     started_with: dict = field(default_factory=dict)
+    fingerprint: dict | None = None
     base: ViTConfig | None = None
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     stages: list["Stage"] = field(default_factory=list)

@@ -8,7 +8,7 @@ from fe_compat import quiet_stderr
 
 from vit.backend import TITLES
 from vit.checkpoints import checkpoint_name, set_aside
-from vit.data import load
+from vit.data import fingerprint, load
 from vit.errors import UserError
 from vit.files import canonical
 from vit.model import parameters, precision
@@ -45,6 +45,9 @@ def run(script: ModuleType, **given) -> dict:
     job = prepare(script, options, fields)
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
     job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
+    job.fingerprint = fingerprint.fingerprint(job.data)
+    if found is not None:
+        _check_resumed(job)
     # A stopped run's file was held to the variant when the run began.
     chosen = found is None and (options.recipe is not None or "variant" in fields)
     weights = _read_pretrained(job, VARIANTS[job.recipe.variant] if chosen else None)
@@ -146,6 +149,26 @@ def _read_pretrained(job: Job, expected) -> Weights | None:
     weights, job.base = read_pretrained(job.options.pretrained, image_size, expected)
     job.config(job.data.finetune)
     return weights
+
+
+def _check_resumed(job: Job) -> None:
+    """Refuse to go on with other images than the run began with, or with changes that no step would be trained with."""
+    last = list(job.checkpoints.values())[-1]
+    if last.data is not None and (change := fingerprint.difference(last.data, job.fingerprint)):
+        raise UserError(f"the run to resume has other data: {change}; give it the data that it began with, or begin "
+                        "a new run")
+    epochs = {"pretrain": job.recipe.pretrain_epochs, "finetune": job.recipe.finetune_epochs,
+              "scratch": job.recipe.finetune_epochs}
+    planned = [] if job.data.pretrain is None or job.options.pretrained is not None else ["pretrain"]
+    planned.append("finetune" if planned or job.options.pretrained is not None else "scratch")
+    if job.options.compare_scratch and planned[-1] == "finetune":
+        planned.append("scratch")
+    found = [job.checkpoints.get(name) for name in planned]
+    finished = all(one is not None and one.phase == "finished" and one.epoch >= epochs[name]
+                   for name, one in zip(planned, found, strict=True))
+    if finished and job.options.resume_override:
+        raise UserError(f"the run is finished: no step would be trained with {', '.join(job.options.resume_override)}; "
+                        "ask for more epochs (--resume_override finetune_epochs=N), or begin a new run")
 
 
 def _check_precision(script: ModuleType, wanted: str) -> None:

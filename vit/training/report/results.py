@@ -4,6 +4,9 @@ import importlib.metadata
 import json
 import math
 import platform
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 from vit.model import parameters
@@ -31,6 +34,8 @@ def write(job: Job, seconds: float) -> dict:
     content = {
         "backend": job.backend,
         "versions": _versions(),
+        "git_commit": _git_commit(),
+        "command": shlex.join(sys.argv),
         "spec": main.config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
@@ -113,6 +118,16 @@ def plot(stages: list[Stage], path: Path) -> None:
             axis.grid(alpha=0.3)
             axis.legend()
     figures.save(figure, path, dpi=120)
+
+
+def _git_commit() -> str | None:
+    """Name the commit of this code, with a + behind it where files were changed since; None outside of a checkout."""
+    asked = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 def _versions() -> dict[str, str | None]:

@@ -36,6 +36,7 @@ class Saving:
         resume: The checkpoint to go on from, or None.
         recipe: The resolved recipe, as plain values.
         options: What else the run was started with, as plain values.
+        data: The fingerprint of the run's images, or None.
     """
     script: ModuleType
     folder: Path
@@ -48,6 +49,7 @@ class Saving:
     resume: Checkpoint | None = None
     recipe: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
+    data: dict | None = None
 
 
 class CheckpointSaver(Trace):
@@ -174,7 +176,7 @@ class CheckpointSaver(Trace):
             config=self.model.config, weights=self._weights(), moment1=moment1, moment2=moment2,
             ema=self.ema.values if self.ema else None, metric=self.last, best=[self.best, self.best_name],
             history=records, numbers=numbers, traces=self._changed(), recipe=self.saving.recipe,
-            options=self.saving.options, backend=self.saving.script.backend.NAME)
+            options=self.saving.options, data=self.saving.data, backend=self.saving.script.backend.NAME)
 
     def _weights(self) -> Weights:
         """The trained ones, also while the average stands in for them."""
