@@ -100,7 +100,8 @@ def test_a_flipped_bit_of_a_value_is_noticed_where_there_is_a_checksum(files, tm
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path, kind, value):
+def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path, kind, value, monkeypatch):
+    monkeypatch.setattr(canonical, "not_finite", lambda weights: [])  # our own writer would refuse to write it
     values = {name: array.copy() for name, array in VALUES.items()}
     values["blocks.1.mlp.fc1.bias"][3] = value
     path = tmp_path / "m"

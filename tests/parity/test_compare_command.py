@@ -99,8 +99,12 @@ def test_bad_input_is_one_line_and_status_2(arguments, fragment, capsys):
 def test_a_missing_framework_is_one_line_and_status_2(capsys, monkeypatch):
     from vit.backend import MissingBackend, importlib
 
-    def missing(_):
-        raise MissingBackend("mindspore is not installed: pip install it")
+    whole = importlib.import_module
+
+    def missing(name):
+        if name == "vit_ms":
+            raise MissingBackend("mindspore is not installed: pip install it")
+        return whole(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
     assert main(["compare", "ms", "numpy"]) == 2
