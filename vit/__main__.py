@@ -1,7 +1,7 @@
 """`python -m vit COMMAND`: tools around the three scripts. `main` is also the console command `vit`."""
 import sys
 
-from vit.cli import start
+from vit import start
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -3,7 +3,7 @@ import importlib
 import importlib.util
 import sys
 
-from vit.cli import start
+from vit import start
 from vit.errors import UserError
 
 TITLES = {"torch": "PyTorch", "tf": "TensorFlow", "ms": "MindSpore"}

@@ -3,7 +3,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from vit.cli import start
+from vit import start
 from vit.cli.endings import Parser, report_errors
 
 COMMANDS = ("compare", "convert", "variants", "recipe", "checkpoints")  # modules beside this one, as --help lists them

@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import fe_compat
 
+from vit import start
 from vit.aliases import nearest
-from vit.cli import start
 from vit.errors import UserError, printable
 
 # Errors of a disk, of rights or of a path: the person who runs the program can mend them.

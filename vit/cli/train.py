@@ -4,8 +4,8 @@ import dataclasses
 import sys
 from types import ModuleType
 
+from vit import start
 from vit.aliases import names_of
-from vit.cli import start
 from vit.cli.endings import Parser, report_errors
 from vit.errors import UserError
 from vit.fields import first_sentence, kinds

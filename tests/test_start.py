@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vit.cli import start
+from vit import start
 from vit.model import summary
 
 SLOW = "import os, time\nopen(os.environ['HERE'], 'w').close()\ntime.sleep(100)\n"
@@ -38,7 +38,7 @@ def test_ctrl_c_during_the_imports_is_one_line(environment, repo, tmp_path, comm
 
 
 def test_ctrl_c_after_the_imports_is_an_exception_and_after_the_end_nothing(run_python):
-    done = run_python("-c", "import os, signal\nfrom vit.cli import start\nstart.begin()\nstart.imported()\n"
+    done = run_python("-c", "import os, signal\nfrom vit import start\nstart.begin()\nstart.imported()\n"
                             "try: os.kill(os.getpid(), signal.SIGINT)\n"
                             "except KeyboardInterrupt: print('caught', start.interrupted, flush=True)\n"
                             "start.ended()\nos.kill(os.getpid(), signal.SIGINT)")
@@ -69,7 +69,7 @@ def _without(environment, repo, closed, *command):
 def test_a_closed_stream_takes_what_is_printed_and_nothing_else_does(environment, repo, tmp_path, closed):
     """A file that was opened in the place of a closed stream would get the stream's lines."""
     (tmp_path / "sitecustomize.py").write_text("")
-    code = ("from vit.cli import start\nstart.begin()\nimport os, sys\n"
+    code = ("from vit import start\nstart.begin()\nimport os, sys\n"
             f"file = open({str(tmp_path / 'file')!r}, 'w')\n"
             "for number in (1, 2): os.write(number, b'from C')\n"
             "print('from Python'); print('a fault', file=sys.stderr); file.write('kept')")
@@ -84,7 +84,7 @@ def test_a_command_without_stdout_ends_well(environment, repo):
 
 
 def test_a_name_in_no_encoding_can_be_printed(run_python):
-    done = run_python("-c", "from vit.cli import start\nstart.begin()\nprint('caf\\udce9')", PYTHONUTF8="1")
+    done = run_python("-c", "from vit import start\nstart.begin()\nprint('caf\\udce9')", PYTHONUTF8="1")
     assert (done.returncode, done.stdout) == (0, "caf\\udce9\n")
 
 
