@@ -1,6 +1,7 @@
 """What the tests share. It imports no framework: a test that needs one imports it itself."""
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,17 @@ from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
 
 REPO = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """Put the handlers of signals back: a command that ends within a test's process leaves them as a process ends."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
