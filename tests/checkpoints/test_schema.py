@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.checkpoints.test_serialization import CONFIG, DATA, EPOCH, PART, _with_state, make
+from tests.checkpoints.test_serialization import CONFIG, DATA, EPOCH, PART, STRETCH, _with_state, make
 from vit.checkpoints import Checkpoint, load, save, schema
 from vit.errors import UserError
 from vit.training import resume
@@ -49,6 +49,9 @@ def test_every_field_of_a_checkpoint_is_held_to_something():
     {"loss_scale": {"scale": 2.0, "good_steps": 1 << 40, "skipped": 1}},
     {"backend": 1}, {"backend": "a\x1b[31m"},
     {"data": []}, {"data": {}}, {"data": {"finetune": None, "pretrain": None}},
+    {"stretches": {}}, {"stretches": [1]}, {"stretches": [{}]}, {"stretches": [STRETCH | {"more": 1}]},
+    {"stretches": [STRETCH | {"step": -1}]}, {"stretches": [STRETCH | {"recipe": [1]}]},
+    {"stretches": [STRETCH | {"host": "a\x1b[31m"}]}, {"stretches": [STRETCH | {"num_workers": "2"}]},
     {"data": DATA | {"pretrain": DATA["finetune"] | {"train": PART | {"counts": [1]}}}},
 ], ids=str)
 def test_fields_that_are_impossible(tmp_path, refused, changes):
@@ -98,7 +101,8 @@ def test_numbers_with_which_no_training_can_go_on(tmp_path, refused, numbers):
     _history(epochs=[EPOCH | {"eval_loss": float("nan"), "train_loss": float("inf")}]),
     {"traces": {"3.Own": {"a": None, "b": True, "c": "text", "d": float("-inf")}}},
     {"data": {"pretrain": DATA["finetune"], "finetune": DATA["finetune"]}},
-], ids=range(12))
+    {"stretches": []}, {"stretches": [STRETCH, STRETCH | dict.fromkeys(("step", "versions", "host", "num_workers"))]},
+], ids=range(14))
 def test_fields_that_are_possible(tmp_path, changes):
     loaded = load(_with_state(tmp_path, **changes))
     assert json.dumps(getattr(loaded, next(iter(changes)))) == json.dumps(next(iter(changes.values())))

@@ -20,6 +20,8 @@ from vit.training.recipe import Recipe
 
 PART = {"counts": [1, 2, 0], "images": "0a", "labels": "1b"}
 DATA = {"pretrain": None, "finetune": {"name": "some", "classes": ["a", "b", "c"], "train": PART, "test": PART}}
+STRETCH = {"stage": "pretrain", "step": 0, "recipe": {"seed": 7}, "backend": "torch", "versions": {"numpy": "1.26.4"},
+           "git_commit": "0a1b+", "host": "here", "num_workers": 2}
 CONFIG = ViTConfig(image_size=8, patch_size=4, width=8, depth=1, heads=2, mlp_dim=8, num_classes=3)
 
 
@@ -42,7 +44,8 @@ def make(stage="pretrain", step=7, phase="training", **changes):
               "history": {"epochs": [EPOCH], "step_sizes": [16] * step, "first_steps": [0, step - batch]},
               "numbers": {"step_losses": np.linspace(2.5, 1.25, step), "gradient_norms": np.full(step, 0.5)},
               "traces": {"0.EarlyStopping": {"wait": 1}},
-              "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch", "data": DATA}
+              "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}, "backend": "torch", "data": DATA,
+              "stretches": [STRETCH]}
     return Checkpoint(stage=stage, step=step, phase=phase, **(fields | changes))
 
 

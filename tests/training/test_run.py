@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import shutil
+import socket
 import struct
 
 import numpy as np
@@ -222,6 +223,9 @@ def test_a_finished_run_goes_on_for_more_epochs(whole, tmp_path):
         assert results["stages"][stage]["weights_sha256"] == whole[1]["stages"][stage]["weights_sha256"]
     assert [path.name for path in (tmp_path / "checkpoints").glob("*.superseded")] == [
         "finetune-00000003.safetensors.superseded"]
+    first, second = results["stretches"]  # what was finetuned from the shorter pretraining is no part of the run
+    assert (first["stage"], first["step"], first["recipe"]["pretrain_epochs"]) == ("pretrain", 0, 1)
+    assert (second["stage"], second["step"], second["recipe"]) == ("pretrain", 3, {"pretrain_epochs": 2})
 
 
 def test_a_run_is_not_resumed_on_other_data(whole, tmp_path, monkeypatch, refused):
@@ -252,6 +256,13 @@ def test_results_say_how_they_came_about(whole, repo):
     commit = subprocess.run(["git", "-C", repo, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     assert (whole[1]["git_commit"] or "").rstrip("+") == commit.stdout.strip()
     assert "pytest" in whole[1]["command"] or "-c" in whole[1]["command"]
+
+
+def test_results_say_what_each_part_of_a_run_was_trained_with(whole):
+    [stretch] = whole[1]["stretches"]
+    assert (stretch["stage"], stretch["step"], stretch["backend"]) == ("pretrain", 0, "torch")
+    assert stretch["recipe"] == whole[1]["recipe"] and stretch["versions"] == whole[1]["versions"]
+    assert stretch["host"] == socket.gethostname() and stretch["num_workers"] == 0
 
 
 def test_an_average_may_begin_when_a_run_goes_on(tmp_path):

@@ -137,6 +137,22 @@ def _is_epoch(value: object) -> bool:
     return isinstance(value, dict) and all(one is None or _is_number(one) for one in value.values())
 
 
+def _is_stretch(value: object) -> bool:
+    return (isinstance(value, dict) and set(value) == set(STRETCH)
+            and all(holds(value[name]) for name, holds in STRETCH.items()))
+
+
+# A process that trained a part of a run; what an older version did not note is None.
+STRETCH = {
+    "stage": _is_name,
+    "step": lambda value: value is None or _is_count(value),
+    "recipe": _is_flat,
+    "backend": _is_name,
+    "versions": lambda value: value is None or _is_flat(value),
+    "git_commit": lambda value: value is None or _is_name(value),
+    "host": lambda value: value is None or _is_name(value),
+    "num_workers": lambda value: value is None or _is_count(value),
+}
 # Every plain field of a checkpoint; one that is added needs a row. "config" is held to the model's spec, and the names
 # and values of "recipe" to `Recipe` where the run goes on.
 FIELDS = {
@@ -154,6 +170,8 @@ FIELDS = {
     "traces": (_are_traces, "plain values by name, by the traces' places and classes"),
     "loss_scale": (_is_loss_scale, "a positive scale and two counts, or null"),
     "backend": (_is_name, "a name"),
+    "stretches": (lambda value: isinstance(value, list) and all(map(_is_stretch, value)),
+                  "a list of what each part of the run was trained with"),
     "data": (lambda value: value is None or is_fingerprint(value), "a fingerprint of the images, or null"),
 }
 # What a run was started with, as `vit.training.resume.STARTED_WITH` lists it. No other option may come from a file: it

@@ -58,6 +58,7 @@ class Checkpoint:
         loss_scale: The state of mixed precision's loss scale as plain values, or None.
         backend: The framework that wrote it.
         data: The fingerprint of the run's images (`vit.data.fingerprint`), or None in a file that has none.
+        stretches: Each process that trained a part of the run so far (`vit.training.stretches`).
     """
     stage: str
     phase: str
@@ -80,6 +81,7 @@ class Checkpoint:
     loss_scale: dict | None = None
     backend: str = ""
     data: dict | None = None
+    stretches: list[dict] = field(default_factory=list)
 
     def refill(self, history: object) -> None:
         """Put the records so far back into a history's lists.

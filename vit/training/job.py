@@ -32,6 +32,8 @@ class Job:
         base: The model of the file that the run starts from, in place of the recipe's variant; or None.
         checkpoints: Each stage's checkpoint to go on from, where there is one.
         stages: What was trained so far.
+        stretches: Each process that trained a part of the run, as `vit.training.stretches` notes it.
+        trains: Whether this process is the last of them.
     """
     script: ModuleType
     recipe: Recipe
@@ -45,6 +47,8 @@ class Job:
     base: ViTConfig | None = None
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     stages: list["Stage"] = field(default_factory=list)
+    stretches: list[dict] = field(default_factory=list)
+    trains: bool = False
 
     @property
     def backend(self) -> str:

@@ -14,7 +14,7 @@ from vit.files import canonical
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import ignored, recipe_file, resume, train
+from vit.training import ignored, recipe_file, resume, stretches, train
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import read as read_pretrained
@@ -127,6 +127,7 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
             checkpoints = job.model_dir / "checkpoints"
             set_aside(checkpoints, checkpoints / checkpoint_name("pretrain", checkpoint.step))
             job.checkpoints = {"pretrain": checkpoint}
+        stretches.begin(stage)
         try:
             stage.weights = train.fit(stage, weights)
         finally:
@@ -154,6 +155,7 @@ def _read_pretrained(job: Job, expected) -> Weights | None:
 def _check_resumed(job: Job) -> None:
     """Refuse to go on with other images than the run began with, or with changes that no step would be trained with."""
     last = list(job.checkpoints.values())[-1]
+    job.stretches = stretches.before(last)
     if last.data is not None and (change := fingerprint.difference(last.data, job.fingerprint)):
         raise UserError(f"the run to resume has other data: {change}; give it the data that it began with, or begin "
                         "a new run")

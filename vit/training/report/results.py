@@ -1,15 +1,13 @@
 """What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
 import csv
-import importlib.metadata
 import json
 import math
-import platform
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from vit.model import parameters
+from vit.training import stretches
 from vit.training.job import Job, Stage
 from vit.training.report import figures, predictions
 
@@ -33,9 +31,10 @@ def write(job: Job, seconds: float) -> dict:
     main = by_name.get("finetune", job.stages[-1])
     content = {
         "backend": job.backend,
-        "versions": _versions(),
-        "git_commit": _git_commit(),
+        "versions": stretches.versions(),
+        "git_commit": stretches.git_commit(),
         "command": shlex.join(sys.argv),
+        "stretches": stretches.told(job),
         "spec": main.config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
@@ -118,23 +117,3 @@ def plot(stages: list[Stage], path: Path) -> None:
             axis.grid(alpha=0.3)
             axis.legend()
     figures.save(figure, path, dpi=120)
-
-
-def _git_commit() -> str | None:
-    """Name the commit of this code, with a + behind it where files were changed since; None outside of a checkout."""
-    asked = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
-    try:
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("fastestimator", "torch", "tensorflow", "mindspore", "numpy"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return versions

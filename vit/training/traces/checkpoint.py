@@ -37,6 +37,7 @@ class Saving:
         recipe: The resolved recipe, as plain values.
         options: What else the run was started with, as plain values.
         data: The fingerprint of the run's images, or None.
+        stretches: Each process that trained a part of the run so far, this one included.
     """
     script: ModuleType
     folder: Path
@@ -50,6 +51,7 @@ class Saving:
     recipe: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
     data: dict | None = None
+    stretches: list[dict] = field(default_factory=list)
 
 
 class CheckpointSaver(Trace):
@@ -176,7 +178,8 @@ class CheckpointSaver(Trace):
             config=self.model.config, weights=self._weights(), moment1=moment1, moment2=moment2,
             ema=self.ema.values if self.ema else None, metric=self.last, best=[self.best, self.best_name],
             history=records, numbers=numbers, traces=self._changed(), recipe=self.saving.recipe,
-            options=self.saving.options, data=self.saving.data, backend=self.saving.script.backend.NAME)
+            options=self.saving.options, data=self.saving.data, stretches=self.saving.stretches,
+            backend=self.saving.script.backend.NAME)
 
     def _weights(self) -> Weights:
         """The trained ones, also while the average stands in for them."""
