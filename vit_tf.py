@@ -14,9 +14,9 @@ require("tensorflow", __name__)
 from vit.backend import tensorflow as backend
 from vit.backend.tensorflow import Dropout, LayerNorm, Linear, Tensor, matmul, nn, tf
 from vit.cli.train import main
-from vit.model.config import ViTConfig
+from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
-from vit.model.parameters import Weights, check, follow, shapes
+from vit.model.parameters import Weights, check, follow, initial, shapes
 from vit.model.precision import Dtypes, dtype_names
 from vit.training.options import documented
 from vit.training.run import run
@@ -101,10 +101,12 @@ class Block(nn.Layer):
 class ViT(tf.keras.Model):
     """The whole model: images [B, S, S, C] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
+    def __init__(self, config: ViTConfig | str, dtype: str = "float32", precision: str = "fp32",
+                 weights: Weights | None = None):
+        """Make a variant, or what a config says, with `weights` or else seed 0's initial ones."""
         dtypes = Dtypes(*(getattr(tf, name) for name in dtype_names(dtype, precision)))
         super().__init__(dtype=dtypes.weights)
-        self.config = config
+        self.config = config = named(config)
         self.image = (config.image_size, config.image_size, config.in_channels)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         self.patch_embed = PatchEmbed(config, dtypes)
@@ -120,6 +122,7 @@ class ViT(tf.keras.Model):
             self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         self.head = Linear(config.width, config.num_classes, dtypes)
         self(tf.zeros((1, *self.image), dtypes.weights))  # makes the weights
+        from_numpy(self, weights or initial(config, seed=0))
 
     def call(self, x: Tensor, masks: Tensor | None = None, training: bool | None = None) -> Tensor:
         """Masks [B, flags] are rows of `vit.model.dropout.draw`; a model with dropout is not trained without."""
@@ -130,7 +133,9 @@ class ViT(tf.keras.Model):
     def stages(self, x: Tensor, masks: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
         """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.image):
-            raise ValueError(f"images must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
+            raise ValueError(f"images [B, S, S, C] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
+        if not backend.is_floating(x):
+            raise ValueError("images must be floating-point, normalized as in training, not whole numbers")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
@@ -167,9 +172,9 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, Tensor] | None =
 
 
 @documented
-def fastestimator_run(**options) -> dict:
+def fastestimator_run(recipe=None, **options) -> dict:
     """Pretrain, copy the encoder, finetune; return what `results.json` holds."""
-    return run(sys.modules[__name__], **options)
+    return run(sys.modules[__name__], recipe=recipe, **options)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from torch import nn
 from vit.backend import torch as backend
 from vit.backend.torch import Dropout, LayerNorm, Linear, Tensor, matmul
 from vit.cli.train import main
-from vit.model.config import ViTConfig
+from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
-from vit.model.parameters import Weights, check, follow, shapes
+from vit.model.parameters import Weights, check, follow, initial, shapes
 from vit.model.precision import Dtypes, dtype_names
 from vit.training.options import documented
 from vit.training.run import run
@@ -108,9 +108,11 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """The whole model: images [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
-    def __init__(self, config: ViTConfig, dtype: str = "float32", precision: str = "fp32"):
+    def __init__(self, config: ViTConfig | str, dtype: str = "float32", precision: str = "fp32",
+                 weights: Weights | None = None):
+        """Make a variant, or what a config says, with `weights` or else seed 0's initial ones."""
         super().__init__()
-        self.config = config
+        self.config = config = named(config)
         self.image = (config.in_channels, config.image_size, config.image_size)
         self.has_class_token, self.pooled = config.class_token, config.pooled
         dtypes = Dtypes(*(getattr(torch, name) for name in dtype_names(dtype, precision)))
@@ -126,6 +128,7 @@ class ViT(nn.Module):
         else:
             self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         self.head = Linear(config.width, config.num_classes, dtypes)
+        from_numpy(self, weights or initial(config, seed=0))
 
     def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
         """Masks [B, flags] are rows of `vit.model.dropout.draw`; a model with dropout is not trained without."""
@@ -136,7 +139,9 @@ class ViT(nn.Module):
     def stages(self, x: Tensor, masks: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
         """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.image:
-            raise ValueError(f"images must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
+            raise ValueError(f"images [B, C, S, S] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
+        if not backend.is_floating(x):
+            raise ValueError("images must be floating-point, normalized as in training, not whole numbers")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
@@ -171,9 +176,9 @@ def from_numpy(model: ViT, weights: Weights, tensors: dict[str, Tensor] | None =
 
 
 @documented
-def fastestimator_run(**options) -> dict:
+def fastestimator_run(recipe=None, **options) -> dict:
     """Pretrain, copy the encoder, finetune; return what `results.json` holds."""
-    return run(sys.modules[__name__], **options)
+    return run(sys.modules[__name__], recipe=recipe, **options)
 
 
 if __name__ == "__main__":

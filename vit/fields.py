@@ -89,7 +89,8 @@ def kinds(hint) -> tuple[type, ...]:
 def check_types(spec) -> None:
     """Hold each field of a dataclass to its type, and put plain values in the place of equivalent ones.
 
-    A whole number becomes a float where one is meant, a numpy scalar the Python number, and a path a string.
+    A whole number becomes a float where one is meant, a numpy scalar the Python number, and a path a string. A field of
+    type `object` takes anything.
 
     Raises:
         ValueError: A field is of another type, or not finite; the message names it and the value.
@@ -103,7 +104,7 @@ def check_types(spec) -> None:
             value = float(value)
         if isinstance(value, os.PathLike) and os.PathLike in allowed:
             value = os.fspath(value)
-        if type(value) not in allowed:
+        if type(value) not in allowed and object not in allowed:
             wanted = getattr(field.type, "__name__", field.type)
             raise ValueError(f"{field.name} must be of type {wanted}, not {reprlib.repr(value)}")
         if type(value) is float and not math.isfinite(value):

@@ -4,6 +4,7 @@ import inspect
 import pydoc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vit.errors import UserError
@@ -17,7 +18,7 @@ REFUSED = {
     "data_dir": (3, ""),
     "skip_bad_images": (1, "yes", None),
     "num_workers": (-1, 1.5, "2", None, True),
-    "pretrained": (3, ""),
+    "pretrained": (3, "", {}, 1.5),
     "compare_scratch": (1, "yes", None),
     "device_target": (3, ""),
     "model_dir": (3, ""),
@@ -110,9 +111,9 @@ def test_the_first_sentence_is_a_short_line(field):
 # The signature.
 
 @documented
-def _run(**options):
+def _run(recipe=None, **options):
     """Pretrain and finetune."""
-    return options
+    return options | {"recipe": recipe}
 
 
 def test_the_signature_shows_every_option_with_default_and_annotation():
@@ -121,7 +122,8 @@ def test_the_signature_shows_every_option_with_default_and_annotation():
     assert list(parameters) == [field.name for field in fields]
     for field in fields:
         parameter = parameters[field.name]
-        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        by_place = field.name == "recipe"
+        assert parameter.kind is (parameter.POSITIONAL_OR_KEYWORD if by_place else parameter.KEYWORD_ONLY)
         assert (parameter.default, parameter.annotation) == (field.default, field.type)
     assert inspect.signature(_run).return_annotation is dict
     assert "learning_rate: float = 0.01" in str(inspect.signature(_run))
@@ -140,7 +142,15 @@ def test_help_explains_every_option():
 
 
 def test_the_function_is_left_as_it_is():
-    assert _run(keep=2, anything=3) == {"keep": 2, "anything": 3}
+    assert _run("small_data", keep=2, anything=3) == {"recipe": "small_data", "keep": 2, "anything": 3}
+
+
+def test_numbers_may_be_numpys():
+    options, fields = split({"num_workers": np.int64(2), "log_steps": np.uint8(5), "checkpoint_every": np.int32(7),
+                             "skip_bad_images": np.bool_(True), "learning_rate": np.float32(0.5)})
+    assert (options.num_workers, options.log_steps, options.checkpoint_every) == (2, 5, 7)
+    assert options.skip_bad_images is True and recipe_file.build(None, **fields).learning_rate == 0.5
+    assert type(recipe_file.build(None, **fields).learning_rate) is float
 
 
 def test_paths_may_be_paths(tmp_path):

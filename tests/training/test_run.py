@@ -54,7 +54,7 @@ def test_results_hold_every_documented_key(whole):
     folder, results, *_ = whole
     assert json.loads((folder / "results.json").read_text()) == results
     assert set(results) == {"backend", "versions", "git_commit", "command", "spec", "recipe", "seed",
-                            "pretrained_from", "stages", "images_per_second", "seconds", "weights_sha256"}
+                            "pretrained_from", "stretches", "stages", "images_per_second", "seconds", "weights_sha256"}
     assert results["backend"] == "torch"
     assert set(results["versions"]) >= {"python", "torch", "fastestimator", "numpy"}
     assert results["spec"] == VARIANTS["tiny"].replace(num_classes=10).to_dict()

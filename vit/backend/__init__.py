@@ -2,6 +2,7 @@
 import importlib
 import importlib.util
 import sys
+from types import ModuleType
 
 from vit import start
 from vit.errors import UserError
@@ -36,6 +37,12 @@ def load_script(backend: str):
         return importlib.import_module(SCRIPTS[backend])
     except MissingBackend as error:
         raise UserError(str(error)) from None
+
+
+def script_of(model: object) -> ModuleType | None:
+    """Give the script that a model is a ViT of (or of a class of its own that is made from it); None of any other."""
+    modules = {base.__module__ for base in type(model).__mro__ if base.__name__ == "ViT"}
+    return next((sys.modules[name] for name in SCRIPTS.values() if name in modules), None)
 
 
 def require(module: str, importer: str) -> None:

@@ -19,6 +19,7 @@ Tensor = ms.Tensor
 NAME = "ms"
 CHANNELS_FIRST = True
 DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
+FLOATING = (ms.float16, ms.bfloat16, ms.float32, ms.float64)
 # What MindSpore calls the last parts of canonical names, by the class of the layer, where it has other words.
 LEAVES = {"LayerNorm": {"weight": "gamma", "bias": "beta"}}
 
@@ -82,6 +83,11 @@ def matmul(a, b, dtype, transpose_b=False):
     """Multiply matrices in a dtype; the result has the dtype of `a`."""
     product = _MATMUL_T if transpose_b else ops.matmul
     return ops.cast(product(ops.cast(a, dtype), ops.cast(b, dtype)), a.dtype)
+
+
+def is_floating(x):
+    """Whether a tensor holds floating-point numbers."""
+    return x.dtype in FLOATING
 
 
 def gelu(x):

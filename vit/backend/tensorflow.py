@@ -62,6 +62,11 @@ def matmul(a, b, dtype, transpose_b=False):
     return tf.cast(tf.matmul(tf.cast(a, dtype), tf.cast(b, dtype), transpose_b=transpose_b), a.dtype)
 
 
+def is_floating(x):
+    """Whether a tensor holds floating-point numbers."""
+    return x.dtype.is_floating
+
+
 def gelu(x):
     """The exact GELU (Hendrycks & Gimpel 2016)."""
     # Written out, as the next: TensorFlow's own round their constants to float32, in float64 too.

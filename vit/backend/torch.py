@@ -60,6 +60,11 @@ def matmul(a, b, dtype, transpose_b=False):
     return (a.to(dtype) @ (b.mT if transpose_b else b).to(dtype)).to(a.dtype)
 
 
+def is_floating(x):
+    """Whether a tensor holds floating-point numbers."""
+    return x.is_floating_point()
+
+
 def gelu(x):
     """The exact GELU (Hendrycks & Gimpel 2016)."""
     return F.gelu(x, approximate="none")

@@ -153,6 +153,20 @@ class ViTConfig:
         return cls(**fields)
 
 
+def named(config: "ViTConfig | str") -> ViTConfig:
+    """Give a config, or the one of a variant that is named.
+
+    Raises:
+        ValueError: There is no such variant, or it is something else.
+    """
+    if isinstance(config, ViTConfig):
+        return config
+    if not isinstance(config, str) or config not in VARIANTS:
+        raise ValueError(f"a model is made from a ViTConfig or the name of a variant ({', '.join(VARIANTS)}), not "
+                         f"{reprlib.repr(config)}")
+    return VARIANTS[config]
+
+
 def stage_names(config: ViTConfig) -> list[str]:
     """Names of the stages of a forward pass, in order, as the three models and the reference report them."""
     halves = [f"blocks.{i}.{half}" for i in range(config.depth) for half in ("attn", "mlp")]

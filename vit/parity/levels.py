@@ -29,14 +29,14 @@ def stages(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray
     if backend == "numpy":
         return list(oracle.forward(config, weights, images, masks=masks).values())
     script = load_script(backend)
-    return script.backend.run_stages(script.from_numpy(script.ViT(config, str(images.dtype)), weights), images, masks)
+    return script.backend.run_stages(script.ViT(config, str(images.dtype), weights=weights), images, masks)
 
 
 def gradients(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray,
               labels: np.ndarray) -> tuple[float, Weights]:
     """One backend's mean loss and its gradients, dropout off, in the dtype of the images."""
     script = load_script(backend)
-    model = script.from_numpy(script.ViT(config, str(images.dtype)), weights)
+    model = script.ViT(config, str(images.dtype), weights=weights)
     loss, tensors = script.backend.loss_gradients(model, script.parameters(model), images, labels)
     return loss, script.to_numpy(model, tensors)
 

@@ -2,11 +2,13 @@
 import dataclasses
 import inspect
 import os
+import reprlib
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vit.aliases import names_of, resolve
+from vit.backend import script_of
 from vit.errors import UserError
 from vit.fields import check, first_sentence, option
 from vit.training.recipe import Recipe
@@ -34,11 +36,12 @@ class RunOptions:
         aliases=("skip_bad_pictures",))
     num_workers: int = option(
         0, "Processes that prepare batches; with 0 the training does so itself.", limits="[0, inf)", flag="data")
-    pretrained: str | os.PathLike | None = option(
+    pretrained: str | os.PathLike | object | None = option(
         None, """File of weights to finetune, instead of pretraining.
 
         It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
-        MindCV (.ckpt) or FastEstimator's apphub.""", flag="model", metavar="FILE")
+        MindCV (.ckpt) or FastEstimator's apphub. From Python also a model: a ViT of any of the scripts.""", flag="model",
+        metavar="FILE")
     on_nan: str = option(
         "stop", """What to do when a loss, or a gradient, is no finite number.
 
@@ -79,6 +82,9 @@ class RunOptions:
         if isinstance(self.resume_override, list):
             object.__setattr__(self, "resume_override", tuple(self.resume_override))
         check(self)
+        if not isinstance(self.pretrained, str | None) and script_of(self.pretrained) is None:
+            raise ValueError("pretrained must be a file, or a ViT of vit_torch, vit_tf or vit_ms, not "
+                             f"{reprlib.repr(self.pretrained)}")
         for field in dataclasses.fields(self):
             if getattr(self, field.name) == "":
                 what = "a folder" if field.metadata["metavar"] == "DIR" else "a file"
@@ -108,7 +114,7 @@ def split(given: Mapping) -> tuple[RunOptions, dict]:
 
 
 def documented(function: Callable[..., dict]) -> Callable[..., dict]:
-    """Give `fastestimator_run(**options)` a signature with every option, and documentation made of their texts.
+    """Give `fastestimator_run(recipe, **options)` a signature with every option, and documentation made of their texts.
 
     Returns:
         The function itself.
@@ -119,9 +125,14 @@ def documented(function: Callable[..., dict]) -> Callable[..., dict]:
     lines += [line for field in recipe for line in _entry(field.name, f"{first_sentence(field.metadata['text'])}.")]
     function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Args:", *lines])
     function.__signature__ = inspect.Signature(
-        [inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        [inspect.Parameter(field.name, _by_name(field.name), default=field.default, annotation=field.type)
          for field in (*own, *recipe)], return_annotation=dict)
     return function
+
+
+def _by_name(option: str):
+    """The recipe is the one argument that need not be named."""
+    return inspect.Parameter.POSITIONAL_OR_KEYWORD if option == "recipe" else inspect.Parameter.KEYWORD_ONLY
 
 
 def _entry(name: str, text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """The story of a run: read, pretrain, copy the encoder, finetune, write the results."""
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from vit.model.parameters import Weights
 from vit.training import ignored, recipe_file, resume, stretches, train
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
+from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
 from vit.training.report import folder, results
 
@@ -44,7 +46,6 @@ def run(script: ModuleType, **given) -> dict:
         options, fields = found.options, found.recipe
     job = prepare(script, options, fields)
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
-    job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
     job.fingerprint = fingerprint.fingerprint(job.data)
     if found is not None:
         _check_resumed(job)
@@ -61,6 +62,11 @@ def run(script: ModuleType, **given) -> dict:
     with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
         if found is not None:
             found.set_aside()
+        if weights is not None and not isinstance(options.pretrained, str):
+            # The run can be resumed without the model.
+            options = job.options = replace(options, pretrained=str(job.model_dir / START))
+            canonical.save(options.pretrained, weights, job.base)
+        job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
         (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
         (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
         if weights is None and job.data.pretrain is not None:

@@ -21,7 +21,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
 
     from vit.training import pipeline, traces
 
-    model = script.from_numpy(script.ViT(stage.config, job.dtype, recipe.precision), weights)
+    model = script.ViT(stage.config, job.dtype, recipe.precision, weights)
     if stage.freeze_encoder:
         script.backend.freeze_encoder(model, script.parameters(model))
     # FastEstimator looks into what a function refers to, and chokes on a module.

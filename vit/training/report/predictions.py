@@ -23,7 +23,7 @@ def draw(stage: Stage, path: Path) -> None:
     from vit.training import pipeline
     images, labels = _batch(stage)
     job, script = stage.job, stage.job.script
-    model = script.from_numpy(script.ViT(stage.config, job.dtype, job.recipe.precision), stage.weights)
+    model = script.ViT(stage.config, job.dtype, job.recipe.precision, stage.weights)
     guesses = script.backend.run_stages(model, images)[-1].argmax(axis=1)
     mean, std = pipeline.normalization(job.data, job.recipe)
     shown = np.clip(images * std + mean, 0, 1)

@@ -38,7 +38,7 @@ def write(job: Job, seconds: float) -> dict:
         "spec": main.config.to_dict(),
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
-        "pretrained_from": None if job.options.pretrained is None else str(job.options.pretrained),
+        "pretrained_from": job.options.pretrained,
         "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
                           "weights_sha256": parameters.sha256(stage.weights)} for name, stage in by_name.items()},
         "images_per_second": by_name.get("pretrain", main).history.epochs[-1]["images_per_second"],
