@@ -35,11 +35,34 @@ class Linear(nn.Dense):
         return x + self.bias if self.use_bias else x
 
 
-class LayerNorm(nn.LayerNormalization):
+class LayerNorm(nn.Layer):
     """LayerNorm over the last axis, with the biased variance (Ba et al. 2016)."""
 
     def __init__(self, width, epsilon, dtypes):
-        super().__init__(epsilon=epsilon, dtype=dtypes.weights)
+        super().__init__(dtype=dtypes.weights)
+        self.epsilon = epsilon
+        self.gamma = self.add_weight("gamma", (width,), initializer="ones")
+        self.beta = self.add_weight("beta", (width,), initializer="zeros")
+
+    def call(self, x):
+        # With a gradient of its own: three or more gradients of one tensor are added in an order that depends on
+        # which of their buffers is free first, so that runs differ in their bits. Here x has one.
+        @tf.custom_gradient
+        def norm(x, gamma, beta):
+            centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+            inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True) + self.epsilon)
+            normal = centered * inverse
+
+            def gradient(g):
+                rest = list(range(len(g.shape) - 1))
+                h = g * gamma
+                mean, along = (tf.reduce_mean(t, axis=-1, keepdims=True) for t in (h, h * normal))
+                return ((h - mean - normal * along) * inverse, tf.reduce_sum(g * normal, axis=rest),
+                        tf.reduce_sum(g, axis=rest))
+
+            return normal * gamma + beta, gradient
+
+        return norm(x, self.gamma, self.beta)
 
 
 class Dropout(nn.Layer):
