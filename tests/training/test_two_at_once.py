@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--finetune_epochs", "1", "--batch_size", "16",
-         "--train_steps_per_epoch", "2", "--eval_steps_per_epoch", "1", "--log_steps", "0"]
+FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--finetune_epochs", "1", "--batch_size",
+         "16", "--train_steps_per_epoch", "2", "--eval_steps_per_epoch", "1", "--log_steps", "0"]
 
 
 @pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
