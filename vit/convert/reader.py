@@ -21,13 +21,14 @@ from vit.model.parameters import Weights
 def read(path: str | os.PathLike, image_size: int | None = None, num_classes: int | None = None,
          heads: int | None = None, grid: tuple[int, int] | None = None,
          seed: int = 0) -> tuple[Weights, ViTConfig, Report]:
-    """Read the weights of a ViT from a file of any known kind, or from a Hugging Face folder.
+    """Read the weights of a ViT from a file of any known kind, from a Hugging Face folder, or from a run's.
 
     The LayerNorm epsilon and the activation of the code that wrote the file become part of the spec, so that the model
     computes the same logits here.
 
     Args:
-        path: A file, or a folder with `config.json` and one of Hugging Face's weights files.
+        path: A file, such as one of weights or a checkpoint; a folder with `config.json` and one of Hugging Face's
+            weights files; or the folder of a run or of its checkpoints, of which `vit.convert.runs` says what is taken.
         image_size: Size of the images that the model shall see, pixels; the position embeddings are resized for it.
             Default: the file's.
         num_classes: Classes of the head; where the file has another number, the head is new. Default: the file's.

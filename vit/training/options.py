@@ -38,7 +38,8 @@ class RunOptions:
         None, """File of weights to finetune, instead of pretraining.
 
         It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
-        MindCV (.ckpt) or FastEstimator's apphub.""", flag="model", metavar="FILE")
+        MindCV (.ckpt) or FastEstimator's apphub; or a checkpoint, or the folder of a run.""",
+        flag="model", metavar="FILE")
     on_nan: str = option(
         "stop", """What to do when a loss, or a gradient, is no finite number.
 
