@@ -1,4 +1,4 @@
-"""Runs as a source of weights: checkpoints, folders of checkpoints and run folders, and which file of a folder counts."""
+"""Runs as a source of weights: checkpoints, their folders and run folders, and which file of a folder counts."""
 import os
 import shutil
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_may_have_a_longer_header_than_other_files(folder):
 def test_checkpoints_of_format_1(repo, name):
     """One of the two begins otherwise than the files of today."""
     path = repo / "tests" / "fixtures" / "7d1c055" / "run" / "checkpoints" / f"{name}.safetensors"
-    weights, config, report = convert.read(path)
+    weights, _, report = convert.read(path)
     expected = checkpoints.load(path)
     expected = expected.ema or expected.weights
     assert all(np.array_equal(weights[one], value) for one, value in expected.items())
