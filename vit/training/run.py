@@ -14,7 +14,7 @@ from vit.files import canonical
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import ignored, recipe_file, resume, train
+from vit.training import footprint, ignored, recipe_file, resume, train
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import read as read_pretrained
@@ -51,7 +51,9 @@ def run(script: ModuleType, **given) -> dict:
     # A stopped run's file was held to the variant when the run began.
     chosen = found is None and (options.recipe is not None or "variant" in fields)
     weights = _read_pretrained(job, VARIANTS[job.recipe.variant] if chosen else None)
-    _check_updates(job, pretrains=weights is None and job.data.pretrain is not None)
+    pretrains = weights is None and job.data.pretrain is not None
+    _check_updates(job, pretrains)
+    footprint.check(job, ({"pretrain": job.data.pretrain} if pretrains else {}) | {"finetune": job.data.finetune})
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard:
         folder.probe(Path(options.tensorboard), "tensorboard")
