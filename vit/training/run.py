@@ -11,6 +11,7 @@ from vit.checkpoints import checkpoint_name, set_aside
 from vit.data import fingerprint, load
 from vit.errors import UserError
 from vit.files import canonical
+from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
@@ -63,8 +64,9 @@ def run(script: ModuleType, **given) -> dict:
     with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
         if found is not None:
             found.set_aside()
-        (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
-        (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
+        write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
+        write_whole(job.model_dir / "classes.json",
+                    json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
         if weights is None and job.data.pretrain is not None:
             weights = pretrain(job)
         finetune(job, weights)
