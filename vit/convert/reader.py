@@ -56,6 +56,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     depth = 1 + max(index for index in map(layout.block_index, names) if index is not None)
     if depth > len(names):
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
+    _check_supported(source, layout, names, depth)
     config, cells = find_spec(source, layout, names, depth, heads, grid, report)
     if cells.rows != cells.columns and image_size is None:
         raise UserError(f"{source.path}: its positions are a grid of {cells.rows} x {cells.columns}, and images are "
@@ -95,6 +96,16 @@ def _all_names(depth: int) -> list[str]:
     return list(parameters.shapes(ViTConfig(depth=depth)))
 
 
+def _check_supported(source: Source, layout: Layout, names: dict[str, str], depth: int) -> None:
+    """Refuse a model that cannot be expressed, before its shapes are looked at: they may be odd because of that."""
+    known = {name for canonical in _all_names(depth) for name in layout.theirs(canonical)}
+    unsupported = {name: what for name in names
+                   if name not in known and not _why_dropped(name) and (what := _why_unsupported(name))}
+    if unsupported:
+        raise UserError(f"{source.path}: recognised as {layout.title}, but it has {next(iter(unsupported.values()))}, "
+                        f"which cannot be expressed here ({listed([names[name] for name in unsupported], 3)})")
+
+
 def _with(source: Source, config: ViTConfig, image_size: int | None, num_classes: int | None) -> ViTConfig:
     changes = {"image_size": image_size, "num_classes": num_classes}
     try:
@@ -120,10 +131,6 @@ def _check(source: Source, layout: Layout, names: dict[str, str], config: ViTCon
             del needed[name]
     extra = [name for name in names if name not in needed]
     dropped = {name: why for name in extra if (why := _why_dropped(name))}
-    unsupported = {name: what for name in extra if name not in dropped and (what := _why_unsupported(name))}
-    if unsupported:
-        raise UserError(f"{source.path}: recognised as {layout.title}, but it has {next(iter(unsupported.values()))}, "
-                        f"which cannot be expressed here ({listed([names[name] for name in unsupported], 3)})")
     faults = [f"missing {name}" for name in needed if name not in names]
     faults += [f"unexpected {listed([names[name]])}" for name in extra if name not in dropped]
     found = {name: source.tensors[names[name]] for name in needed if name in names}
