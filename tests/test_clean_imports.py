@@ -44,6 +44,15 @@ def test_importing_every_module_imports_no_framework(run_python):
     assert _imported_frameworks(run_python, *names, "fe_compat") == []
 
 
+@pytest.mark.parametrize("room", ["checkpoints", "convert", "data", "files", "model"])
+def test_what_a_training_asks_does_not_ask_it(run_python, room):
+    """The arrows of docs/architecture.md point one way."""
+    names = [name for name in _modules() if name.startswith(f"vit.{room}")]
+    done = run_python("-c", f"import importlib, sys\nfor name in {names}: importlib.import_module(name)\n"
+                            "print([name for name in sys.modules if name.startswith('vit.training')])")
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("name", ["torch", "vit.training.traces.history"])
 def test_the_check_notices_a_framework(run_python, name):
     assert "torch" in _imported_frameworks(run_python, name)

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.test_serialization import CONFIG, DATA, EPOCH, PART, STRETCH, _with_state, make
+from vit.aliases import names_of
 from vit.checkpoints import Checkpoint, load, save, schema
 from vit.errors import UserError
 from vit.training import resume
@@ -26,6 +27,8 @@ def test_every_field_of_a_checkpoint_is_held_to_something():
         "config", "weights", "moment1", "moment2", "ema", "numbers"}
     assert set(schema.FIELDS) == plain
     assert set(schema.OPTIONS) == set(STARTED_WITH)
+    old = {name: today for name, today in names_of(RunOptions).items() if today in schema.OPTIONS and name != today}
+    assert old == schema.OLD_OPTIONS
     assert set(schema.RECORDS) == {field.name for field in dataclasses.fields(History)}
 
 

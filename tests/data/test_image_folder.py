@@ -70,6 +70,22 @@ def test_what_is_no_image_by_its_name_is_not_looked_at(root):
     assert len(load("folder", str(root)).finetune.train) == 12
 
 
+def test_what_lies_beside_the_images_is_counted_in_one_note(root, capsys):
+    load("folder", str(root))
+    assert capsys.readouterr().out == ""
+    for name in (".DS_Store", ".hidden.jpg", "Thumbs.db", "desktop.ini"):  # of file managers: nobody means them
+        (root / "train" / "rot" / name).write_bytes(b"nothing")
+    load("folder", str(root))
+    assert capsys.readouterr().out == ""
+    for i in range(12):
+        (root / ("train", "val")[i % 2] / CLASSES[i % 3] / f"{i}.heic").write_bytes(b"nothing")
+    (root / "train" / "rot" / "more").mkdir()
+    _image(RED).save(root / "train" / "rot" / "more" / "0.jpg")
+    assert len(load("folder", str(root)).finetune.train) == 12
+    assert capsys.readouterr().out == (f"note: {root}: left out of its class folders: 12 files of other kinds and 1 "
+                                       f"folder; images end in {', '.join(image_folder.ENDINGS)}\n")
+
+
 def test_imagenets_layout(tmp_path):
     for part in ("train", "val"):
         for synset in ("n02123045", "n01440764"):
@@ -207,6 +223,23 @@ def test_damaged_images_can_be_left_out(root, capsys, monkeypatch, max_decoded):
     assert root / "train" / "rot" / "pixel.png" in paths
     assert (len(pair.finetune.train), len(pair.finetune.test)) == (13, 6)
     assert [image.ndim for image in (pair.finetune.train[i] for i in range(13))] == [3] * 13
+
+
+@pytest.mark.parametrize("max_decoded", [image_folder._MAX_DECODED, 0], ids=["decoded", "glanced at"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_not_finite_are_damage(root, refused, monkeypatch, value, max_decoded):
+    monkeypatch.setattr(image_folder, "_MAX_DECODED", max_decoded)
+    values = np.full((4, 5), 0.5, np.float32)
+    Image.fromarray(values).save(root / "train" / "rot" / "whole.tif")
+    assert len(load("folder", str(root)).finetune.train) == 13
+    values[1, 2] = value
+    path = root / "train" / "rot" / "odd.tiff"
+    Image.fromarray(values).save(path)
+    with refused("1 of its images cannot be read", "train/rot/odd.tiff (it has pixels that are no finite numbers)"):
+        load("folder", str(root))
+    assert path not in load("folder", str(root), skip_bad_images=True).finetune.train.paths
+    with refused(path, "no finite numbers", "--skip_bad_images"):
+        image_folder.read(path)
 
 
 def test_many_damaged_images_are_counted(root, refused):

@@ -1,4 +1,6 @@
 """Recipes as YAML: what a file says, what overrides it, and one line for what is wrong with it."""
+import os
+
 import pytest
 import yaml
 
@@ -163,8 +165,34 @@ def test_a_broken_file_is_one_line_with_file_key_and_what_is_allowed(file, refus
 def test_a_file_that_is_not_there(tmp_path, refused):
     with refused(tmp_path / "none.yaml", "No such file"):
         recipe_file.build(tmp_path / "none.yaml")
-    with refused(tmp_path, "directory"):
-        recipe_file.build(tmp_path)
+
+
+@pytest.mark.parametrize("extra", [1, 1 << 22])
+def test_a_file_over_a_mebibyte_is_refused_before_it_is_parsed(file, refused, extra):
+    whole = "seed: 3\n# " + "é" * ((1 << 19) - 5)
+    assert len(whole.encode()) == 1 << 20 and recipe_file.build(file(whole)).seed == 3
+    with refused(file(whole + "x" * extra), "more than 1 MiB"):
+        recipe_file.build(file(whole + "x" * extra))
+    with refused("--set seed: more than 1 MiB"):
+        recipe_file.settings(["seed=" + "1" * (1 << 21)])
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path, monkeypatch, refused):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, kind in ((tmp_path / "pipe.yaml", "a pipe (FIFO)"), ("/dev/zero", "a device"), (tmp_path, "a folder")):
+        with refused(path, f"is {kind}, not a file"):
+            recipe_file.build(path)
+    monkeypatch.chdir(tmp_path)
+    with refused("pipe.yaml: is a pipe"):
+        recipe_file.build("pipe.yaml")
+
+
+def test_a_pipe_that_the_shell_has_opened_is_read():
+    read, write = os.pipe()
+    os.write(write, b"seed: 3")
+    os.close(write)
+    assert recipe_file.build(f"/dev/fd/{read}").seed == 3
+    os.close(read)
 
 
 def test_a_bad_flag_does_not_blame_the_file(file):

@@ -5,11 +5,9 @@ import reprlib
 
 import numpy as np
 
-from vit.aliases import names_of
 from vit.data.fingerprint import is_fingerprint
 from vit.fields import MOST
 from vit.files.untrusted import listed
-from vit.training.options import RunOptions
 
 PHASES = ("training", "trained", "evaluated", "finished")
 _LARGEST = 1 << 63  # of numbers in traces and records
@@ -109,9 +107,8 @@ def _is_best(value: object) -> bool:
 
 
 def _are_options(value: object) -> bool:
-    names = names_of(RunOptions)  # older ones, too
-    return isinstance(value, dict) and all(
-        names.get(name) in OPTIONS and OPTIONS[names[name]](one) for name, one in value.items())
+    names = {name: OLD_OPTIONS.get(name, name) for name in value} if isinstance(value, dict) else None
+    return names is not None and all(names[name] in OPTIONS and OPTIONS[names[name]](value[name]) for name in names)
 
 
 def _is_history(value: object) -> bool:
@@ -182,6 +179,7 @@ OPTIONS = {
     "skip_bad_images": lambda value: type(value) is bool,
     "compare_scratch": lambda value: type(value) is bool,
 }
+OLD_OPTIONS = {"skip_bad_pictures": "skip_bad_images"}  # what older versions called one of them
 # The lists of `vit.training.history.History`.
 RECORDS = {
     "epochs": (_is_epoch, "numbers by name"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vit.checkpoints.naming import checkpoint_name, parse_name
-from vit.checkpoints.schema import check_records, check_state
+from vit.checkpoints.schema import OLD_OPTIONS, check_records, check_state
 from vit.errors import UserError, one_line
 from vit.files.atomic import whole_file
 from vit.files.format_number import check_format
@@ -24,7 +24,7 @@ from vit.model.parameters import Weights
 # In format 1 the checksum was another, the group "ema" was called "average", and the option "skip_bad_images" was
 # called "skip_bad_pictures".
 _FORMAT_1, FORMAT = "vit-checkpoint-1", "vit-checkpoint-2"
-_FORMAT_1_GROUPS, _FORMAT_1_OPTIONS = {"average": "ema"}, {"skip_bad_pictures": "skip_bad_images"}
+_FORMAT_1_GROUPS = {"average": "ema"}
 _MAX_HEADER_BYTES = 100_000_000  # the library's own limit: a history grows with the run
 
 
@@ -181,7 +181,7 @@ def _format_1_digest(text: str, groups: dict[str, Weights]) -> str:
 
 def _renew(state: dict, groups: dict[str, Weights]) -> None:
     """Put what format 1 says into this version's words; the recipe's are `Recipe.from_dict`'s to know."""
-    state["options"] = {_FORMAT_1_OPTIONS.get(name, name): value for name, value in state["options"].items()}
+    state["options"] = {OLD_OPTIONS.get(name, name): value for name, value in state["options"].items()}
     for old, new in _FORMAT_1_GROUPS.items():
         if old in groups:
             groups[new] = groups.pop(old)

@@ -18,7 +18,7 @@ def add_parser(commands) -> None:
     parser.add_argument("a", metavar="A", help=f"one of {backends}")
     parser.add_argument("b", metavar="B", help="another one")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weights in any file that the scripts' --pretrained takes (default: random weights)")
+                        help="weights: any file, or a run's folder, that --pretrained takes (default: random weights)")
     parser.add_argument("--variant", default=None, metavar="NAME",
                         help=f"{', '.join(VARIANTS)} (default: that of --weights, or tiny)")
     parser.add_argument("--stage", choices=pairs.STAGES, default="forward", help="default: %(default)s")

@@ -10,8 +10,11 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("convert", help="another project's checkpoint to this one's, or back", description=(
         "Read the weights of a ViT from a file of timm, DeiT, MAE, Hugging Face, torchvision, Google, MindCV, "
         "FastEstimator's apphub or this project, and write them for one of these. Says what was recognised and what "
-        "became of every tensor."))
-    parser.add_argument("source", metavar="SRC", help="a file, or a Hugging Face folder")
+        "became of every tensor. Of a run's folder it takes the finished weights (finetuned.safetensors, else scratch, "
+        "else pretrained) or, if no stage is over, the newest whole checkpoint of finetune, scratch or pretrain, in "
+        "this order; of a checkpoint the moving average (EMA), where there is one."))
+    parser.add_argument("source", metavar="SRC",
+                        help="a file (a checkpoint, too), a Hugging Face folder, or the folder of a run")
     parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf a folder")
     parser.add_argument("--to", choices=FORMATS, default="canonical", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, metavar="N",

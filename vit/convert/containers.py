@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.convert import keras, protobuf, state_dict
+from vit.convert import keras, protobuf, runs, state_dict
 from vit.convert.source_file import Source
 from vit.errors import UserError
 from vit.files import safetensors
+from vit.files.kinds import check_file
 from vit.files.lazy_tensor import LazyTensor
 from vit.files.untrusted import MAX_HEADER_BYTES, check_distinct, listed, reading
 from vit.files.zip_directory import check_directory
@@ -19,16 +20,20 @@ _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 
 
 def open_source(path: str | os.PathLike) -> Source:
-    """Open a file, or a folder that Hugging Face's transformers wrote; no tensor is loaded yet.
+    """Open a file, or a folder that Hugging Face's transformers or a run of this project wrote.
+
+    Of all but a checkpoint no tensor is loaded yet.
 
     Raises:
         UserError: There is no such file, or it is of no known kind, damaged, or claims more than it can hold.
     """
     path = Path(path)
     if path.is_dir():
-        path = _file_in(path)
-    with reading(path, "file"), open(path, "rb") as file:
-        begin = file.read(32)
+        return _open_folder(path)
+    with reading(path, "file"):
+        check_file(path)
+        with open(path, "rb") as file:
+            begin = file.read(64)
     for is_kind, open_kind in _KINDS:
         if is_kind(begin):
             return open_kind(path)
@@ -37,14 +42,18 @@ def open_source(path: str | os.PathLike) -> Source:
     raise UserError(f"{path}: neither safetensors, a torch state dict, an npz, a MindSpore checkpoint nor Keras's HDF5")
 
 
-def _file_in(folder: Path) -> Path:
+def _open_folder(folder: Path) -> Source:
     for name in _FOLDER_FILES:
         if (folder / name).is_file():
-            return folder / name
+            return open_source(folder / name)
     shards = [name for name in _FOLDER_FILES if (folder / f"{name}.index.json").exists()]
     if shards:
         raise UserError(f"{folder}: {shards[0]} is in several parts, which are not read; save it in one")
-    raise UserError(f"{folder}: a folder without {', '.join(_FOLDER_FILES)}")
+    source = runs.open_folder(folder)
+    if source is None:
+        raise UserError(f"{folder}: a folder without {', '.join(_FOLDER_FILES)}, and without a run's "
+                        f"{', '.join(runs.FINISHED.values())} or checkpoints")
+    return source
 
 
 def read_settings(path: Path) -> dict | None:
@@ -67,6 +76,8 @@ def read_settings(path: Path) -> dict | None:
 
 def _safetensors(path: Path) -> Source:
     tensors, metadata = safetensors.open_tensors(path)
+    if runs.is_checkpoint(metadata):
+        return runs.open_checkpoint(path)
     return Source(path, safetensors.KIND, tensors, metadata.get("spec"))
 
 
@@ -124,6 +135,7 @@ def _hdf5(path: Path) -> Source:
 
 
 _KINDS = (
+    (runs.begins, runs.open_checkpoint),
     (lambda begin: begin[8:9] == b"{", _safetensors),
     (lambda begin: begin[:4] == b"PK\x03\x04", _zip),
     (lambda begin: begin.startswith(state_dict.LEGACY_MAGIC), state_dict.open_legacy),

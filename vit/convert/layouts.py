@@ -158,7 +158,7 @@ HF = Layout("Hugging Face", {
               qkv=tuple(f"attention.attention.{one}" for one in ("query", "key", "value")),
               proj="attention.output.dense", norm2="layernorm_after", fc1="intermediate.dense", fc2="output.dense"),
     "norm": "layernorm", "head": "classifier",
-}, {**_PRE, **_HF_EPS, "activation": "gelu"}, roots=("vit.", ))
+}, {**_PRE, **_HF_EPS, "activation": "gelu"}, roots=("vit.", "deit."))
 HF_KERAS = Layout("Hugging Face (TensorFlow)", {
     "cls_token": "embeddings/cls_token", "pos_embed": "embeddings/position_embeddings",
     "patch_embed.proj": "embeddings/patch_embeddings/projection",

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 
+from vit import memory
 from vit.convert import positions
 from vit.convert.containers import open_source, read_settings
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, TIMM, UNSUPPORTED, Layout
@@ -13,7 +14,7 @@ from vit.convert.source_spec import find_spec
 from vit.errors import UserError
 from vit.files.lazy_tensor import FLOAT_TYPES, LazyTensor
 from vit.files.untrusted import duplicates, listed, reading
-from vit.model import parameters
+from vit.model import parameters, summary
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 
@@ -21,13 +22,14 @@ from vit.model.parameters import Weights
 def read(path: str | os.PathLike, image_size: int | None = None, num_classes: int | None = None,
          heads: int | None = None, grid: tuple[int, int] | None = None,
          seed: int = 0) -> tuple[Weights, ViTConfig, Report]:
-    """Read the weights of a ViT from a file of any known kind, or from a Hugging Face folder.
+    """Read the weights of a ViT from a file of any known kind, from a Hugging Face folder, or from a run's.
 
     The LayerNorm epsilon and the activation of the code that wrote the file become part of the spec, so that the model
     computes the same logits here.
 
     Args:
-        path: A file, or a folder with `config.json` and one of Hugging Face's weights files.
+        path: A file, such as one of weights or a checkpoint; a folder with `config.json` and one of Hugging Face's
+            weights files; or the folder of a run or of its checkpoints, of which `vit.convert.runs` says what is taken.
         image_size: Size of the images that the model shall see, pixels; the position embeddings are resized for it.
             Default: the file's.
         num_classes: Classes of the head; where the file has another number, the head is new. Default: the file's.
@@ -54,11 +56,15 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     depth = 1 + max(index for index in map(layout.block_index, names) if index is not None)
     if depth > len(names):
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
+    _check_supported(source, layout, names, depth)
     config, cells = find_spec(source, layout, names, depth, heads, grid, report)
     if cells.rows != cells.columns and image_size is None:
         raise UserError(f"{source.path}: its positions are a grid of {cells.rows} x {cells.columns}, and images are "
                         "square here; give the size to resize them for with --image_size")
     config = _with(source, config, image_size, num_classes)
+    memory.check_room(4 * summary.parameters(config), f"{source.path}: a model of {config.num_classes} classes for "
+                      f"images of {config.image_size} x {config.image_size}",
+                      "a smaller --image_size or --num_classes needs less")
     theirs = _check(source, layout, names, config, cells, report)
     weights = _load(source, layout, theirs, config, cells, report, seed)
     parameters.check(weights, config)
@@ -90,6 +96,16 @@ def _all_names(depth: int) -> list[str]:
     return list(parameters.shapes(ViTConfig(depth=depth)))
 
 
+def _check_supported(source: Source, layout: Layout, names: dict[str, str], depth: int) -> None:
+    """Refuse a model that cannot be expressed, before its shapes are looked at: they may be odd because of that."""
+    known = {name for canonical in _all_names(depth) for name in layout.theirs(canonical)}
+    unsupported = {name: what for name in names
+                   if name not in known and not _why_dropped(name) and (what := _why_unsupported(name))}
+    if unsupported:
+        raise UserError(f"{source.path}: recognised as {layout.title}, but it has {next(iter(unsupported.values()))}, "
+                        f"which cannot be expressed here ({listed([names[name] for name in unsupported], 3)})")
+
+
 def _with(source: Source, config: ViTConfig, image_size: int | None, num_classes: int | None) -> ViTConfig:
     changes = {"image_size": image_size, "num_classes": num_classes}
     try:
@@ -115,10 +131,6 @@ def _check(source: Source, layout: Layout, names: dict[str, str], config: ViTCon
             del needed[name]
     extra = [name for name in names if name not in needed]
     dropped = {name: why for name in extra if (why := _why_dropped(name))}
-    unsupported = {name: what for name in extra if name not in dropped and (what := _why_unsupported(name))}
-    if unsupported:
-        raise UserError(f"{source.path}: recognised as {layout.title}, but it has {next(iter(unsupported.values()))}, "
-                        f"which cannot be expressed here ({listed([names[name] for name in unsupported], 3)})")
     faults = [f"missing {name}" for name in needed if name not in names]
     faults += [f"unexpected {listed([names[name]])}" for name in extra if name not in dropped]
     found = {name: source.tensors[names[name]] for name in needed if name in names}

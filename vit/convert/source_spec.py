@@ -41,7 +41,9 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
         if name not in names:
             raise UserError(f"{source.path}: recognised as {layout.title}, but {name} is missing")
         found = source.tensors[names[name]].shape
-        if len(found) != rank or 0 in found:
+        if 0 in found:
+            raise UserError(f"{source.path}: {listed([names[name]])} is {list(found)}: it holds no values")
+        if len(found) != rank:
             raise UserError(f"{source.path}: {listed([names[name]])} is {list(found)}, not of {rank} axes")
         return found
 

@@ -2,11 +2,16 @@
 
 An image may be of any size and mode: it is rotated as its EXIF says, transparent parts become white, grey and palettes
 become RGB, 16 bits become 8. Images that cannot be read are named before the training starts.
+
+What else lies in a class folder is left out, and counted in one note: files that do not end as images do, and folders,
+which are not looked into. Not counted is what file managers put everywhere, and nobody takes for an image: names that
+begin with a dot, such as .DS_Store, and Windows's Thumbs.db and desktop.ini.
 """
 import concurrent.futures
 import functools
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +24,7 @@ from vit.errors import UserError, one_line
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_OF_FILE_MANAGERS = ("thumbs.db", "desktop.ini")
 _MAX_DECODED = 20_000  # of a larger set, only the beginning and the end of each file are checked
 
 
@@ -56,15 +62,13 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         UserError: The folder does not hold that, or an image cannot be read.
     """
     classes = _subfolders(folder / "train")
-    for name in classes:
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # what Python makes of other bytes
-            raise UserError(f"{folder / 'train'}: the name of the class folder {name!a} is not UTF-8; rename it")
     if len(classes) < 2:
         raise UserError(f"{folder / 'train'}: holds {len(classes)} class folders, and two at least are needed; "
                         f"images are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
     if unknown := sorted(set(_subfolders(folder / "val")) - set(classes)):
         raise UserError(f"{folder / 'val' / unknown[0]}: is no class of {folder / 'train'} ({_some(classes)})")
-    parts = {part: _find(folder / part, classes) for part in ("train", "val")}
+    others = Counter()
+    parts = {part: _find(folder / part, classes, others) for part in ("train", "val")}
     bad = _bad([path for paths, _ in parts.values() for path in paths])
     if bad:
         names = "; ".join(f"{path.relative_to(folder)} ({fault})" for path, fault in list(bad.items())[:5])
@@ -74,8 +78,11 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
             raise UserError(f"{line}; mend or remove them, or pass --skip_bad_images")
         print(f"warning: {line}; they are left out", flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
-    dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
-    return DataPair(None, dataset, *IMAGENET, hflip=True)
+    if others:
+        print(f"note: {folder}: left out of its class folders: {_counted(others)}; images end in {', '.join(ENDINGS)}",
+              flush=True)
+    name = os.fsencode(folder.resolve().name).decode(errors="replace")
+    return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *IMAGENET, hflip=True)
 
 
 def read(path: Path) -> np.ndarray:
@@ -97,6 +104,8 @@ def read(path: Path) -> np.ndarray:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):  # 16 bits a pixel, and Pillow would cut them off at 255
         values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it has pixels that are no finite numbers")
         top = 65535 if values.max() > 255 else 255
         image = Image.fromarray(np.clip(np.round(values * 255 / top), 0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
@@ -118,27 +127,46 @@ def _fault(error: BaseException) -> str:
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
+    """The names of a folder's folders, sorted. They are UTF-8, whatever the locale takes them for."""
     try:
-        return tuple(sorted(entry.name for entry in folder.iterdir()
-                            if entry.is_dir() and not entry.name.startswith(".")))
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); --data folder reads DIR/train/<class>/ and "
                         "DIR/val/<class>/") from None
+    for name in names:
+        try:
+            os.fsencode(name).decode()
+        except UnicodeDecodeError:
+            raise UserError(f"{folder}: the name of the class folder {name!a} is not UTF-8; rename it") from None
+    return tuple(sorted(os.fsencode(name).decode() for name in names))
 
 
-def _find(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int]]:
-    """The images of every class, in the order of their names, with their labels."""
+def _find(folder: Path, classes: tuple[str, ...], others: Counter) -> tuple[list[Path], list[int]]:
+    """The images of every class, in the order of their names, with their labels; count what is left out."""
     paths, labels = [], []
     for label, name in enumerate(classes):
-        if (folder / name).is_dir():
+        place = folder / os.fsdecode(name.encode())
+        if place.is_dir():
+            found = []
             try:
-                found = sorted(Path(entry) for entry in os.scandir(folder / name)
-                               if entry.name.lower().endswith(ENDINGS) and not entry.name.startswith("."))
+                for entry in os.scandir(place):
+                    if entry.name.startswith(".") or entry.name.lower() in _OF_FILE_MANAGERS:
+                        continue
+                    if entry.name.lower().endswith(ENDINGS):
+                        found.append(Path(entry))
+                    else:
+                        others["folder" if entry.is_dir() else "file"] += 1
             except OSError as error:
-                raise UserError(f"{folder / name}: cannot be read ({error.strerror})") from None
-            paths += found
+                raise UserError(f"{place}: cannot be read ({error.strerror})") from None
+            paths += sorted(found)
             labels += [label] * len(found)
     return paths, labels
+
+
+def _counted(others: Counter) -> str:
+    """What was left out, as in "12 files of other kinds and 1 folder"."""
+    nouns = {"file": ("file of another kind", "files of other kinds"), "folder": ("folder", "folders")}
+    return " and ".join(f"{others[kind]:,} {nouns[kind][others[kind] > 1]}" for kind in nouns if others[kind])
 
 
 def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
@@ -178,6 +206,8 @@ def _decode(path: Path) -> str | None:
         with Image.open(path, formats=FORMATS) as image:
             image.draft("RGB", (1, 1))
             image.load()
+            if image.mode.startswith("F"):  # the only kind that has NaN
+                _rgb(image)
     except _FAULTS as error:
         return _fault(error)
     return None

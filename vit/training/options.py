@@ -40,7 +40,8 @@ class RunOptions:
         None, """File of weights to finetune, instead of pretraining.
 
         It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
-        MindCV (.ckpt) or FastEstimator's apphub. From Python also a model: a ViT of any of the scripts.""",
+        MindCV (.ckpt) or FastEstimator's apphub; or a checkpoint, or the folder of a run. From Python also a model: a
+        ViT of any of the scripts.""",
         flag="model", metavar="FILE")
     on_nan: str = option(
         "stop", """What to do when a loss, or a gradient, is no finite number.

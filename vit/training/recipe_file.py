@@ -10,11 +10,14 @@ import yaml
 
 from vit.errors import UserError, one_line
 from vit.fields import takes
+from vit.files.kinds import check_file
 from vit.model.config import VARIANTS
 from vit.training.recipe import Recipe
 from vit.training.recipe_paths import find_recipe
 
 FIELDS = tuple(field.name for field in fields(Recipe))
+_OPEN_FILES = ("/dev/fd/", "/dev/stdin")  # `--recipe <(sed ...)` is a pipe that somebody writes into
+_MAX_BYTES = 1 << 20  # for which the YAML parser may take 400 MB, and 40 seconds
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,6 +99,7 @@ def settings(texts: Iterable[str], flag: str = "--set") -> dict[str, object]:
         name, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"{flag} takes FIELD=VALUE, not {text!r}")
+        _check_size(len(value), f"{flag} {name[:100]}")
         values[name] = _parse(value, f"{flag} {text}")
     return Recipe.renamed(values)
 
@@ -136,7 +140,12 @@ def _checked(given: dict, uses_variant: bool) -> Recipe:
 
 def _read(path: Path) -> dict:
     try:
-        text = path.read_text(encoding="utf-8")
+        if not str(path).startswith(_OPEN_FILES):
+            check_file(path)
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        _check_size(len(data), str(path))
+        text = data.decode()
     except OSError as error:
         raise UserError(f"{path}: recipe cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -146,6 +155,11 @@ def _read(path: Path) -> dict:
         found = "nothing" if given is None else type(given).__name__
         raise UserError(f"{path}: a recipe is lines of `field: value`, not {found}; it has {', '.join(FIELDS)}")
     return given
+
+
+def _check_size(size: int, source: str) -> None:
+    if size > _MAX_BYTES:
+        raise UserError(f"{source}: more than 1 MiB, and a recipe is a few lines")
 
 
 def _parse(text: str, source: str):

@@ -22,7 +22,7 @@ def find_recipe(name: str | os.PathLike) -> Path:
         UserError: A bare name is neither.
     """
     path = Path(name)
-    if path.name != os.fspath(name) or path.is_file():
+    if path.name != os.fspath(name) or (path.exists() and not path.is_dir()):
         return path
     shipped = SHIPPED / (path.name if path.suffix else f"{path.name}.yaml")
     if shipped.is_file():

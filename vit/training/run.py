@@ -12,10 +12,11 @@ from vit.checkpoints import checkpoint_name, set_aside
 from vit.data import fingerprint, load
 from vit.errors import UserError
 from vit.files import canonical
+from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import ignored, recipe_file, resume, stretches, train
+from vit.training import footprint, ignored, recipe_file, resume, stretches, train
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
@@ -52,7 +53,9 @@ def run(script: ModuleType, **given) -> dict:
     # A stopped run's file was held to the variant when the run began.
     chosen = found is None and (options.recipe is not None or "variant" in fields)
     weights = _read_pretrained(job, VARIANTS[job.recipe.variant] if chosen else None)
-    _check_updates(job, pretrains=weights is None and job.data.pretrain is not None)
+    pretrains = weights is None and job.data.pretrain is not None
+    _check_updates(job, pretrains)
+    footprint.check(job, ({"pretrain": job.data.pretrain} if pretrains else {}) | {"finetune": job.data.finetune})
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard:
         folder.probe(Path(options.tensorboard), "tensorboard")
@@ -67,8 +70,9 @@ def run(script: ModuleType, **given) -> dict:
             options = job.options = replace(options, pretrained=str(job.model_dir / START))
             canonical.save(options.pretrained, weights, job.base)
         job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
-        (job.model_dir / "recipe.yaml").write_text(recipe_file.dump(job.recipe))
-        (job.model_dir / "classes.json").write_text(json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0))
+        write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
+        write_whole(job.model_dir / "classes.json",
+                    json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
         if weights is None and job.data.pretrain is not None:
             weights = pretrain(job)
         finetune(job, weights)

@@ -1,7 +1,10 @@
 """Text in the project's figures: names that users gave, in any script, as they stand."""
+import io
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vit.files.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,10 +22,12 @@ def text_options() -> dict:
 
 
 def save(figure: "Figure", path: Path, dpi: int) -> None:
-    """Write a figure; a note says so if no installed font has all of its letters."""
+    """Write a figure as PNG; a note says so if no installed font has all of its letters."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        figure.savefig(path, dpi=dpi)
+        drawn = io.BytesIO()
+        figure.savefig(drawn, dpi=dpi, format="png")
+    write_whole(path, drawn.getvalue())
     lacking = [warning for warning in caught if "missing from" in str(warning.message)]
     for warning in caught:
         if warning not in lacking:

@@ -16,6 +16,8 @@ LOCK = ".lock"
 def own_folder(folder: Path, resuming: bool = False, overwrite: bool = False) -> Iterator[None]:
     """Make the folder for a run's files, and keep other runs out of it while the block runs.
 
+    Its folder `checkpoints` may be a link, as to another disk, and stays one; so does what `checkpoints.old` is.
+
     The lock is released by the kernel when the process ends, however it ends; the file says who has it.
 
     Args:
@@ -39,6 +41,10 @@ def own_folder(folder: Path, resuming: bool = False, overwrite: bool = False) ->
             os.close(lock)
             folder.mkdir()
             lock = _lock(folder)
+        place = folder / "checkpoints"
+        if os.path.lexists(place) and not place.is_dir():
+            what = f"a link to {os.readlink(place)}, which is no folder" if place.is_symlink() else "no folder"
+            raise UserError(f"{place}: is {what}; put that right, or name another --model_dir")
         (folder / "results.json").unlink(missing_ok=True)  # of the run as it was; it is written last
         yield
     finally:
@@ -70,8 +76,11 @@ def _lock(folder: Path) -> int:
 
 def _trace_of_a_run(folder: Path) -> str | None:
     """Name a file in a folder that a run has left there; None where there is none."""
-    for name in ("results.json", "recipe.yaml", "checkpoints", "checkpoints.old"):
+    for name in ("results.json", "recipe.yaml"):
         if (folder / name).exists():
+            return name
+    for name in ("checkpoints", "checkpoints.old"):  # empty ones, or links to such, may be there before a run is
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
             return name
     return next((path.name for path in folder.glob("*.safetensors")), None)
 

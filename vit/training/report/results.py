@@ -1,11 +1,13 @@
 """What a run leaves behind: `results.json`, `history.csv`, `times.csv`, `curves.png`, and the table that it prints."""
 import csv
+import io
 import json
 import math
 import shlex
 import sys
 from pathlib import Path
 
+from vit.files.atomic import write_whole
 from vit.model import parameters
 from vit.training import stretches
 from vit.training.job import Job, Stage
@@ -47,15 +49,16 @@ def write(job: Job, seconds: float) -> dict:
     }
     rows = [{"stage": stage.name, **epoch} for stage in job.stages for epoch in stage.history.epochs]
     for name, columns in (("history.csv", _HISTORY), ("times.csv", _TIMES)):
-        with open(job.model_dir / name, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(job.model_dir / name, text.getvalue().encode())
     plot(job.stages, job.model_dir / "curves.png")
     predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     plain = _plain(content)
-    (job.model_dir / "results.json").write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n")
+    write_whole(job.model_dir / "results.json", f"{json.dumps(plain, indent=2, allow_nan=False)}\n".encode())
     print(table(content, job.model_dir), flush=True)
     return plain
 

@@ -1,0 +1,119 @@
+"""What a training takes at the least: below what it was measured to take; and what cannot be is refused at once."""
+import dataclasses
+import json
+
+import pytest
+
+from tests.training.test_run_order import Stub
+from vit import convert, memory
+from vit.files import canonical
+from vit.model import parameters
+from vit.model.config import VARIANTS
+from vit.training import footprint, train
+from vit.training.recipe import Recipe
+from vit.training.report import predictions
+
+# Steps as the scripts train, with nothing around them: what FastEstimator takes comes on top. Each size is trained in a
+# process of its own, whose peak is not that of the one before.
+SIZES = (("apphub", 32, 64, "sgd"), ("vit_ti_16_224", 224, 4, "adamw"), ("vit_b_16_224", 32, 1, "sgd"))
+STEPS = f"""
+import json, os, resource
+import torch, vit_torch
+from vit.model.config import VARIANTS
+from vit.training import footprint
+from vit.training.recipe import Recipe
+
+def train(config, recipe):
+    model = vit_torch.ViT(config)
+    optimizer = vit_torch.backend.Optimizer(vit_torch.parameters(model), recipe, config.depth)
+    for _ in range(2):
+        x = torch.rand(recipe.batch_size, 3, config.image_size, config.image_size)
+        loss = torch.nn.functional.cross_entropy(model(x), torch.zeros(len(x), dtype=torch.int64))
+        loss.backward()
+        optimizer.step()
+
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+train(VARIANTS["tiny"], Recipe(batch_size=2))  # what torch itself takes
+for variant, image_size, batch_size, optimizer in {SIZES}:
+    if child := os.fork():
+        os.waitpid(child, 0)
+        continue
+    recipe = Recipe(variant=variant, image_size=image_size, batch_size=batch_size, optimizer=optimizer)
+    config, before = recipe.model(100, image_size), peak()
+    config = config.replace(dropout=0.0, attention_dropout=0.0)
+    train(config, recipe)
+    estimate = footprint.step_bytes(config, recipe, batch_size, fused_attention=True)
+    print(json.dumps([estimate, peak() - before]), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.backend("torch")
+def test_the_estimate_is_below_the_measured_peak(run_python):
+    """But not far: else it would be of no use."""
+    done = run_python("-c", STEPS, OMP_NUM_THREADS="1")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(SIZES), done.stderr
+    assert [size for size, (estimate, peak) in zip(SIZES, found, strict=True)
+            if not peak / 3 < estimate < peak] == [], found
+
+
+def test_every_part_counts():
+    config, recipe = VARIANTS["apphub"].replace(attention_dropout=0.0), Recipe()
+
+    def needed(config=config, batch_size=8, frozen=False, fused_attention=True, **fields):
+        return footprint.step_bytes(config, dataclasses.replace(recipe, **fields), batch_size, frozen, fused_attention)
+
+    values = sum(value.size for value in parameters.initial(config, 0).values())
+    assert needed(optimizer="adamw") - needed() == needed(ema_decay=0.9) - needed() == 4 * values
+    assert needed(config.replace(attention_dropout=0.1)) == needed(fused_attention=False) > needed()
+    assert needed(fused_attention=False) - needed() == 4 * config.depth * 8 * config.heads * config.tokens**2
+    assert footprint.host_bytes(config, 8) < needed(frozen=True) < needed(precision="bf16") < needed()
+    assert needed(batch_size=1) == footprint.host_bytes(config, 1) + 4 * 2 * values  # here the gradients are more
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """A script that trains nothing, on a machine with 1 GB and no GPU."""
+    stub = Stub()
+    monkeypatch.setattr(train, "fit", stub.fit)
+    monkeypatch.setattr(predictions, "draw", lambda stage, path: None)
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    monkeypatch.setattr(memory, "has_accelerator", lambda: False)
+    return stub
+
+
+@pytest.mark.parametrize(("options", "fragments"), [
+    ({"image_size": 8192}, ("pretrain", "16 images of 8192 x 8192", "--image_size or --variant")),
+    ({"image_size": 256, "batch_size": 1 << 20}, ("images of 256 x 256", "a smaller --batch_size")),
+    ({"variant": "vit_l_16_224", "image_size": 32}, ("16 images of 32 x 32", "--image_size or --variant"))])
+def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, stub, refused, options, fragments):
+    with refused("takes at least", "GB of memory, and there are 1.0 GB", *fragments):
+        stub.run(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists() and stub.given == []
+
+
+def test_what_can_be_is_not(tmp_path, stub, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 8 * 10**9)
+    stub.run(tmp_path / "run", batch_size=1 << 20, train_steps_per_epoch=None)  # the set is smaller
+    assert [stage.name for stage, _ in stub.given] == ["pretrain", "finetune"]
+
+
+def test_on_a_gpu_only_what_the_host_holds_counts(tmp_path, stub, monkeypatch, refused):
+    monkeypatch.setattr(memory, "has_accelerator", lambda: True)
+    stub.run(tmp_path / "run", image_size=512)
+    with refused("images of 4096 x 4096", "a smaller --batch_size"):
+        stub.run(tmp_path / "other", image_size=4096)
+    with refused("images of 512 x 512"):  # which is not the device that is trained on
+        stub.run(tmp_path / "cpu", image_size=512, device_target="CPU")
+
+
+def test_a_file_is_not_resized_beyond_what_there_is(tmp_path, stub, refused):
+    config = VARIANTS["tiny"]
+    canonical.save(tmp_path / "w.safetensors", parameters.initial(config, 0), config)
+    for options, fragment in (({"image_size": 16384}, "images of 16384 x 16384"),
+                              ({"num_classes": 1 << 30}, "1073741824 classes")):
+        with refused(tmp_path / "w.safetensors", fragment, "GB of memory", "--image_size or --num_classes"):
+            convert.read(tmp_path / "w.safetensors", **options)
+    with refused(tmp_path / "w.safetensors", "images of 16384 x 16384"):
+        stub.run(tmp_path / "run", pretrained=tmp_path / "w.safetensors", image_size=16384)
