@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit.data.sets import IMAGENET, DataPair, Dataset
-from vit.errors import UserError, one_line
+from vit.errors import UserError, one_line, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -72,7 +72,7 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         line = f"{folder}: {len(bad)} of its images cannot be read: {names}{more}"
         if not skip_bad_images:
             raise UserError(f"{line}; mend or remove them, or pass --skip_bad_images")
-        print(f"warning: {line}; they are left out", flush=True)
+        print(printable(f"warning: {line}; they are left out"), flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     dataset = Dataset(folder.resolve().name, classes, parts["train"], parts["val"])
     return DataPair(None, dataset, *IMAGENET, hflip=True)
@@ -150,8 +150,8 @@ def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: l
         culprit = folder / empty[0] if folder.name == "train" else folder
         raise UserError(f"{culprit}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
     if empty:
-        print(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
-              f"{len(classes) - len(empty)} classes", flush=True)
+        print(printable(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
+                        f"{len(classes) - len(empty)} classes"), flush=True)
     return FolderImages(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
 
 
