@@ -12,7 +12,7 @@ def one_line(error: BaseException, most: int = 200) -> str:
 
 def shortened(text: str, most: int = 1000) -> str:
     """Leave out the middle of a long text: it begins with what is wrong, and ends with the way out."""
-    return text if len(text) <= most else f"{text[:most * 2 // 3]} ... {text[len(text) - most // 3 + 5:]}"
+    return text if len(text) <= most else f"{text[:most * 2 // 3]} ... {text[len(text) - most + most * 2 // 3 + 5:]}"
 
 
 def printable(text: object) -> str:

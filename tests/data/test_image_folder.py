@@ -240,6 +240,16 @@ def test_a_bomb_is_damaged(root, monkeypatch, refused):
 
 # Folders that are none.
 
+def test_names_with_control_characters_are_printed_as_text(root, capsys):
+    (root / "train" / "rot" / "\x1b[31m\u2028.png").write_bytes(b"no image")
+    (root / "train" / "\x9b1m").mkdir()
+    _image((0, 0, 0)).save(root / "train" / "\x9b1m" / "0.png")
+    load("folder", str(root), skip_bad_images=True)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 2 and out.replace("\n", "").isprintable()
+    assert "rot/?[31m" in out and "no image of ?1m" in out
+
+
 def test_no_folder_is_given(refused):
     with refused("--data_dir", "train/<class>/"):
         load("folder")

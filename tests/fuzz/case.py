@@ -25,6 +25,7 @@ class Case:
         files: Contents by path: bytes, or "fifo", or a text "-> target" for a symbolic link.
         names: Texts of which an error must hold one, so that a person knows what it is about; none for any.
         written: Path of the file or folder that it may write.
+        keeps: Whether what it had written before it ended with an error may stay, as a stopped training's files do.
         statuses: How it may end.
     """
     entry: str
@@ -32,6 +33,7 @@ class Case:
     files: dict[str, bytes | str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     written: str = "out"
+    keeps: bool = False
     statuses: tuple[int, ...] = (0, 2)
 
     def lay_out(self, folder: Path) -> None:
@@ -81,7 +83,7 @@ def _ending(case: Case, outcome: Outcome) -> Iterator[str]:
     if found := _EXHAUSTED.search(outcome.err):
         yield f"asked for too much: {found[0]}"
     if odd := sorted({letter for letter in outcome.out + outcome.err if not letter.isprintable()} - {"\n"}):
-        yield f"printed {ascii(''.join(odd[:5]))}"
+        yield f"printed {''.join(odd[:5])!a}"
     lines = outcome.err.splitlines()
     errors = [line for line in lines if not line.startswith(("note: ", "warning: "))]
     if "Traceback" in outcome.err:
@@ -111,7 +113,7 @@ def _files(case: Case, outcome: Outcome, before: dict, after: dict) -> Iterator[
             yield f"left {name}"
         elif base.startswith("."):
             yield f"left {name}, half-written"
-        elif outcome.status != 0 and after[name] != "folder":
+        elif outcome.status != 0 and after[name] != "folder" and not case.keeps:
             yield f"left {name} with status {outcome.status}"
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints whose state or tensors were changed, with a checksum that is right: for `vit checkpoints` and `--resume`."""
+"""Checkpoints whose state or tensors were changed, under a checksum that is right: listed, resumed, converted."""
 import functools
 import json
 import tempfile
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.fuzz.case import Case
-from tests.fuzz.mutations import changed_bytes, json_text, texts
+from tests.fuzz.mutations import changed_bytes, encodable, json_text, texts
 from tests.fuzz.tensors import changed_tensors, safetensors
 from vit import checkpoints
 from vit.checkpoints import Checkpoint
@@ -21,6 +21,8 @@ from vit.training.recipe import Recipe
 _STEP, _NAME = 3, "run/checkpoints/pretrain-00000003.safetensors"
 _RECIPE = Recipe(data="digits", variant="tiny", batch_size=4, pretrain_epochs=2, train_steps_per_epoch=2,
                  eval_steps_per_epoch=1)
+_PLACES = ("0.Checkpoints", "1.BestModelSaver", "2.Traceability", "0.EMA", "3.Accuracy", "9.X")  # of traces
+_ATTRIBUTES = ("wait", "save_dir", "model", "best", "inputs", "system", "on_begin", "x")
 _EPOCH = {"epoch": 1, "learning_rate": 0.01, "train_loss": 2.0, "train_seconds": 1.5, "step_seconds": None,
           "images_per_second": None, "eval_loss": 1.9, "accuracy": 0.25, "top5": 0.5, "eval_seconds": 0.5}
 
@@ -44,7 +46,8 @@ def _whole() -> tuple[bytes, dict[str, np.ndarray], dict[str, str], dict]:
         checkpoints.save(path, whole)
         lazy, metadata = open_tensors(path)
         metadata.pop("checksum")
-        return path.read_bytes(), {name: one.load() for name, one in lazy.items()}, metadata, json.loads(metadata["state"])
+        tensors = {name: tensor.load() for name, tensor in lazy.items()}
+        return path.read_bytes(), tensors, metadata, json.loads(metadata["state"])
 
 
 @st.composite
@@ -55,16 +58,13 @@ def _file(draw) -> bytes:
         return draw(changed_bytes(data))
     if how == "tensors":
         tensors = draw(changed_tensors(tensors))
-        tensors = {name.encode("utf-8", "replace").decode(): value for name, value in tensors.items()}
     elif how == "metadata":
-        metadata = metadata | {draw(st.sampled_from(["format", "state", "sha256"])): draw(texts).encode(
-            "utf-8", "replace").decode()}
+        metadata = metadata | {draw(st.sampled_from(["format", "state", "sha256"])): encodable(draw(texts))}
     else:
         if how == "traces":
-            state = state | {
-                "traces": {draw(st.sampled_from(["0.Checkpoints", "1.BestModelSaver", "2.Traceability", "0.EMA", "3.Accuracy", "9.X"])): {
-                    draw(st.sampled_from(["wait", "save_dir", "model", "best", "inputs", "system", "on_begin", "x"])): 1}},
-                "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}}
+            place, attribute = draw(st.sampled_from(_PLACES)), draw(st.sampled_from(_ATTRIBUTES))
+            state = state | {"traces": {place: {attribute: 1}},
+                             "loss_scale": {"scale": 65536.0, "good_steps": 3, "skipped": 1}}
         metadata = metadata | {"state": draw(json_text(state, 2)).decode("utf-8", "replace")}
     return safetensors(tensors, metadata)
 
@@ -84,7 +84,8 @@ def _cases(draw) -> Case:
     if how == "pretrained":
         return Case("script.prepare", ("--data", "digits", "--pretrained", name, "--model_dir", "out"), files)
     where = ("--resume", "auto", "--model_dir", "run") if how == "auto" else ("--resume", name)
-    return Case("script.prepare", where, files, written="run")
+    entry = draw(st.sampled_from(["prepare"] * 9 + ["train"]))
+    return Case(f"script.{entry}", where, files, written="run", keeps=entry == "train")
 
 
 cases = _cases()

@@ -44,12 +44,13 @@ def _content(draw, name: str) -> bytes:
     value = content[key]
     other = [None, 1, b"x", "x", {}, [], (1, 2), -1, 10**30, 0.5, True]
     if isinstance(value, np.ndarray):
-        other += [value[:0], value[:1], value.astype(np.int16), value.astype("f4"), value.reshape(-1), value.T, value[..., :-1],
-                  np.asfortranarray(value), value[::-1], np.array([b"x"], object), np.array("x"), np.zeros(3, "i4,f4")]
+        other += [value[:0], value[:1], value.astype(np.int16), value.astype("f4"), value.reshape(-1), value.T,
+                  value[..., :-1], np.asfortranarray(value), value[::-1], np.array([b"x"], object), np.array("x"),
+                  np.zeros(3, "i4,f4")]
     elif isinstance(value, list):
         other += [value[:-1], value + value, value[::-1], [-1] * len(value), [10**30] * len(value), [1.0] * len(value),
-                  [True] * len(value), [None] * len(value), [b"\xff"] * len(value), [b"\x1b[31m\n"] * len(value), tuple(value),
-                  ["\ud800"] * len(value), [b""] * len(value), ["n" * 5000] * len(value)]
+                  [True] * len(value), [None] * len(value), [b"\xff"] * len(value), [b"\x1b[31m\n"] * len(value),
+                  tuple(value), ["\ud800"] * len(value), [b""] * len(value), ["n" * 5000] * len(value)]
     content[key] = draw(st.one_of(st.sampled_from(range(len(other))).map(other.__getitem__), odd_values))
     if draw(st.integers(0, 4)) == 0:
         content[draw(texts)] = content.pop(key)
@@ -61,7 +62,8 @@ def _content(draw, name: str) -> bytes:
 
 def _tar(members: dict[str, bytes], odd: str) -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT if odd == "pax" else tarfile.GNU_FORMAT) as archive:
+    form = tarfile.PAX_FORMAT if odd == "pax" else tarfile.GNU_FORMAT
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
         for name, data in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)

@@ -12,14 +12,14 @@ from vit.training.recipe_file import FIELDS
 
 _FIELDS = {field.name: field for field in (*dataclasses.fields(RunOptions), *dataclasses.fields(Recipe))
            if field.metadata["flag"]}
-_PATHS = ("in", "in/file", "in/link", "in/loop", "in/fifo", "in/dangling", "nothing", "nothing/below", ".", "..", "/", "/dev/null",
-          "/dev/full", "/dev/stdout", "/proc/self/mem", "/dev/fd/9", "", " ", "-", "~", "out", "out/below", "in/file/below",
-          "n" * 300, "a\nb", "\x1b[31m", "\udcff", "auto", "file://x", "C:\\x")
+_PATHS = ("in", "in/file", "in/link", "in/loop", "in/fifo", "in/dangling", "nothing", "nothing/below", ".", "..", "/",
+          "/dev/null", "/dev/full", "/dev/stdout", "/proc/self/mem", "/dev/fd/9", "", " ", "-", "~", "out", "out/below",
+          "in/file/below", "n" * 300, "a\nb", "\x1b[31m", "\udcff", "auto", "file://x", "C:\\x")
 _FILES = {"in/file": b"hello\n", "in/link": "-> file", "in/loop": "-> loop", "in/fifo": "fifo",
           "in/dangling": "-> nothing"}
-# Written into the folder itself, they would be no surprise; the fuzzer takes out of its way what would be.
-_WRITES = {"model_dir": ("out", "out", "out", "out/below", "in/file", "in/file/below", "/dev/null", "in/loop", "in/fifo",
-                         "out/" + "n" * 300, "/proc/x", ""),
+# Nothing is to be written into the system's own folders, or into the one that it runs in.
+_WRITES = {"model_dir": ("out", "out", "out", "out/below", "in/file", "in/file/below", "/dev/null", "in/loop",
+                         "in/fifo", "out/" + "n" * 300, "/proc/x", ""),
            "tensorboard": ("out", "out/tb", "in/file", "/dev/null", "", "in/loop", "/proc/x")}
 
 
@@ -33,7 +33,7 @@ def _values(name: str) -> st.SearchStrategy[str]:
         return st.one_of(st.sampled_from(sorted(known)), odd)
     if int in allowed or float in allowed:
         return st.one_of(st.integers(0, 300).map(str), st.sampled_from(
-            ["1", "0", "-1", "1e3", "0x10", "1_000", "١", "nan", "inf", "1e-3", "99999999999999999999", "10000",
+            ["1", "0", "-1", "1e3", "0x10", "1_000", "\u0661", "nan", "inf", "1e-3", "99999999999999999999", "10000",
              "4294967295", " 1", "1.5", "1e400", "--1"]), odd)
     return odd
 
@@ -43,7 +43,8 @@ def _script(draw) -> Case:
     arguments = ["--data", draw(st.sampled_from(["digits", "digits", "digits", "folder", "cifar", "cifair"])),
                  "--variant", "tiny", "--model_dir", "out", "--batch_size", "4"]
     for name in draw(st.lists(st.sampled_from(sorted(_FIELDS)), min_size=1, max_size=4)):
-        flag = draw(st.sampled_from([f"--{name}"] * 12 + [f"--{name[:-1]}", f"-{name}", f"--{name}x", f"--{name.upper()}"]))
+        flag = draw(st.sampled_from([f"--{name}"] * 12 + [f"--{name[:-1]}", f"-{name}", f"--{name}x",
+                                                          f"--{name.upper()}"]))
         if bool in kinds(_FIELDS[name].type):
             arguments.append(flag)
         elif draw(st.booleans()):
@@ -59,8 +60,8 @@ def _script(draw) -> Case:
 def _tool(draw) -> Case:
     words = st.one_of(
         st.sampled_from(["list", "convert", "checkpoints", "recipe", "check", "fields", "--to", "hf", "npz", "timm",
-                         "--image_size", "--num_classes", "--heads", "--grid", "14x14", "0x0", "1", "0", "-1", "--quiet",
-                         "99999999999999999999999", "--help", "--", "-h", *FIELDS[:3]]),
+                         "--image_size", "--num_classes", "--heads", "--grid", "14x14", "0x0", "1", "0", "-1",
+                         "--quiet", "99999999999999999999999", "--help", "--", "-h", *FIELDS[:3]]),
         st.sampled_from(_PATHS[:-4]), texts)
     command = draw(st.sampled_from(["list", "convert", "checkpoints", "recipe", "compare"]))
     return Case("commands.vit", (command, *(_clean(word) for word in draw(st.lists(words, max_size=5)))), _FILES)

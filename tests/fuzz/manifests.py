@@ -1,15 +1,17 @@
-"""The manifests of weights files and checkpoints: specs that are nearly a model's, in files that are whole otherwise."""
+"""The manifests of weights files: specs that are nearly a model's, in files that are whole otherwise."""
 import io
 import json
 
 from hypothesis import strategies as st
 
 from tests.fuzz.case import Case
-from tests.fuzz.mutations import changed_json, json_text, texts
+from tests.fuzz.mutations import changed_json, encodable, json_text, texts
 from tests.fuzz.tensors import CONFIG, SPEC, manifest, safetensors, weights, whole
 from vit.convert import protobuf
 from vit.convert.layouts import MINDCV
 from vit.model.parameters import shapes
+
+_FORMATS = ("vit-canonical-1", "vit-canonical-3", "vit-checkpoint-2", "pt", "vit-canonical-" + "9" * 400)
 
 
 @st.composite
@@ -19,9 +21,7 @@ def _metadata(draw) -> dict[str, str]:
     found = manifest(SPEC) | {"spec": spec.decode("utf-8", "replace")}
     for _ in range(draw(st.integers(0, 2))):
         name = draw(st.one_of(st.sampled_from(sorted(found)), texts))
-        found[name.encode("utf-8", "replace").decode()] = draw(st.one_of(texts, st.sampled_from(
-            ["vit-canonical-1", "vit-canonical-3", "vit-checkpoint-2", "pt", "vit-canonical-" + "9" * 400]))).encode(
-                "utf-8", "replace").decode()
+        found[encodable(name)] = encodable(draw(st.one_of(texts, st.sampled_from(_FORMATS))))
     return found
 
 

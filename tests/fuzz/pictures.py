@@ -11,9 +11,10 @@ from PIL import Image
 from tests.fuzz.case import Case
 from tests.fuzz.mutations import NAMES, changed_bytes
 
-_MODES = {"PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I"), "JPEG": ("L", "RGB", "CMYK"), "GIF": ("L", "P", "RGBA"),
-          "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I", "F", "I;16"), "BMP": ("1", "L", "P", "RGB", "RGBA"),
-          "WEBP": ("RGB", "RGBA")}
+_MODES = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I"), "JPEG": ("L", "RGB", "CMYK"), "GIF": ("L", "P", "RGBA"),
+    "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I", "F", "I;16"),
+    "BMP": ("1", "L", "P", "RGB", "RGBA"), "WEBP": ("RGB", "RGBA")}
 _ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "TIFF": ".tif", "BMP": ".bmp", "WEBP": ".webp"}
 _SIZES = ((8, 8), (1, 1), (3, 7), (1, 300), (300, 1), (40, 33))
 
@@ -66,13 +67,18 @@ _CLAIMS = st.sampled_from([(1 << 31) - 1, 100_000, 20_000, 9_000, 1, 0])
 def _bytes(draw, kind: str) -> bytes:
     how = draw(st.sampled_from(["whole", "changed", "changed", "changed", "odd", "huge"]))
     if how == "odd":
-        return draw(st.sampled_from([b"", b"\0", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0",
-                                     b"RIFF\xff\xff\xff\xffWEBPVP8 ", b"%PDF-1.4", b"P6 99999 99999 255\n"]))
+        return draw(st.sampled_from([b"", b"\0", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM",
+                                     b"II*\0", b"RIFF\xff\xff\xff\xffWEBPVP8 ", b"%PDF-1.4", b"P6 99999 99999 255\n"]))
     if how == "huge":
         return draw(st.sampled_from([_huge_png, _huge_bmp]))(draw(_CLAIMS), draw(_CLAIMS))
     whole = _picture(kind, draw(st.sampled_from(_MODES[kind])), draw(st.sampled_from(_SIZES)), draw(st.sampled_from(
         ["", "", "exif", "several", "transparent", "compressed", "progressive"])))
     return whole if how == "whole" else draw(changed_bytes(whole, 120))
+
+
+def _file_name(text: str) -> str:
+    text = text.replace("/", "_").replace("\0", "0").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+    return text[:60]
 
 
 @st.composite
@@ -82,11 +88,11 @@ def _cases(draw) -> Case:
     for part in ("train", "val"):
         for name in ("a", "b"):
             files[f"in/{part}/{name}/0.png"] = good
-    names = [name.replace("/", "_").replace("\0", "0").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")[:60]
-             for name in NAMES if name not in ("", ".", "..")]
+    names = [_file_name(name) for name in NAMES if name not in ("", ".", "..")]
     for number in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(sorted(_MODES)))
-        part, folder = draw(st.sampled_from(["train", "train", "val"])), draw(st.sampled_from(["a", "b", "a", "b", *names]))
+        part = draw(st.sampled_from(["train", "train", "val"]))
+        folder = draw(st.sampled_from(["a", "b", "a", "b", *names]))
         stem = draw(st.one_of(st.just(str(number + 1)), st.sampled_from(names)))
         ending = draw(st.sampled_from([_ENDINGS[kind]] * 4 + [".png", ".JPG", ".txt", ""]))
         content = draw(st.one_of(_bytes(kind), _bytes(kind), _bytes(kind), st.sampled_from(
@@ -101,8 +107,8 @@ def _cases(draw) -> Case:
         files["in/train/x.png"] = good
     more = draw(st.sampled_from([(), ("--skip_bad_images",), ("--set", "crop_scale_min=0.1", "--set", "crop_padding=0"),
                                  ("--set", "augment=randaugment"), ("--set", "mixup=0.5")]))
-    arguments = ("--data", "folder", "--data_dir", "in", "--variant", "tiny", "--image_size", "32", "--batch_size", "8", "--model_dir",
-                 "out", *more)
+    arguments = ("--data", "folder", "--data_dir", "in", "--variant", "tiny", "--image_size", "32",
+                 "--batch_size", "8", "--model_dir", "out", *more)
     return Case("script.prepare", arguments, files, ("in",))
 
 

@@ -5,7 +5,7 @@ import yaml
 from hypothesis import strategies as st
 
 from tests.fuzz.case import Case
-from tests.fuzz.mutations import changed_bytes, changed_json, odd_values, texts
+from tests.fuzz.mutations import changed_bytes, changed_json, encodable, odd_values, texts
 from vit.training.recipe import Recipe
 from vit.training.recipe_file import FIELDS
 from vit.training.recipe_paths import SHIPPED
@@ -15,8 +15,9 @@ _FILES = sorted(path.read_bytes() for path in SHIPPED.glob("*.yaml"))
 # What YAML has beside `field: value`.
 _SNIPPETS = ("&a", "*a", "<<: *a", "!!python/object/apply:os.system [ls]", "!!binary AAAA", "!!timestamp 2001-01-01",
              "!!set {a}", "!!int x", "!!float nope", "!!null 1", "? [a]\n: 1", "---", "...", "%YAML 9.9", "%TAG ! x",
-             "\t", "|", ">", "'", '"', "{", "[", "}", "]", "#", ":", "- ", "? ", "!", "!!", "!<>", "@", "`", "\x00", "\x85",
-             "\ufeff", "\u2028", "\r", "0x1F", "0b1", "1_000", "1:30", "~", ".inf", "-.INF", ".NaN", "9" * 500, "1e999",
+             "\t", "|", ">", "'", '"', "{", "[", "}", "]", "#", ":", "- ", "? ", "!", "!!", "!<>", "@", "`", "\x00",
+             "\x85", "\ufeff", "\u2028", "\r", "0x1F", "0b1", "1_000", "1:30", "~", ".inf", "-.INF", ".NaN", "9" * 500,
+             "1e999",
              "yes", '"\\x"', '"\\ud800"', '"\\U00110000"', "seed: 1", "batch_size: 1", "=", "[" * 200, "{a: " * 500,
              "- " * 500, "? " * 300)
 
@@ -63,7 +64,7 @@ def _set(draw) -> Case:
 
 def _short(value: object) -> str:
     try:
-        return (value if isinstance(value, str) else json.dumps(value)).encode("utf-8", "replace").decode()[:3000]
+        return encodable(value if isinstance(value, str) else json.dumps(value))[:3000]
     except ValueError:
         return "{"
 

@@ -59,7 +59,9 @@ class Sandbox:
         environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
         return subprocess.Popen(
             [sys.executable, "-c", "import sys; from tests.fuzz import sandbox; sandbox.serve(sys.argv[1])", module],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO, env=environment | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "NO_PROXY": "*",
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO,
+                                env=environment | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1",
+                                                   "NO_PROXY": "*",
                                "TF_CPP_MIN_LOG_LEVEL": "2"})
 
     def __exit__(self, *_) -> None:

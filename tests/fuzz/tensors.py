@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.fuzz.mutations import texts
+from tests.fuzz.mutations import encodable, texts
 from vit import convert
 from vit.convert.layouts import HF_KERAS
 from vit.files import canonical
@@ -29,8 +29,8 @@ def weights() -> dict[str, np.ndarray]:
 @functools.cache
 def whole(kind: str) -> dict[str, bytes]:
     """A whole file of a kind, by name: one, and for "hf" the two of a folder."""
-    name = {"canonical": "m.safetensors", "timm": "m.safetensors", "npz": "m.npz", "mindspore": "m.ckpt", "torch": "m.pt",
-            "legacy": "m.pth", "hdf5": "m.h5", "hf": "m"}[kind]
+    name = {"canonical": "m.safetensors", "timm": "m.safetensors", "npz": "m.npz", "mindspore": "m.ckpt",
+            "torch": "m.pt", "legacy": "m.pth", "hdf5": "m.h5", "hf": "m"}[kind]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         if kind in ("torch", "legacy"):
@@ -72,16 +72,18 @@ def changed_tensors(draw, values: dict[str, np.ndarray], most: int = 3) -> dict[
         how = draw(st.sampled_from(["rename", "near", "drop", "add", "shape", "type", "value", "prefix"]))
         own = values[name]
         if how == "rename":
-            values[draw(texts)] = values.pop(name)
+            values[encodable(draw(texts))] = values.pop(name)
         elif how == "near":
-            values[name.replace("0", draw(st.sampled_from(["1", "2", "-1", "00", "7", "99999", "9" * 30, "١"])), 1)] = values.pop(name)
+            block = draw(st.sampled_from(["1", "2", "-1", "00", "7", "99999", "9" * 30, "\u0661"]))
+            values[name.replace("0", block, 1)] = values.pop(name)
         elif how == "drop":
             del values[name]
         elif how == "add":
-            values[draw(texts)] = own
+            values[encodable(draw(texts))] = own
         elif how == "shape":
+            own = np.atleast_1d(own)
             values[name] = draw(st.sampled_from([own[..., :0], own[None], own.reshape(-1), own[:1], own.T,
-                                                 np.repeat(own, 3, 0), own.reshape(-1)[0].reshape(())]))
+                                                 np.repeat(own, 3, 0), np.ones((), own.dtype)]))
         elif how == "type":
             dtype = draw(st.sampled_from(["float64", "float16", "int64", "int32", "int8", "uint8", "bool"]))
             values[name] = np.nan_to_num(own).astype(dtype)

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.fuzz.case import Case
 from tests.fuzz.mutations import changed_bytes, changed_pickle, changed_zip, json_text
 from tests.fuzz.tensors import (
-    CONFIG, changed_tensors, manifest, safetensors, save_keras, save_torch, weights, whole)
+    CONFIG,
+    SPEC,
+    changed_tensors,
+    manifest,
+    safetensors,
+    save_keras,
+    save_torch,
+    weights,
+    whole,
+)
 from vit.convert import protobuf
 from vit.convert.layouts import GOOGLE, MINDCV
 from vit.model.parameters import shapes
@@ -29,19 +38,16 @@ def _safetensors(draw, kind: str) -> dict[str, bytes]:
     if how == "bytes":
         return {name: draw(changed_bytes(data))}
     if how == "length":
-        return {name: struct.pack("<Q", draw(st.sampled_from([0, 1, length - 1, length + 8, 1 << 24, 1 << 40, (1 << 64) - 1])))
-                + data[8:]}
+        claim = draw(st.sampled_from([0, 1, length - 1, length + 8, 1 << 24, 1 << 40, (1 << 64) - 1]))
+        return {name: struct.pack("<Q", claim) + data[8:]}
     if how == "tensors":
-        changed = draw(changed_tensors(weights()))
-        return {name: safetensors(_encodable(changed), manifest(CONFIG.to_dict()) if kind == "canonical" else {"format": "pt"})}
+        metadata = manifest(SPEC) if kind == "canonical" else {"format": "pt"}
+        return {name: safetensors(draw(changed_tensors(weights())), metadata)}
     if draw(st.booleans()):
         header.get("__metadata__", {}).pop("checksum", None)
     text = draw(json_text(header))
-    return {name: struct.pack("<Q", len(text)) + text + rest[:draw(st.sampled_from([len(rest)] * 4 + [0, len(rest) - 1]))]}
-
-
-def _encodable(values: dict) -> dict:
-    return {name.encode("utf-8", "replace").decode(): value for name, value in values.items()}
+    left = draw(st.sampled_from([len(rest)] * 4 + [0, len(rest) - 1]))
+    return {name: struct.pack("<Q", len(text)) + text + rest[:left]}
 
 
 @st.composite
@@ -53,7 +59,7 @@ def _npz(draw) -> dict[str, bytes]:
               for theirs, part in GOOGLE.split(canonical, weights()[canonical], CONFIG).items()}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        for inner, value in _encodable(draw(changed_tensors(values))).items():
+        for inner, value in draw(changed_tensors(values)).items():
             array = io.BytesIO()
             np.save(array, value)
             archive.writestr(f"{inner[:1000]}.npy".replace("\0", "0"), array.getvalue())
@@ -67,8 +73,9 @@ def _npy(draw, member: bytes) -> bytes:
         return draw(changed_bytes(member, 128))
     text = member[10:128].decode("latin1")
     part = draw(st.sampled_from(["'<f4'", "False", "(", ")", "'shape'", "'descr'"]))
-    other = draw(st.sampled_from(["'|O'", "'<f8'", "'<i8'", "'|V1000000'", "'<U9'", "[('a', '<f4')]", "'M8[s]'", "True", "(9" + "9" * 20 + ",",
-                                  "(-1, ", "(1 << 40, ", "((((", "__import__('os')", "'", "", "None", "0", "(" * 60]))
+    other = draw(st.sampled_from(["'|O'", "'<f8'", "'<i8'", "'|V1000000'", "'<U9'", "[('a', '<f4')]", "'M8[s]'",
+                                  "True", "(9" + "9" * 20 + ",", "(-1, ", "(1 << 40, ", "((((", "__import__('os')",
+                                  "'", "", "None", "0", "(" * 60]))
     text = text.replace(part, other, 1).rstrip("\n ")
     header = text.encode("latin1").ljust(118)[:60_000]
     return member[:8] + struct.pack("<H", len(header)) + header + member[128:]
@@ -82,7 +89,7 @@ def _mindspore(draw) -> dict[str, bytes]:
     values = {theirs: part for canonical in shapes(CONFIG)
               for theirs, part in MINDCV.split(canonical, weights()[canonical], CONFIG).items()}
     file = io.BytesIO()
-    protobuf.write(file, _encodable(draw(changed_tensors(values))), {})
+    protobuf.write(file, draw(changed_tensors(values)), {})
     return {name: file.getvalue() if draw(st.integers(0, 3)) else draw(changed_bytes(file.getvalue()))}
 
 
@@ -94,7 +101,7 @@ def _torch(draw, kind: str) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as folder:
             values = draw(changed_tensors(weights()))
             wrap = draw(st.sampled_from([None, None, None, "model", "state_dict", "x"]))
-            save_torch(Path(folder, name), _encodable(values), kind == "torch") if wrap is None else _save_wrapped(
+            save_torch(Path(folder, name), values, kind == "torch") if wrap is None else _save_wrapped(
                 Path(folder, name), values, wrap, kind == "torch")
             return {name: Path(folder, name).read_bytes()}
     if kind == "torch" and how == "pickle":
@@ -105,7 +112,7 @@ def _torch(draw, kind: str) -> dict[str, bytes]:
 
 def _save_wrapped(path: Path, values: dict, wrap: str, new: bool) -> None:
     import torch
-    state = {name: torch.tensor(value) for name, value in _encodable(values).items()}
+    state = {name: torch.tensor(value) for name, value in values.items()}
     torch.save({wrap: state, "epoch": 1, "\x1b[31m": None}, path, _use_new_zipfile_serialization=new)
 
 
@@ -133,7 +140,8 @@ def _hdf5(draw) -> dict[str, bytes]:
         return {name: path.read_bytes()}
 
 
-_FILES = {"canonical": _safetensors("canonical"), "timm": _safetensors("timm"), "npz": _npz(), "mindspore": _mindspore(),
+_FILES = {"canonical": _safetensors("canonical"), "timm": _safetensors("timm"), "npz": _npz(),
+          "mindspore": _mindspore(),
           "torch": _torch("torch"), "legacy": _torch("legacy"), "hf": _hf(), "hdf5": _hdf5()}
 
 
