@@ -232,6 +232,17 @@ def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, max_decoded):
         load("folder", str(root))
 
 
+def test_a_damaged_tiff_is_one_line(root, refused, capfd):
+    path = root / "train" / "rot" / "empty.tif"
+    _image((0, 0, 0)).save(path, compression="tiff_lzw")
+    data = path.read_bytes()
+    directory = int.from_bytes(data[4:8], "little")  # behind the pixels
+    path.write_bytes(data[:8] + bytes(directory - 8) + data[directory:])
+    with refused("empty.tif (damaged)"):  # Pillow says -2, and libtiff some lines
+        load("folder", str(root))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_bomb_is_damaged(root, monkeypatch, refused):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with refused("cannot be read", "bomb"):

@@ -104,7 +104,7 @@ def serve(module: str) -> None:
 
 
 def _attempt(function, arguments: list[str], folder: str, seconds: float) -> Outcome:
-    shared, touched = (_own(name) for name in ("VmData", "VmRSS"))
+    shared, touched = (_own(name) for name in ("VmData", "RssAnon"))  # a child begins with the anonymous pages alone
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         begin = time.monotonic()
         child = os.fork()

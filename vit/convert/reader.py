@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 
+from vit import memory
 from vit.convert import positions
 from vit.convert.containers import open_source, read_settings
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, TIMM, UNSUPPORTED, Layout
@@ -13,7 +14,7 @@ from vit.convert.source_spec import find_spec
 from vit.errors import UserError
 from vit.files.lazy_tensor import FLOAT_TYPES, LazyTensor
 from vit.files.untrusted import duplicates, listed, reading
-from vit.model import parameters
+from vit.model import parameters, summary
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 
@@ -59,6 +60,8 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
         raise UserError(f"{source.path}: its positions are a grid of {cells.rows} x {cells.columns}, and images are "
                         "square here; give the size to resize them for with --image_size")
     config = _with(source, config, image_size, num_classes)
+    memory.check(4 * summary.parameters(config), f"{source.path}: the weights for images of {config.image_size} x "
+                 f"{config.image_size}", "a smaller image_size takes less")
     theirs = _check(source, layout, names, config, cells, report)
     weights = _load(source, layout, theirs, config, cells, report, seed)
     parameters.check(weights, config)

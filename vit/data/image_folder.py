@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fe_compat import quiet_stderr
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit.data.sets import IMAGENET, DataPair, Dataset
@@ -114,7 +115,8 @@ def _fault(error: BaseException) -> str:
         return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return one_line(error, 100)
+    text = one_line(error, 100)
+    return text if any(map(str.isalpha, text)) else "damaged"  # Pillow's decoders know numbers alone
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
@@ -160,10 +162,11 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
     from tqdm import tqdm
     Image.init()  # before all the threads do it at once
     check = _decode if len(paths) <= _MAX_DECODED else _glance
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (open(os.dup(2), "w") as terminal, quiet_stderr(show_on_failure=False),  # libtiff writes there by itself
+          warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
-                      desc="checking images", unit="", disable=None)
+                      desc="checking images", unit="", file=terminal, disable=None)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 

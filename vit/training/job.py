@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from vit import memory
 from vit.checkpoints import Checkpoint
 from vit.data import DataPair, Dataset
 from vit.errors import UserError
+from vit.model import summary
 from vit.model.config import ViTConfig
 from vit.model.dropout import sites
 from vit.model.parameters import Weights
@@ -55,17 +57,35 @@ class Job:
         """Give the model for a set: the variant with the set's classes and image size.
 
         Raises:
-            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's cutout.
+            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's
+                cutout or border.
         """
         image_size = self.recipe.image_size or dataset.train.image_size
         try:
             config = self.recipe.model(len(dataset.classes), image_size, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
-        if self.recipe.cutout_size > config.image_size:
-            raise UserError(f"cutout_size must be at most the size of the images ({config.image_size}), "
-                            f"not {self.recipe.cutout_size}")
+        for name in ("cutout_size", "crop_padding"):
+            if getattr(self.recipe, name) > config.image_size:
+                raise UserError(f"{name} must be at most the size of the images ({config.image_size}), "
+                                f"not {getattr(self.recipe, name)}")
         return config
+
+    def check_memory(self, dataset: Dataset) -> None:
+        """Hold what training on a set takes of the host's memory, on any device, to what there is.
+
+        That is the images of a batch, one by one and together, and the weights with their gradients and moments.
+
+        Raises:
+            UserError: There is less, or the set and the recipe do not go together.
+        """
+        config = self.config(dataset)
+        batch = min(self.recipe.batch_size, len(dataset.train))
+        size = 4 * config.in_channels * config.image_size**2
+        moments = 1 if self.recipe.optimizer == "sgd" else 2
+        memory.check(2 * batch * size + 4 * (2 + moments) * summary.parameters(config),
+                     f"{batch} images of {config.image_size} x {config.image_size} and the model's weights",
+                     "a smaller --batch_size, --image_size or --variant takes less")
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
         """Count the training steps of an epoch over a set."""

@@ -90,7 +90,7 @@ def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
     data = load(recipe.data, options.data_dir, options.skip_bad_images)
     job = Job(script, recipe, data, Path(options.model_dir or f"runs/{name}"), options)
     for dataset in filter(None, (data.pretrain, data.finetune)) if not starts_from_file else ():
-        job.config(dataset)
+        job.check_memory(dataset)
     return job
 
 
@@ -147,7 +147,7 @@ def _read_pretrained(job: Job, expected) -> Weights | None:
         return None
     image_size = job.recipe.image_size or job.data.finetune.train.image_size
     weights, job.base = read_pretrained(job.options.pretrained, image_size, expected)
-    job.config(job.data.finetune)
+    job.check_memory(job.data.finetune)
     return weights
 
 
