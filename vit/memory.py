@@ -5,7 +5,8 @@ from pathlib import Path
 
 from vit.errors import UserError
 
-# A container's limit, its figures, and which of them is memory that cannot be given back, as files are; versions 2 and 1.
+# The files of a container's limit and of its figures, and the figure of what cannot be given back, as cached files can:
+# of cgroups 2 and 1.
 _CGROUPS = (("memory.max", "memory.stat", "anon"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"))
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.case import Case
 from tests.fuzz.mutations import scalars, texts
+from tests.fuzz.recipes import allowed
 from vit.fields import kinds
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
@@ -23,24 +24,22 @@ _WRITES = {"model_dir": ("out", "out", "out", "out/below", "in/file", "in/file/b
            "tensorboard": ("out", "out/tb", "in/file", "/dev/null", "", "in/loop", "/proc/x")}
 
 
-def _values(name: str) -> st.SearchStrategy[str]:
-    field = _FIELDS[name]
-    allowed, known = kinds(field.type), field.metadata["choices"]
-    odd = st.one_of(scalars.map(str), texts, st.sampled_from(_PATHS))
+_NUMBERS = ("1", "0", "-1", "1e3", "0x10", "1_000", "\u0661", "nan", "inf", "1e-3", "9" * 20, "4294967295",
+            " 1", "1.5", "1e400", "--1")
+_odd = st.one_of(scalars.map(str), texts, st.sampled_from(_PATHS), st.sampled_from(_NUMBERS))
+
+
+@st.composite
+def _value(draw, name: str) -> str:
     if name in _WRITES:
-        return st.sampled_from(_WRITES[name])
-    if known:
-        return st.one_of(st.sampled_from(sorted(known)), odd)
-    if int in allowed or float in allowed:
-        return st.one_of(st.integers(0, 300).map(str), st.sampled_from(
-            ["1", "0", "-1", "1e3", "0x10", "1_000", "\u0661", "nan", "inf", "1e-3", "99999999999999999999", "10000",
-             "4294967295", " 1", "1.5", "1e400", "--1"]), odd)
-    return odd
+        return draw(st.sampled_from(_WRITES[name]))
+    good = [text for text in allowed(_FIELDS[name]) if text != "null"]
+    return draw(st.sampled_from(good)) if good and draw(st.integers(0, 3)) else draw(_odd)
 
 
 @st.composite
 def _script(draw) -> Case:
-    arguments = ["--data", draw(st.sampled_from(["digits", "digits", "digits", "folder", "cifar", "cifair"])),
+    arguments = ["--data", draw(st.sampled_from(["digits"] * 9 + ["folder", "cifar", "cifair"])),
                  "--variant", "tiny", "--model_dir", "out", "--batch_size", "4"]
     for name in draw(st.lists(st.sampled_from(sorted(_FIELDS)), min_size=1, max_size=4)):
         flag = draw(st.sampled_from([f"--{name}"] * 12 + [f"--{name[:-1]}", f"-{name}", f"--{name}x",
@@ -48,9 +47,9 @@ def _script(draw) -> Case:
         if bool in kinds(_FIELDS[name].type):
             arguments.append(flag)
         elif draw(st.booleans()):
-            arguments.append(f"{flag}={_clean(draw(_values(name)))}")
+            arguments.append(f"{flag}={_clean(draw(_value(name)))}")
         else:
-            arguments += [flag, _clean(draw(_values(name)))]
+            arguments += [flag, _clean(draw(_value(name)))]
     if draw(st.integers(0, 5)) == 0:
         arguments.insert(draw(st.integers(0, len(arguments))), _clean(draw(texts)))
     return Case("script.prepare", tuple(arguments), _FILES)
