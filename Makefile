@@ -7,12 +7,13 @@ PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v pyt
 PIP := .venv/bin/pip install -q --disable-pip-version-check --no-warn-conflicts
 # An older .venv has two OpenCVs in one folder, and taking one out leaves nothing to import.
 OPENCV := opencv-python-headless==4.11.0.86
+FUZZ_MINUTES ?= 10
 # Two processes, one core each: PyTorch's threads would wait for each other for most of the time.
 TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo known-backend test test-full test-fe-mindspore parity crash-test check bench clean
+.PHONY: help demo known-backend test test-full test-fe-mindspore parity crash-test fuzz check bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -38,6 +39,9 @@ parity: .venv  ## run all of the parity tests; they end with a table
 
 crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end
 	$(PY) -m tests.checkpoints.crash
+
+fuzz: .venv  ## feed the commands nearly right inputs for ten minutes (FUZZ_MINUTES=60)
+	$(TWO) $(PY) -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
 check: .venv  ## run the linter
 	.venv/bin/ruff check .

@@ -1,4 +1,7 @@
 """How much memory there is, of the machine and of control groups; and what is refused for lack of it."""
+import resource
+from pathlib import Path
+
 import pytest
 
 from vit import memory
@@ -41,6 +44,16 @@ def test_a_control_group_has_a_limit(tmp_path, cgroup, files, left):
     _write(tmp_path, {"proc/meminfo": MEMINFO, "proc/self/cgroup": cgroup})
     _write(tmp_path / "sys/fs/cgroup", files)
     assert memory.available(tmp_path) in (left, left + 1000 * 1024)  # with the swap, but for what is used up
+
+
+def test_the_process_has_limits_of_its_own():
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    used = memory._table(Path("/proc/self/status"))["VmData"] << 10
+    resource.setrlimit(resource.RLIMIT_DATA, (used + GB, before[1]))
+    try:
+        assert 0 < memory.available() <= GB
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def test_what_cannot_fit_is_one_line_with_both_figures(monkeypatch, refused):

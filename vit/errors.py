@@ -10,6 +10,11 @@ def one_line(error: BaseException, most: int = 200) -> str:
     return (printable(error) or type(error).__name__)[:most]
 
 
+def shortened(text: str, most: int = 1000) -> str:
+    """Leave out the middle of a long text: it begins with what is wrong, and ends with the way out."""
+    return text if len(text) <= most else f"{text[:most * 2 // 3]} ... {text[len(text) - most + most * 2 // 3 + 5:]}"
+
+
 def printable(text: object) -> str:
     """Put a text on one line: spaces for what separates words, and "?" for what a terminal might take for a command."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(str(text).split()))

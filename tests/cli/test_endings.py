@@ -37,6 +37,17 @@ def test_what_the_machine_or_the_person_ends_is_one_line(capsys, raised, status,
     assert (report_errors(fail), capsys.readouterr().err) == (status, line)
 
 
+def test_a_long_line_keeps_its_beginning_and_its_end(capsys):
+    def fail():
+        raise UserError(f"{'x' * 5000}: no such file; name another")
+
+    assert report_errors(fail) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: xxx") and err.endswith("xxx: no such file; name another\n")
+    assert len(err) == len("error: ") + 1000 + len("\n")
+    assert "x" * 5000 not in _refused(Parser(), ["--" + "x" * 5000], capsys)
+
+
 def test_too_little_memory_is_one_line(capsys):
     assert report_errors(lambda: np.empty((2**24, 2**24), np.float64)) == 2
     err = capsys.readouterr().err

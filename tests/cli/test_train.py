@@ -221,6 +221,8 @@ def test_a_field_can_be_set_by_its_old_name():
     (("--image_size", "30"), ("image_size", "30", "patch_size 8")),
     (("--set", "cutout_size=33"), ("cutout_size", "(32)", "33")),
     (("--image_size", "8", "--set", "cutout_size=9"), ("cutout_size", "(8)", "9")),
+    (("--set", "crop_padding=33"), ("crop_padding", "(32)", "33")),
+    (("--set", "randaugment_number=101"), ("randaugment_number", "[1, 100]", "101")),
     (("--set", "accumulate_steps=100000"), ("accumulate_steps", "steps of the pretraining", "100000")),
     (("--recipe", "none.yaml"), ("none.yaml", "recipe")),
     (("stray", ), ("stray", )),

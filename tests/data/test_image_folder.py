@@ -265,6 +265,17 @@ def test_a_pipe_is_not_waited_for(root, refused, monkeypatch, max_decoded):
         load("folder", str(root))
 
 
+def test_a_damaged_tiff_is_one_line(root, refused, capfd):
+    path = root / "train" / "rot" / "empty.tif"
+    _image((0, 0, 0)).save(path, compression="tiff_lzw")
+    data = path.read_bytes()
+    directory = int.from_bytes(data[4:8], "little")  # behind the pixels
+    path.write_bytes(data[:8] + bytes(directory - 8) + data[directory:])
+    with refused("empty.tif (damaged)"):  # Pillow says -2, and libtiff some lines
+        load("folder", str(root))
+    assert capfd.readouterr().err == ""
+
+
 def test_a_bomb_is_damaged(root, monkeypatch, refused):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
     with refused("cannot be read", "bomb"):
@@ -272,6 +283,16 @@ def test_a_bomb_is_damaged(root, monkeypatch, refused):
 
 
 # Folders that are none.
+
+def test_names_with_control_characters_are_printed_as_text(root, capsys):
+    (root / "train" / "rot" / "\x1b[31m\u2028.png").write_bytes(b"no image")
+    (root / "train" / "\x9b1m").mkdir()
+    _image((0, 0, 0)).save(root / "train" / "\x9b1m" / "0.png")
+    load("folder", str(root), skip_bad_images=True)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 2 and out.replace("\n", "").isprintable()
+    assert "rot/?[31m" in out and "no image of ?1m" in out
+
 
 def test_no_folder_is_given(refused):
     with refused("--data_dir", "train/<class>/"):

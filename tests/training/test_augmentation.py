@@ -176,6 +176,14 @@ def test_cutmix_pastes_a_box_and_counts_its_pixels():
     assert len(corners) > 30
 
 
+@pytest.mark.parametrize("alpha", [1e-320, 1e-9])
+def test_a_tiny_alpha_takes_one_image_or_the_other(alpha):
+    for field in ("mixup", "cutmix"):
+        labels = [y for _, y in _mixed(**{field: alpha})]
+        assert all(np.isfinite(y).all() for y in labels)
+        assert {y[1] for y in labels} >= {0.0, 1.0}
+
+
 def test_with_both_a_coin_decides():
     blended = sum(0 < x[0, 0, 0] < 1 for x, _ in _mixed(mixup=1.0, cutmix=1.0))
     assert 150 < blended < 250

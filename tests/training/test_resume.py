@@ -42,6 +42,13 @@ def test_auto_takes_the_newest_of_each_stage_with_its_recipe(run_folder, capsys)
     assert "resuming finetune after step 2" in capsys.readouterr().out
 
 
+def test_a_warning_of_a_damaged_checkpoint_is_one_line_whatever_its_name(run_folder, capsys):
+    (run_folder / "checkpoints" / "a\nerror: \x1b[31m-00000009.safetensors").write_bytes(b"nothing")
+    resume.find(RunOptions(resume="auto", model_dir=str(run_folder)), {})
+    err = capsys.readouterr().err
+    assert err.startswith("warning: ") and err.count("\n") == 1 and err[:-1].isprintable()
+
+
 def test_a_named_checkpoint_sets_the_later_ones_aside(run_folder):
     path = run_folder / "checkpoints" / "pretrain-00000004.safetensors"
     found = resume.find(RunOptions(resume=str(path)), {})

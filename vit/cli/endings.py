@@ -13,7 +13,7 @@ import fe_compat
 
 from vit import start
 from vit.aliases import nearest
-from vit.errors import UserError, printable
+from vit.errors import UserError, printable, shortened
 
 # Errors of a disk, of rights or of a path: the person who runs the program can mend them.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG,
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         return options, unknown
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {printable(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {shortened(printable(message))} (see {self.prog} --help)\n")
 
 
 def report_errors(function: Callable[[], int | None]) -> int | None:
@@ -65,7 +65,7 @@ def report_errors(function: Callable[[], int | None]) -> int | None:
         status, line = _described(fault if fault and nameless else error)
     if line:
         with contextlib.suppress(OSError):
-            print(f"error: {line}", file=sys.stderr, flush=True)
+            print(f"error: {shortened(line)}", file=sys.stderr, flush=True)
     return status
 
 

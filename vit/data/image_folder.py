@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fe_compat import quiet_stderr
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit.data.sets import IMAGENET, DataPair, Dataset
-from vit.errors import UserError, one_line
+from vit.errors import UserError, one_line, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -76,7 +77,7 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         line = f"{folder}: {len(bad)} of its images cannot be read: {names}{more}"
         if not skip_bad_images:
             raise UserError(f"{line}; mend or remove them, or pass --skip_bad_images")
-        print(f"warning: {line}; they are left out", flush=True)
+        print(printable(f"warning: {line}; they are left out"), flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     if others:
         print(f"note: {folder}: left out of its class folders: {_counted(others)}; images end in {', '.join(ENDINGS)}",
@@ -123,7 +124,8 @@ def _fault(error: BaseException) -> str:
         return "not an image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return one_line(error, 100)
+    text = one_line(error, 100)
+    return text if any(map(str.isalpha, text)) else "damaged"  # Pillow's decoders know numbers alone
 
 
 def _subfolders(folder: Path) -> tuple[str, ...]:
@@ -178,8 +180,8 @@ def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: l
         culprit = folder / empty[0] if folder.name == "train" else folder
         raise UserError(f"{culprit}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
     if empty:
-        print(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
-              f"{len(classes) - len(empty)} classes", flush=True)
+        print(printable(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
+                        f"{len(classes) - len(empty)} classes"), flush=True)
     return FolderImages(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
 
 
@@ -188,10 +190,11 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
     from tqdm import tqdm
     Image.init()  # before all the threads do it at once
     check = _decode if len(paths) <= _MAX_DECODED else _glance
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (open(os.dup(2), "w") as terminal, quiet_stderr(show_on_failure=False),  # libtiff writes there by itself
+          warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
-                      desc="checking images", unit="", disable=None)
+                      desc="checking images", unit="", file=terminal, disable=None)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 

@@ -49,14 +49,20 @@ def mix(x: np.ndarray, y: np.ndarray, partner: np.ndarray, partner_y: np.ndarray
         The mixed image and its label.
     """
     if mixup and (not cutmix or rng.uniform() < 0.5):
-        share = rng.beta(mixup, mixup)
+        share = _share(mixup, rng)
         mixed = np.float32(share) * x + np.float32(1 - share) * partner
     else:
-        rows, columns = _box(x.shape[:2], math.sqrt(1 - rng.beta(cutmix, cutmix)), rng)
+        rows, columns = _box(x.shape[:2], math.sqrt(1 - _share(cutmix, rng)), rng)
         mixed = x.copy()
         mixed[rows, columns] = partner[rows, columns]
         share = 1 - mixed[rows, columns, 0].size / mixed[..., 0].size
     return mixed, to_grid(share * y.astype(np.float64) + (1 - share) * partner_y.astype(np.float64))
+
+
+def _share(alpha: float, rng: np.random.RandomState) -> float:
+    """Draw from Beta(alpha, alpha), which below 1e-6 is 0 or 1 and for NumPy may be NaN."""
+    alpha = max(alpha, 1e-6)
+    return rng.beta(alpha, alpha)
 
 
 def _box(shape: tuple[int, int], scale: float, rng: np.random.RandomState) -> tuple[slice, slice]:

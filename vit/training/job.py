@@ -59,16 +59,18 @@ class Job:
         """Give the model for a set: the variant with the set's classes and image size.
 
         Raises:
-            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's cutout.
+            UserError: The set's images do not fit the variant's patches, or are smaller than the recipe's
+                cutout or border.
         """
         image_size = self.recipe.image_size or dataset.train.image_size
         try:
             config = self.recipe.model(len(dataset.classes), image_size, self.base)
         except ValueError as error:
             raise UserError(str(error)) from None
-        if self.recipe.cutout_size > config.image_size:
-            raise UserError(f"cutout_size must be at most the size of the images ({config.image_size}), "
-                            f"not {self.recipe.cutout_size}")
+        for name in ("cutout_size", "crop_padding"):
+            if getattr(self.recipe, name) > config.image_size:
+                raise UserError(f"{name} must be at most the size of the images ({config.image_size}), "
+                                f"not {getattr(self.recipe, name)}")
         return config
 
     def steps_per_epoch(self, dataset: Dataset) -> int:

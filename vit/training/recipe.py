@@ -220,7 +220,7 @@ class Recipe:
 
         "randaugment" is Cubuk et al. 2020; the other two are the published policies of Cubuk et al. 2019.""",
         choices=("none", "randaugment", "autoaugment_cifar", "autoaugment_imagenet"))
-    randaugment_number: int = option(2, "Operations of RandAugment on each image.", limits="[1, inf)")
+    randaugment_number: int = option(2, "Operations of RandAugment on each image.", limits="[1, 100]")
     randaugment_magnitude: float = option(9.0, "Strength of RandAugment's operations.", limits="[0, 10]")
     randaugment_std: float = option(
         0.0, """Standard deviation of the strength of RandAugment's operations.

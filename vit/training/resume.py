@@ -6,7 +6,7 @@ from pathlib import Path
 from vit import checkpoints
 from vit.aliases import names_of, resolve
 from vit.checkpoints import Checkpoint
-from vit.errors import UserError
+from vit.errors import UserError, printable
 from vit.training import recipe_file
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
@@ -85,4 +85,4 @@ def find(options: RunOptions, given: dict) -> Resume:
 
 
 def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
