@@ -32,6 +32,7 @@ class Dropout(nn.Cell):
 
 def draw_keys(x):
     """Draw keys for images whose keys nobody gave, from MindSpore's own generator: int32 [B, 2]."""
+    # The newer mint.randint has no kernel for a CPU.
     return ops.randint(-2**31, 2**31 - 1, (x.shape[0], 2), dtype=ms.int32)
 
 
