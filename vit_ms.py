@@ -15,7 +15,8 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
-from vit.backend.mindspore import Dropout, LayerNorm, Linear, Tensor, matmul
+from vit.backend.dropout.mindspore import Dropout, draw_keys
+from vit.backend.mindspore import LayerNorm, Linear, Tensor, matmul
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
@@ -53,14 +54,14 @@ class Attention(nn.Cell):
         self.proj = Linear(config.width, config.width, dtypes)
         self.drop = Dropout(config, f"{name}.proj", dtypes)
 
-    def construct(self, x: Tensor, masks: Tensor | None) -> Tensor:
+    def construct(self, x: Tensor, key: Tensor | None) -> Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
         x = ops.softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
-        x = matmul(self.drop_weights(x, masks), v, self.products)
+        x = matmul(self.drop_weights(x, key), v, self.products)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
-        return self.drop(self.proj(x), masks)
+        return self.drop(self.proj(x), key)
 
 
 class Mlp(nn.Cell):
@@ -74,9 +75,9 @@ class Mlp(nn.Cell):
         self.drop1 = Dropout(config, f"{name}.fc1", dtypes)
         self.drop2 = Dropout(config, f"{name}.fc2", dtypes)
 
-    def construct(self, x: Tensor, masks: Tensor | None) -> Tensor:
-        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
-        return self.drop2(self.fc2(x), masks)
+    def construct(self, x: Tensor, key: Tensor | None) -> Tensor:
+        x = self.drop1(self.activation(self.fc1(x)), key)  # B, N, mlp_dim
+        return self.drop2(self.fc2(x), key)
 
 
 class Block(nn.Cell):
@@ -92,13 +93,13 @@ class Block(nn.Cell):
         self.drop_path1 = Dropout(config, f"{name}.attn.path", dtypes)
         self.drop_path2 = Dropout(config, f"{name}.mlp.path", dtypes)
 
-    def construct(self, x: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+    def construct(self, x: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return both halves' outputs; the second is the block's."""
         if self.pre:
-            half = x + self.drop_path1(self.attn(self.norm1(x), masks), masks)
-            return half, half + self.drop_path2(self.mlp(self.norm2(half), masks), masks)
-        half = self.norm1(x + self.drop_path1(self.attn(x, masks), masks))
-        return half, self.norm2(half + self.drop_path2(self.mlp(half, masks), masks))
+            half = x + self.drop_path1(self.attn(self.norm1(x), key), key)
+            return half, half + self.drop_path2(self.mlp(self.norm2(half), key), key)
+        half = self.norm1(x + self.drop_path1(self.attn(x, key), key))
+        return half, self.norm2(half + self.drop_path2(self.mlp(half, key), key))
 
 
 class ViT(nn.Cell):
@@ -126,13 +127,13 @@ class ViT(nn.Cell):
         self.head = Linear(config.width, config.num_classes, dtypes)
         from_numpy(self, weights or initial(config, seed=0))
 
-    def construct(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Masks [B, flags] are rows of `vit.model.dropout.draw`; a model with dropout is not trained without."""
-        if self.training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, a row of vit.model.dropout.draw an image")
-        return self.stages(x, masks, keep=False)[-1]
+    def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
+        """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
+        if self.training and self.drops and key is None:
+            key = draw_keys(x)
+        return self.stages(x, key, keep=False)[-1]
 
-    def stages(self, x: Tensor, masks: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
+    def stages(self, x: Tensor, key: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
         """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
         if tuple(x.shape[1:]) != self.image:
             raise ValueError(f"images [B, C, S, S] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
@@ -141,10 +142,10 @@ class ViT(nn.Cell):
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.repeat_elements(self.cls_token, x.shape[0], axis=0), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed, masks)
+        x = self.drop(x + self.pos_embed, key)
         stages = (x,) if keep else ()
         for block in self.blocks:
-            half, x = block(x, masks)
+            half, x = block(x, key)
             stages += (half, x) if keep else ()
         x = x[:, self.pooled]  # B, pooled tokens, D
         x = self.fc_norm(x.mean(axis=1)) if self.pool_first else self.norm(x).mean(axis=1)  # B, D

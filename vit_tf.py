@@ -12,7 +12,8 @@ from vit.backend import require
 require("tensorflow", __name__)
 
 from vit.backend import tensorflow as backend
-from vit.backend.tensorflow import Dropout, LayerNorm, Linear, Tensor, matmul, nn, tf
+from vit.backend.dropout.tensorflow import Dropout, draw_keys
+from vit.backend.tensorflow import LayerNorm, Linear, Tensor, matmul, nn, tf
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
@@ -50,14 +51,14 @@ class Attention(nn.Layer):
         self.proj = Linear(config.width, config.width, dtypes)
         self.drop = Dropout(config, f"{name}.proj", dtypes)
 
-    def call(self, x: Tensor, masks: Tensor | None) -> Tensor:
+    def call(self, x: Tensor, key: Tensor | None) -> Tensor:
         N, D, H = self.tokens, self.width, self.heads
         x = tf.reshape(self.qkv(x), (-1, N, 3, H, D // H))
         q, k, v = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
         x = tf.nn.softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
-        x = matmul(self.drop_weights(x, masks), v, self.products)
+        x = matmul(self.drop_weights(x, key), v, self.products)
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (-1, N, D))
-        return self.drop(self.proj(x), masks)
+        return self.drop(self.proj(x), key)
 
 
 class Mlp(nn.Layer):
@@ -71,9 +72,9 @@ class Mlp(nn.Layer):
         self.drop1 = Dropout(config, f"{name}.fc1", dtypes)
         self.drop2 = Dropout(config, f"{name}.fc2", dtypes)
 
-    def call(self, x: Tensor, masks: Tensor | None) -> Tensor:
-        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim
-        return self.drop2(self.fc2(x), masks)
+    def call(self, x: Tensor, key: Tensor | None) -> Tensor:
+        x = self.drop1(self.activation(self.fc1(x)), key)  # B, N, mlp_dim
+        return self.drop2(self.fc2(x), key)
 
 
 class Block(nn.Layer):
@@ -89,13 +90,13 @@ class Block(nn.Layer):
         self.drop_path1 = Dropout(config, f"{name}.attn.path", dtypes)
         self.drop_path2 = Dropout(config, f"{name}.mlp.path", dtypes)
 
-    def call(self, x: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:
+    def call(self, x: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return both halves' outputs; the second is the block's."""
         if self.pre:
-            half = x + self.drop_path1(self.attn(self.norm1(x), masks), masks)
-            return half, half + self.drop_path2(self.mlp(self.norm2(half), masks), masks)
-        half = self.norm1(x + self.drop_path1(self.attn(x, masks), masks))
-        return half, self.norm2(half + self.drop_path2(self.mlp(half, masks), masks))
+            half = x + self.drop_path1(self.attn(self.norm1(x), key), key)
+            return half, half + self.drop_path2(self.mlp(self.norm2(half), key), key)
+        half = self.norm1(x + self.drop_path1(self.attn(x, key), key))
+        return half, self.norm2(half + self.drop_path2(self.mlp(half, key), key))
 
 
 class ViT(tf.keras.Model):
@@ -124,13 +125,13 @@ class ViT(tf.keras.Model):
         self(tf.zeros((1, *self.image), dtypes.weights))  # makes the weights
         from_numpy(self, weights or initial(config, seed=0))
 
-    def call(self, x: Tensor, masks: Tensor | None = None, training: bool | None = None) -> Tensor:
-        """Masks [B, flags] are rows of `vit.model.dropout.draw`; a model with dropout is not trained without."""
-        if training and self.drops and masks is None:
-            raise ValueError("this model has dropout: training needs masks, a row of vit.model.dropout.draw an image")
-        return self.stages(x, masks, keep=False)[-1]
+    def call(self, x: Tensor, key: Tensor | None = None, training: bool | None = None) -> Tensor:
+        """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
+        if training and self.drops and key is None:
+            key = draw_keys(x)
+        return self.stages(x, key, keep=False)[-1]
 
-    def stages(self, x: Tensor, masks: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
+    def stages(self, x: Tensor, key: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
         """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.image):
             raise ValueError(f"images [B, S, S, C] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
@@ -139,10 +140,10 @@ class ViT(tf.keras.Model):
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed, masks)
+        x = self.drop(x + self.pos_embed, key)
         stages = (x,) if keep else ()
         for block in self.blocks:
-            half, x = block(x, masks)
+            half, x = block(x, key)
             stages += (half, x) if keep else ()
         x = x[:, self.pooled]  # B, pooled tokens, D
         x = self.fc_norm(tf.reduce_mean(x, axis=1)) if self.pool_first else tf.reduce_mean(self.norm(x), axis=1)  # B, D

@@ -1,125 +1,150 @@
-"""What it costs to draw dropout's masks outside of the models, so that they are the same in all frameworks.
+"""What dropout costs in a training step, beside the framework's own dropout in the same model.
 
-    python benchmarks/dropout.py
+    python benchmarks/dropout.py [--variant apphub] [--batch_size 128] [--rounds 5]
 
-Times, for the attention weights of one `apphub` block at batch 128 (4.3 M values), each framework's own dropout against
-two ways to a mask that every framework can compute: a 32-bit hash of the index in the framework's own integer ops
-(inside the graph), and what the models do: `vit.model.dropout.draw` for each sample (outside), copied in. Ratios are
-within one process; the median of some repeats.
+Times the gradients of the whole model (PyTorch eagerly, TensorFlow and MindSpore as graphs) with three fillings of the
+same dropout sites: nothing, the framework's own dropout, and the hash of `vit/model/dropout.py`.
+Each framework is a process of its own, in which the three take turns; the least processor seconds of some rounds are
+kept, as other work on the machine adds to the others. Prints a table and writes it to `benchmarks/dropout.md`.
 """
 import argparse
-import statistics
+import contextlib
+import json
+import os
+import platform
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from vit.backend import load_script
-from vit.model import dropout
+from vit.backend import SCRIPTS, TITLES, load_script
+from vit.model import dropout, parameters
 from vit.model.config import VARIANTS
 
-CONFIG = VARIANTS["apphub"].replace(depth=1, dropout=0.0)
-SHAPE, RATE, SEED, STEP, LAYER = (128, 8, 65, 65), 0.1, 7, 3, 2
-KEY = np.random.SeedSequence([SEED, STEP, LAYER]).generate_state(1)[0]
-INDEX = np.arange(np.prod(SHAPE), dtype=np.int64).reshape(SHAPE)
-MULTIPLIERS, MASK = (0x7FEB352D, 0x68BC21EB), 0xFFFFFFFF
+FILLINGS = ("none", "own", "ours")
+MODULES = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
+CALLS = {"torch": "forward", "tf": "call", "ms": "construct"}
 
 
-def drawn_mask() -> np.ndarray:
-    """Rows of a model whose only site is of that size."""
-    return np.stack([dropout.draw(CONFIG, SEED, STEP, LAYER, sample) for sample in range(SHAPE[0])]).reshape(SHAPE)
+def none(self, x, key):
+    return x
 
 
-def torch_ways() -> dict[str, Callable]:
-    torch = load_script("torch").torch
-    x, index = torch.randn(SHAPE), torch.tensor(INDEX)
-
-    def hashed():
-        h = index ^ int(KEY)
-        for multiplier in MULTIPLIERS:
-            h = ((h ^ (h >> 16)) * multiplier) & MASK
-        return x * (h >= round(RATE * 2**32)) / (1 - RATE)
-
-    return {"own": lambda: torch.nn.functional.dropout(x, RATE, training=True), "hash in the graph": hashed,
-            "drawn outside": lambda: x * torch.from_numpy(drawn_mask()) / (1 - RATE)}
+def torch_own(self, x, key):
+    import torch
+    return x if self.site is None else torch.nn.functional.dropout(x, 1 - self.site.kept)
 
 
-def tf_ways() -> dict[str, Callable]:
-    tf = load_script("tf").tf
-    x, index = tf.random.normal(SHAPE), tf.constant(INDEX)
+def tf_own(self, x, key):
+    import tensorflow as tf
+    return x if self.site is None else tf.nn.dropout(x, 1 - self.site.kept)
 
-    @tf.function
-    def own():
-        return tf.nn.dropout(x, RATE)
 
-    @tf.function
-    def hashed():
-        h = tf.bitwise.bitwise_xor(index, tf.constant(int(KEY), tf.int64))
-        for multiplier in MULTIPLIERS:
-            h = tf.bitwise.bitwise_xor(h, tf.bitwise.right_shift(h, tf.constant(16, tf.int64)))
-            h = tf.bitwise.bitwise_and(h * multiplier, tf.constant(MASK, tf.int64))
-        return x * tf.cast(h >= round(RATE * 2**32), x.dtype) / (1 - RATE)
+def ms_own(self, x, key):
+    return self.own(x)
+
+
+OWN = {"torch": torch_own, "tf": tf_own, "ms": ms_own}
+
+
+def torch_step(script, model, images: np.ndarray, labels: np.ndarray, key: np.ndarray) -> Callable:
+    torch = script.torch
+    x, y, key = torch.tensor(images.transpose(0, 3, 1, 2).copy()), torch.tensor(labels), torch.tensor(key)
+    weights = list(model.parameters())
+    return lambda: torch.autograd.grad(torch.nn.functional.cross_entropy(model(x, key), y), weights)
+
+
+def tf_step(script, model, images: np.ndarray, labels: np.ndarray, key: np.ndarray) -> Callable:
+    tf = script.tf
+    x, y, key = tf.constant(images), tf.constant(labels), tf.constant(key)
 
     @tf.function
-    def masked(mask):
-        return x * tf.cast(mask, x.dtype) / (1 - RATE)
+    def gradients():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, key)))
+        return tape.gradient(loss, model.trainable_variables)
 
-    return {"own": own, "hash in the graph": hashed,
-            "drawn outside": lambda: masked(tf.constant(drawn_mask()))}
-
-
-def ms_ways() -> dict[str, Callable]:
-    script = load_script("ms")
-    ms, nn, ops = script.ms, script.nn, script.ops
-    x, index = ms.Tensor(np.random.randn(*SHAPE).astype(np.float32)), ms.Tensor(INDEX)
-    numbers = (int(KEY), 2**16, MASK, round(RATE * 2**32))
-    key, shift, mask, threshold = (ms.Tensor(value, ms.int64) for value in numbers)
-    multipliers = [ms.Tensor(value, ms.int64) for value in MULTIPLIERS]
-    drop = nn.Dropout(p=RATE).set_train()
-
-    @ms.jit
-    def own(x):
-        return drop(x)
-
-    @ms.jit
-    def hashed(x, index):
-        h = ops.bitwise_xor(index, key)
-        for multiplier in multipliers:
-            h = ops.bitwise_and(ops.bitwise_xor(h, ops.floor_divide(h, shift)) * multiplier, mask)
-        return x * ops.cast(h >= threshold, ms.float32) / (1 - RATE)
-
-    @ms.jit
-    def masked(x, mask):
-        return x * ops.cast(mask, ms.float32) / (1 - RATE)
-
-    return {"own": lambda: own(x).asnumpy(), "hash in the graph": lambda: hashed(x, index).asnumpy(),
-            "drawn outside": lambda: masked(x, ms.Tensor(drawn_mask())).asnumpy()}
+    return gradients
 
 
-def median_ms(run: Callable, repeats: int) -> float:
-    run()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - begin))
-    return statistics.median(times)
+def ms_step(script, model, images: np.ndarray, labels: np.ndarray, key: np.ndarray) -> Callable:
+    ms, ops, nn = script.ms, script.ops, script.nn
+    x, y, key = ms.Tensor(images.transpose(0, 3, 1, 2).copy()), ms.Tensor(labels, ms.int32), ms.Tensor(key)
+    for _, cell in model.cells_and_names():
+        if isinstance(cell, script.Dropout):
+            cell.own = nn.Identity() if cell.site is None else nn.Dropout(p=1 - cell.site.kept)
+    model.set_train()
+
+    def loss(x, y, key):
+        return ops.cross_entropy(model(x, key), y)
+
+    differentiate = ms.jit(ms.value_and_grad(loss, None, model.trainable_params()))
+    return lambda: differentiate(x, y, key)[1][-1].asnumpy()
+
+
+STEPS = {"torch": torch_step, "tf": tf_step, "ms": ms_step}
+
+
+def measure(backend: str, variant: str, batch_size: int, rounds: int) -> dict[str, float]:
+    """Seconds of processor time of a step with each filling."""
+    script, config = load_script(backend), VARIANTS[variant].replace(num_classes=10)
+    layer = script.Dropout
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch_size, config.image_size, config.image_size, 3)).astype(np.float32)
+    labels, key = rng.integers(0, 10, batch_size), dropout.keys(0, 1, 0, np.arange(batch_size))
+    calls = {"none": none, "own": OWN[backend], "ours": getattr(layer, CALLS[backend])}
+    weights = parameters.initial(config, seed=0)
+    steps = {filling: STEPS[backend](script, script.from_numpy(script.ViT(config), weights), images, labels, key)
+             for filling in FILLINGS}
+    seconds = {filling: [] for filling in FILLINGS}
+    for _ in range(rounds + 1):
+        for filling in FILLINGS:
+            with mock.patch.object(layer, CALLS[backend], calls[filling]):
+                begin = time.process_time()
+                steps[filling]()
+                seconds[filling].append(time.process_time() - begin)
+    return {filling: min(times[1:]) for filling, times in seconds.items()}  # the first one compiles
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
-    repeats = parser.parse_args().repeats
-    print("| framework | own dropout, ms | hash in the graph | drawn outside |\n| --- | --- | --- | --- |")
-    for backend, ways in {"torch": torch_ways, "tf": tf_ways, "ms": ms_ways}.items():
-        times = {name: median_ms(run, repeats) for name, run in ways().items()}
-        print(f"| {backend} | {times['own']:.0f} | {times['hash in the graph'] / times['own']:.1f} times that | "
-              f"{times['drawn outside'] / times['own']:.1f} times that |", flush=True)
+    parser.add_argument("--variant", choices=VARIANTS, default="apphub")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--backend", choices=SCRIPTS, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if not dropout.sites(VARIANTS[asked.variant]):
+        parser.error(f"{asked.variant} has no dropout")
+    if asked.backend:
+        with contextlib.redirect_stdout(sys.stderr):
+            found = measure(asked.backend, asked.variant, asked.batch_size, asked.rounds)
+        print(json.dumps(found))
+        return
+    lines = ["| | without | its own | ours | what ours adds to what its own adds |", "| --- | --- | --- | --- | --- |"]
+    for backend in SCRIPTS:
+        done = subprocess.run([sys.executable, __file__, "--backend", backend, "--variant", asked.variant, "--rounds",
+                               str(asked.rounds), "--batch_size", str(asked.batch_size)], text=True, check=True,
+                              stdout=subprocess.PIPE, cwd=tempfile.gettempdir(),
+                              env={"OMP_NUM_THREADS": "1"} | os.environ)
+        s = json.loads(done.stdout.splitlines()[-1])
+        ratio = (s["ours"] - s["none"]) / (s["own"] - s["none"])
+        lines.append(f"| {TITLES[backend]} {version(MODULES[backend])} | {s['none']:.2f} | {s['own']:.2f} | "
+                     f"{s['ours']:.2f} | {ratio:.2f} |")
+        print(lines[-1], flush=True)
+    where = f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 1)}"
+    text = [f"Gradients of `{asked.variant}`, batch {asked.batch_size}, float32, with the same sites of dropout filled",
+            f"in three ways: processor seconds, the least of {asked.rounds} rounds ({where}).",
+            "`python benchmarks/dropout.py` wrote this.", "", *lines, ""]
+    (HERE / "dropout.md").write_text("\n".join(text))
 
 
 if __name__ == "__main__":

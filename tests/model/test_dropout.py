@@ -1,9 +1,8 @@
-"""The masks of dropout: which sites there are, that flags are a function of their key, and that they are random.
+"""What dropout drops: which sites there are, the rates that are kept, keys, and the batches that bring them.
 
-The statistical tests are at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
+That it is random, tests/model/test_dropout_quality.py shows.
 """
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -14,12 +13,12 @@ from vit.model.config import VARIANTS, ViTConfig
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
-Z = 4.9
 CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=3, heads=2, mlp_dim=32, dropout=0.3,
                    attention_dropout=0.1, drop_path=0.4)
+RATES = (1e-9, 0.0005, 0.001, 0.0019, 0.002, 0.01, 0.02, 0.039, 0.05, 0.1, 0.2, 0.5, 0.9, 0.998, 0.999999)
 
 
-def test_every_site_has_its_shape_and_rate_and_the_row_has_no_gap():
+def test_every_site_has_its_shape_and_rate_and_words_of_its_own():
     sites = dropout.sites(CONFIG)
     block = {"attn.weights": ((2, 17, 17), 0.1), "attn.proj": ((17, 16), 0.3), "attn.path": ((1, 1), None),
              "mlp.fc1": ((17, 32), 0.3), "mlp.fc2": ((17, 16), 0.3), "mlp.path": ((1, 1), None)}
@@ -30,74 +29,73 @@ def test_every_site_has_its_shape_and_rate_and_the_row_has_no_gap():
     assert list(sites) == list(wanted)
     for name, (shape, rate) in wanted.items():
         assert sites[name].shape == shape
-        assert sites[name].kept == pytest.approx(1 - rate, abs=2**-17)
-        assert np.float32(sites[name].kept) == sites[name].kept
-        assert sites[name].stop - sites[name].start == math.prod(shape)
-    ends = [site.stop for site in sites.values()]
-    assert [site.start for site in sites.values()] == [0, *ends[:-1]]
-    assert dropout.draw(CONFIG, 1).shape == (ends[-1], )
+        assert sites[name].kept == pytest.approx(1 - rate, abs=0.002)
+        assert sites[name].words * sites[name].lanes - sites[name].size in range(sites[name].lanes)
+    assert next(iter(sites.values())).start == 0
+    for one, two in itertools.pairwise(sites.values()):
+        assert two.start == one.start + one.words
 
 
-def test_a_model_without_dropout_has_no_masks():
+def test_a_model_without_dropout_has_no_sites():
     assert dropout.sites(VARIANTS["tiny"]) == {}
-    assert dropout.draw(VARIANTS["tiny"], 1) is None
 
 
-def test_a_rate_next_to_1_keeps_something():
-    assert dropout.sites(ViTConfig(dropout=0.999999))["tokens"].kept == 2**-16
+@pytest.mark.parametrize("rate", [*RATES, *np.random.default_rng(0).random(50)])
+def test_a_rate_is_kept_to_0_002_and_never_to_nothing_or_everything(rate):
+    site = dropout.site_at(0, (4,), rate)
+    dropped = 1 - site.kept
+    assert abs(dropped - rate) <= 0.002
+    assert 0 < site.kept < 1
+    if 2**-15 < rate < 1 - 2**-15:
+        assert abs(dropped - rate) <= 0.05 * rate
+    assert np.float32(site.kept) == site.kept
+    assert site.bits == 8 or rate < 0.04 or rate > 0.99
+    assert -2**(site.bits - 1) <= site.threshold < 2**(site.bits - 1), "a signed value of so many bits"
 
 
-def test_flags_are_a_function_of_the_key():
-    row = dropout.draw(CONFIG, 1, 2, 3)
-    assert row.dtype == np.uint8 and set(np.unique(row)) == {0, 1}
-    np.testing.assert_array_equal(row, dropout.draw(CONFIG, 1, 2, 3))
-    # So that a change of the generator, which would break old runs' repeatability, is seen.
-    assert row[:24].tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 1, 0]
-    for other in ((1, 2, 4), (1, 3, 3), (2, 2, 3)):
-        assert (row != dropout.draw(CONFIG, *other)).mean() > 0.1
+def test_keys_are_a_function_of_seed_epoch_pass_and_sample():
+    keys = dropout.keys(1, 2, 0, np.arange(5))
+    assert keys.dtype == np.int32 and keys.shape == (5, 2)
+    np.testing.assert_array_equal(keys[[3]], dropout.keys(1, 2, 0, 3))
+    # So that a change of the function, which would break old runs' repeatability, is seen.
+    assert keys[:2].tolist() == [[200268492, 439407731], [-1292896229, 712914369]]
+    several = [dropout.keys(*key, np.arange(1000)) for key in ((1, 2, 0), (1, 2, 1), (1, 3, 0), (2, 2, 0), (2, 1, 0))]
+    assert len(np.unique(np.concatenate(several).view(np.int64))) == 5000
 
 
-def _z(hits, trials, rate):
-    return (hits - trials * rate) / math.sqrt(trials * rate * (1 - rate))
+def test_what_is_kept_is_a_function_of_the_key():
+    site = dropout.sites(CONFIG)["tokens"]
+    kept = dropout.keep(dropout.keys(1, 2, 0, np.arange(3)), site)
+    assert kept.dtype == bool and kept.shape == (3, 17, 16)
+    np.testing.assert_array_equal(kept[1:2], dropout.keep(dropout.keys(1, 2, 0, 1), site))
+    assert "".join(map(str, kept[0, :2].ravel().astype(int))) == "11110111011101011011100110111101"
+    for one, two in itertools.pairwise(kept):
+        assert (one != two).mean() > 0.3
 
 
-def _lag_z(kept):
-    """z of the correlation between neighbours along the first axis, where independent values have none."""
-    centred = (kept - kept.mean()) / kept.std()
-    products = (centred[1:] * centred[:-1]).ravel()
-    return products.mean() * math.sqrt(products.size)
+def _in_python(key, site):
+    """One sample's flags, in plain integers, one by one."""
+    a, b = (int(half) % 2**32 for half in key)
+    found = []
+    for element in range(site.size):
+        h = site.start + element // site.lanes
+        h ^= h >> 16
+        h = h * 0x7FEB352D % 2**32
+        h ^= h >> 15
+        h = h * 0x846CA68B % 2**32
+        h = (h ^ h >> 16 ^ a) * 0x7FEB352D % 2**32
+        h = ((h ^ h >> 15) + b) * 0x846CA68B % 2**32
+        h ^= h >> 16
+        value = h >> site.bits * (element % site.lanes) & 2**site.bits - 1
+        found.append(((value + 2**(site.bits - 1)) % 2**site.bits) < site.level)
+    return np.reshape(found, site.shape)
 
 
-@pytest.fixture(scope="module")
-def rows():
-    return np.stack([dropout.draw(CONFIG, 7, 1, 0, index) for index in range(2000)])
-
-
-@pytest.mark.parametrize("name", dropout.sites(CONFIG))
-def test_a_site_keeps_its_share_independently_of_neighbours_and_of_other_samples(rows, name):
-    site = dropout.sites(CONFIG)[name]
-    kept = rows[:, site.start:site.stop]
-    assert abs(_z(kept.sum(), kept.size, site.kept)) < Z
-    for axis in range(2):
-        values = np.moveaxis(kept, axis, 0).astype(float)
-        if len(values) > 1:
-            assert abs(_lag_z(values)) < Z, f"axis {axis}"
-
-
-def test_sites_of_one_sample_are_independent(rows):
-    sites = list(dropout.sites(CONFIG).values())
-    for one, two in itertools.pairwise(sites):
-        size = min(one.stop - one.start, two.stop - two.start)
-        a, b = (rows[:, site.start:site.start + size].astype(bool) for site in (one, two))
-        agreement = one.kept * two.kept + (1 - one.kept) * (1 - two.kept)
-        assert abs(_z((a == b).sum(), a.size, agreement)) < Z
-
-
-def test_the_checks_see_a_wrong_rate_and_a_repeated_mask():
-    kept = np.random.default_rng(0).random((256, 16, 16)) > 0.32
-    assert abs(_z(kept.sum(), kept.size, 0.7)) > Z
-    repeated = np.repeat(np.random.default_rng(0).random((128, 16, 16)) > 0.3, 2, axis=0)
-    assert abs(_lag_z(repeated.astype(float))) > Z
+@pytest.mark.parametrize("site", [dropout.site_at(0, (17, 16), 0.3), dropout.site_at(2**31 - 3, (7, 5), 0.1),
+                                  dropout.site_at(2**32 - 40, (3, 7), 0.001), dropout.site_at(5, (1, 1), 0.4)])
+def test_numpy_has_the_bits_of_plain_integers(site):
+    keys = np.array([[0, 0], [-1, -1], [2**31 - 1, -2**31], [-2**31, 1], *dropout.keys(3, 1, 0, [1, 2])], np.int32)
+    np.testing.assert_array_equal(dropout.keep(keys, site), [_in_python(key, site) for key in keys])
 
 
 def _batches(workers, mode="train", config=CONFIG, batch_size=4):
@@ -112,13 +110,12 @@ def _batches(workers, mode="train", config=CONFIG, batch_size=4):
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(0, 4), (1, 4), (2, 4), (0, 3)])
-def test_a_training_batch_brings_each_images_own_flags(workers, batch_size):
-    seen = 0
-    for batch in _batches(workers, batch_size=batch_size):
-        for label, row in zip(batch["y"], batch["masks"], strict=True):
-            np.testing.assert_array_equal(row, dropout.draw(CONFIG, 5, 2, 0, int(label)))
-            seen += 1
-    assert seen == 10
+def test_a_training_batch_brings_each_images_own_key(workers, batch_size):
+    batches = _batches(workers, batch_size=batch_size)
+    for batch in batches:
+        assert batch["key"].dtype == np.int32
+        np.testing.assert_array_equal(batch["key"], dropout.keys(5, 2, 0, batch["y"]))
+    assert sum(len(batch["key"]) for batch in batches) == 10
 
 
 @pytest.mark.parametrize(("mode", "config"), [("eval", CONFIG), ("train", VARIANTS["tiny"])])

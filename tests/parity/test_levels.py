@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.parity.conftest import CONFIGS, RECIPES, WITH_DROPOUT, gradients, masked_stages, stages, start, trained
+from tests.parity.conftest import CONFIGS, RECIPES, WITH_DROPOUT, dropped_stages, gradients, stages, start, trained
 from vit.backend import load_script
 from vit.files import canonical
 from vit.model import parameters
@@ -89,10 +89,10 @@ def test_forward_against_the_oracle(backend, name, dtype, hold):
 
 
 def _hold_forward_with_dropout_on(hold, a, b, name, dtype):
-    rows = levels.forward_rows(CONFIGS[name], masked_stages(a, name, dtype), masked_stages(b, name, dtype),
+    rows = levels.forward_rows(CONFIGS[name], dropped_stages(a, name, dtype), dropped_stages(b, name, dtype),
                                pairs.BARS["forward", dtype])
     hold(f"forward with dropout, {dtype}", f"{a} - {b}", rows)
-    assert np.abs(masked_stages(a, name, dtype)[-1] - stages(a, name, dtype)[-1]).max() > 1e-3, "masks must act"
+    assert np.abs(dropped_stages(a, name, dtype)[-1] - stages(a, name, dtype)[-1]).max() > 1e-3, "keys must act"
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

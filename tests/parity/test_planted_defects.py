@@ -7,6 +7,8 @@ import pytest
 import vit_torch
 from tests.parity.conftest import CONFIGS, RECIPES, start
 from vit.backend import torch as backend
+from vit.backend.dropout import torch as dropout_module
+from vit.backend.dropout.torch import Dropout
 from vit.model import dropout
 from vit.parity import differences, levels, pairs, trajectories
 from vit.training.recipe import Recipe
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.backend("torch")
 torch, F = vit_torch.torch, vit_torch.F
 # Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
 CONFIG = CONFIGS["tiny_dropout"].replace(depth=2)
-MASKS = np.stack([dropout.draw(CONFIG, 3, index) for index in range(4)])
+KEYS = dropout.keys(3, 1, 0, np.arange(4))
 GELU, SOFTMAX = F.gelu, torch.softmax
 
 
@@ -24,11 +26,11 @@ def _weights():
             if not name.startswith(("blocks.2", "blocks.3"))}
 
 
-def _forward(config=CONFIG, weights=None, ours=MASKS):
+def _forward(config=CONFIG, weights=None, ours=KEYS):
     """What the suite's forward check, dropout on, says of the torch model against the oracle."""
     images = levels.sample_images(CONFIG, 4, "float64")[0]
     return levels.forward_rows(CONFIG, levels.stages("torch", config, weights or _weights(), images, ours),
-                               levels.stages("numpy", CONFIG, _weights(), images, MASKS),
+                               levels.stages("numpy", CONFIG, _weights(), images, KEYS),
                                pairs.BARS["forward", "float64"])
 
 
@@ -40,18 +42,15 @@ def test_without_a_defect_the_forward_check_is_green():
     assert _first(_forward()) is None
 
 
-def _heads_in_wrong_order(self, x, masks):
+def _heads_in_wrong_order(self, x, key):
     N, D, H = self.tokens, self.width, self.heads
     q, k, v = self.qkv(x).reshape(-1, N, 3, D // H, H).permute(2, 0, 4, 1, 3)
-    x = self.drop_weights(torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1), masks) @ v
-    return self.drop(self.proj(x.permute(0, 2, 1, 3).reshape(-1, N, D)), masks)
+    x = self.drop_weights(torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1), key) @ v
+    return self.drop(self.proj(x.permute(0, 2, 1, 3).reshape(-1, N, D)), key)
 
 
-def _unscaled(self, x, masks):
-    if masks is None or self.site is None:
-        return x
-    start, stop, shape, _ = self.site
-    return x * masks[:, start:stop].reshape(-1, *shape)
+def _unscaled(self, x, key):
+    return x if key is None or self.site is None else x * self.keep(key)
 
 
 FORWARD_DEFECTS = {
@@ -70,10 +69,10 @@ FORWARD_DEFECTS = {
         "weights": {**w, "blocks.1.attn.proj.weight": w["blocks.1.attn.proj.weight"].T.copy()}}),
     "tanh GELU": ("blocks.0.mlp", lambda w, patch: patch(
         F, "gelu", lambda x, approximate: GELU(x, approximate="tanh"))),
-    "an unscaled dropout": ("tokens", lambda w, patch: patch(backend.Dropout, "forward", _unscaled)),
+    "an unscaled dropout": ("tokens", lambda w, patch: patch(Dropout, "forward", _unscaled)),
     "stochastic depth that scales by another rate": ("blocks.1.attn", lambda w, patch: {
         "config": CONFIG.replace(drop_path=0.1)}),
-    "another sample's masks": ("tokens", lambda w, patch: {"ours": np.roll(MASKS, 1, axis=0)}),
+    "another sample's key": ("tokens", lambda w, patch: {"ours": np.roll(KEYS, 1, axis=0)}),
     "no dropout": ("tokens", lambda w, patch: {"ours": None}),
     "a dropped bias": ("blocks.1.mlp", lambda w, patch: {
         "weights": {**w, "blocks.1.mlp.fc2.bias": np.zeros_like(w["blocks.1.mlp.fc2.bias"])}}),
@@ -135,7 +134,7 @@ def _loss_summed(patch):
     patch(CrossEntropy, "forward", lambda self, data, state: mean(self, data, state) * len(data[1]))
 
 
-RATE, DRAW = Recipe.rate, dropout.draw
+RATE, DROPOUT_KEYS = Recipe.rate, dropout.keys
 COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rate=0.01, warmup_steps=4)
 TRAIN_DEFECTS = {
     "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
@@ -147,9 +146,11 @@ TRAIN_DEFECTS = {
     "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
         backend, "clip", lambda gradients, clip_norm, clip=backend.clip: clip(gradients, clip_norm * 0.999))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
-    "masks of another epoch": (RECIPES["sgd"], lambda patch: patch(
-        dropout, "draw", lambda config, seed, epoch, *key: DRAW(config, seed, epoch + 1, *key))),
-    "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(backend.Dropout, "forward", _unscaled)),
+    "keys of another epoch": (RECIPES["sgd"], lambda patch: patch(
+        dropout, "keys", lambda seed, epoch, *rest: DROPOUT_KEYS(seed, epoch + 1, *rest))),
+    "sites that drop alike": (RECIPES["sgd"], lambda patch: patch(
+        dropout_module, "mixed_index", lambda site: dropout.mixed_index(site._replace(start=0)))),
+    "an unscaled dropout": (RECIPES["sgd"], lambda patch: patch(Dropout, "forward", _unscaled)),
 }
 
 

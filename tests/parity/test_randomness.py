@@ -1,7 +1,7 @@
-"""Dropout and stochastic depth, in each framework: given masks are applied and scaled at each site, as the oracle does.
+"""Dropout and stochastic depth in each framework: each site drops what keys choose and scales the rest, as the oracle.
 
-That the masks themselves are random, tests/model/test_dropout.py shows; what leaves a layer is counted here once more,
-at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
+That what is dropped is random, tests/model/test_dropout_quality.py shows; what leaves a layer is counted here once
+more, at significance 1e-6 (two-sided, |z| < 4.9) with fixed seeds.
 """
 import functools
 import math
@@ -40,9 +40,9 @@ def framework(backend):
 
 
 @pytest.fixture(scope="module")
-def rows():
-    """Masks of 1024 samples."""
-    return np.stack([dropout.draw(CONFIG, 11, index) for index in range(1024)])
+def key():
+    """Keys of 1024 samples."""
+    return dropout.keys(11, 1, 0, np.arange(1024))
 
 
 def _run(framework, layer, *arrays):
@@ -57,23 +57,23 @@ def _z(hits, trials, rate):
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_a_site_drops_what_its_flags_say_and_scales_the_rest(framework, rows, name):
+def test_a_site_drops_what_its_keys_say_and_scales_the_rest(framework, key, name):
     site = dropout.sites(CONFIG)[name]
-    ones = np.ones((len(rows), CONFIG.tokens, CONFIG.width), np.float32)
-    out = _run(framework, SITES[name](framework[2]), ones, rows)
-    flags = np.broadcast_to(rows[:, site.start:site.stop].reshape(-1, *site.shape), out.shape)
-    np.testing.assert_array_equal(out, flags * np.float32(1 / np.float32(site.kept)))
+    ones = np.ones((len(key), CONFIG.tokens, CONFIG.width), np.float32)
+    out = _run(framework, SITES[name](framework[2]), ones, key)
+    kept = np.broadcast_to(dropout.keep(key, site), out.shape)
+    np.testing.assert_array_equal(out, kept * np.float32(1 / site.kept))
     independent = out if math.prod(site.shape) > 1 else out[:, 0, 0]
-    assert abs(_z((independent != 0).sum(), independent.size, 1 - RATE)) < Z
+    assert abs(_z((independent != 0).sum(), independent.size, site.kept)) < Z
     assert abs(out.mean() - 1) < 0.1, "the mean stays"
 
 
-def test_stochastic_depth_of_the_first_block_is_off(framework, rows):
-    ones = np.ones((len(rows), 2, 2), np.float32)
-    np.testing.assert_array_equal(_run(framework, framework[2].blocks[0].drop_path1, ones, rows), ones)
+def test_stochastic_depth_of_the_first_block_is_off(framework, key):
+    ones = np.ones((len(key), 2, 2), np.float32)
+    np.testing.assert_array_equal(_run(framework, framework[2].blocks[0].drop_path1, ones, key), ones)
 
 
-def test_attention_weights_are_dropped_and_scaled(framework, rows):
+def test_attention_weights_are_dropped_and_scaled(framework, key):
     """q = k = 0 makes every weight 1/N, and v = the identity shows them."""
     backend, script, _ = framework
     N = D = CONFIG.width
@@ -84,15 +84,15 @@ def test_attention_weights_are_dropped_and_scaled(framework, rows):
     values["blocks.0.attn.qkv.weight"][2 * D:] = np.eye(D)
     values["blocks.0.attn.proj.weight"] = np.eye(D, dtype=np.float32)
     script.from_numpy(model, values)
-    flags = np.stack([dropout.draw(config, 11, index) for index in range(256)])
+    key = key[:256]
     site = dropout.sites(config)["blocks.0.attn.weights"]
-    out = _run((backend, script, model), model.blocks[0].attn, np.tile(np.eye(N, dtype=np.float32), (256, 1, 1)), flags)
-    kept = flags[:, site.start:site.stop].reshape(-1, N, N)
+    out = _run((backend, script, model), model.blocks[0].attn, np.tile(np.eye(N, dtype=np.float32), (256, 1, 1)), key)
+    kept = dropout.keep(key, site)[:, 0]
     np.testing.assert_allclose(out, kept / N / site.kept, rtol=1e-5)
-    assert abs(_z((out != 0).sum(), out.size, 1 - RATE)) < Z
+    assert abs(_z((out != 0).sum(), out.size, site.kept)) < Z
 
 
-def test_without_masks_all_is_kept(framework):
+def test_without_keys_all_is_kept(framework):
     ones = np.ones((64, 16, 16), np.float32)
     for layer in SITES.values():
         np.testing.assert_array_equal(_run(framework, layer(framework[2]), ones, None), ones)
@@ -102,15 +102,3 @@ def test_without_masks_all_is_kept(framework):
     oracle = levels.stages("numpy", quiet, parameters.perturbed(CONFIG, 3), images)
     rows = levels.forward_rows(CONFIG, ours, oracle, 1e-5)
     assert not any(row.over for row in rows), differences.report(rows)
-
-
-def test_training_without_masks_is_refused(framework):
-    backend, script, model = framework
-    images = levels.sample_images(CONFIG, 2, "float32")[0]
-    if backend == "tf":
-        train = lambda: model(images, training=True)  # noqa: E731
-    else:
-        x = (script.torch.tensor if backend == "torch" else script.ms.Tensor)(images.transpose(0, 3, 1, 2).copy())
-        train = lambda: (model.train() if backend == "torch" else model.set_train())(x)  # noqa: E731
-    with pytest.raises(ValueError, match="training needs masks"):
-        train()

@@ -1,4 +1,4 @@
-"""The three scripts diff, and so do the three backends: but for a table of words, to the hunks that are kept here.
+"""The three scripts diff, and so do backends and dropouts: but for a table of words, to the hunks that are kept here.
 
 After a change that the frameworks force, look at what it adds and write the lists anew:
 
@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = {
     "script": {"torch": "vit_torch.py", "tf": "vit_tf.py", "ms": "vit_ms.py"},
     "backend": {"torch": "vit/backend/torch.py", "tf": "vit/backend/tensorflow.py", "ms": "vit/backend/mindspore.py"},
+    "dropout": {"torch": "vit/backend/dropout/torch.py", "tf": "vit/backend/dropout/tensorflow.py",
+                "ms": "vit/backend/dropout/mindspore.py"},
 }
 PAIRS = [(kind, backend) for kind in FILES for backend in ("tf", "ms")]
 
@@ -50,7 +52,7 @@ def test_siblings_differ_in_what_is_kept_and_in_nothing_else(kind, backend):
         "look at the change; if the frameworks force it: python -m tests.siblings.test_siblings")
 
 
-@pytest.mark.parametrize("line", ["        x = self.drop1(self.activation(self.fc1(x)), masks)  # B, N, mlp_dim",
+@pytest.mark.parametrize("line", ["        x = self.drop1(self.activation(self.fc1(x)), key)  # B, N, mlp_dim",
                                   "class Block(LAYER):", "        self.pre = config.norm_order == \"pre\""])
 def test_a_planted_difference_is_seen(line):
     ours, theirs = (neutral(one, (ROOT / FILES["script"][one]).read_text()) for one in ("torch", "ms"))

@@ -12,7 +12,6 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit.errors import UserError
-from vit.model.dropout import sites
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = ms.Tensor
@@ -59,21 +58,6 @@ class LayerNorm(nn.LayerNorm):
             return self.layer_norm(x, self.gamma, self.beta)[0]
         x = x - x.mean(axis=-1, keep_dims=True)
         return x * ops.rsqrt(ops.square(x).mean(axis=-1, keep_dims=True) + self.eps) * self.gamma + self.beta
-
-
-class Dropout(nn.Cell):
-    """One dropout site: keep the values that a sample's mask flags, scaled up; keep all of them without masks."""
-
-    def __init__(self, config, name, dtypes):
-        super().__init__()
-        self.site = sites(config).get(name)
-
-    def construct(self, x, masks):
-        if masks is None or self.site is None:
-            return x
-        start, stop, shape, kept = self.site
-        mask = masks[:, start:stop].reshape(-1, *shape)
-        return x * (ops.cast(mask, x.dtype) / kept)
 
 
 _MATMUL_T = ops.BatchMatMul(transpose_b=True)
@@ -199,10 +183,10 @@ def freeze_encoder(model, parameters):
         w.requires_grad = name.startswith("head.")
 
 
-def run_stages(model, images, masks=None):
-    """Run every stage on numpy images [B, S, S, C] and dropout masks; `vit.model.config.stage_names` names them."""
-    images, masks = ms.Tensor(images).permute(0, 3, 1, 2), None if masks is None else ms.Tensor(masks)
-    return [stage.asnumpy() for stage in model.set_train(False).stages(images, masks)]
+def run_stages(model, images, key=None):
+    """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
+    images, key = ms.Tensor(images).permute(0, 3, 1, 2), None if key is None else ms.Tensor(key)
+    return [stage.asnumpy() for stage in model.set_train(False).stages(images, key)]
 
 
 def loss_gradients(model, parameters, images, labels):

@@ -10,7 +10,6 @@ tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
 from vit.errors import UserError
-from vit.model.dropout import sites
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = tf.Tensor
@@ -63,21 +62,6 @@ class LayerNorm(nn.Layer):
             return normal * gamma + beta, gradient
 
         return norm(x, self.gamma, self.beta)
-
-
-class Dropout(nn.Layer):
-    """One dropout site: keep the values that a sample's mask flags, scaled up; keep all of them without masks."""
-
-    def __init__(self, config, name, dtypes):
-        super().__init__(dtype=dtypes.weights)
-        self.site = sites(config).get(name)
-
-    def call(self, x, masks):
-        if masks is None or self.site is None:
-            return x
-        start, stop, shape, kept = self.site
-        mask = tf.reshape(masks[:, start:stop], (-1, *shape))
-        return x * (tf.cast(mask, x.dtype) / kept)
 
 
 def matmul(a, b, dtype, transpose_b=False):
@@ -195,10 +179,10 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
-def run_stages(model, images, masks=None):
-    """Run every stage on numpy images [B, S, S, C] and dropout masks; `vit.model.config.stage_names` names them."""
-    images, masks = tf.constant(images), None if masks is None else tf.constant(masks)
-    return [stage.numpy() for stage in model.stages(images, masks)]
+def run_stages(model, images, key=None):
+    """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
+    images, key = tf.constant(images), None if key is None else tf.constant(key)
+    return [stage.numpy() for stage in model.stages(images, key)]
 
 
 def loss_gradients(model, parameters, images, labels):

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from vit.errors import UserError
-from vit.model.dropout import sites
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = torch.Tensor
@@ -38,21 +37,6 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, width, epsilon, dtypes):
         super().__init__(width, eps=epsilon, dtype=dtypes.weights)
-
-
-class Dropout(nn.Module):
-    """One dropout site: keep the values that a sample's mask flags, scaled up; keep all of them without masks."""
-
-    def __init__(self, config, name, dtypes):
-        super().__init__()
-        self.site = sites(config).get(name)
-
-    def forward(self, x, masks):
-        if masks is None or self.site is None:
-            return x
-        start, stop, shape, kept = self.site
-        mask = masks[:, start:stop].reshape(-1, *shape)
-        return x * (mask.to(x.dtype) / kept)
 
 
 def matmul(a, b, dtype, transpose_b=False):
@@ -164,11 +148,11 @@ def freeze_encoder(model, parameters):
         w.requires_grad_(name.startswith("head."))
 
 
-def run_stages(model, images, masks=None):
-    """Run every stage on numpy images [B, S, S, C] and dropout masks; `vit.model.config.stage_names` names them."""
-    images, masks = torch.tensor(images).permute(0, 3, 1, 2), None if masks is None else torch.tensor(masks)
+def run_stages(model, images, key=None):
+    """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
+    images, key = torch.tensor(images).permute(0, 3, 1, 2), None if key is None else torch.tensor(key)
     with torch.no_grad():
-        return [stage.numpy() for stage in model.eval().stages(images, masks)]
+        return [stage.numpy() for stage in model.eval().stages(images, key)]
 
 
 def loss_gradients(model, parameters, images, labels):

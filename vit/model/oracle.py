@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import erf
 
 from vit.model.config import ViTConfig, stage_names
-from vit.model.dropout import sites
+from vit.model.dropout import keep, sites
 from vit.model.parameters import Weights
 
 Drop = Callable[[str, np.ndarray], np.ndarray]
@@ -17,7 +17,7 @@ Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: list[np.ndarray] | None = None,
-            masks: np.ndarray | None = None, product: Product = np.matmul) -> dict[str, np.ndarray]:
+            key: np.ndarray | None = None, product: Product = np.matmul) -> dict[str, np.ndarray]:
     """Run the model in float64.
 
     Args:
@@ -25,7 +25,7 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
         weights: Canonical weights.
         images: Normalized images [B, S, S, C].
         attention: If given, each block's attention weights [B, H, N, N], before dropout, are appended to it.
-        masks: Rows of `vit.model.dropout.draw` [B, flags], or None for no dropout.
+        key: The samples' keys of `vit.model.dropout.keys` [B, 2], or None for no dropout.
         product: Of two matrices: numpy's, or a rounded one (`vit.model.precision.product`).
 
     Returns:
@@ -34,10 +34,10 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
     def drop(name: str, x: np.ndarray) -> np.ndarray:
-        if masks is None or name not in sites(config):
+        if key is None or name not in sites(config):
             return x
         site = sites(config)[name]
-        return x * masks[:, site.start:site.stop].reshape(-1, *site.shape) / site.kept
+        return x * (keep(key, site) / site.kept)
 
     x = drop("tokens", _tokens(config, w, np.asarray(images, np.float64), product))
     stages = [x]

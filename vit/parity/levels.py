@@ -24,12 +24,12 @@ def sample_images(config: ViTConfig, count: int, dtype: str) -> tuple[np.ndarray
 
 
 def stages(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray,
-           masks: np.ndarray | None = None) -> list[np.ndarray]:
-    """Every stage of one backend's forward pass, with masks or without dropout, in the dtype of the images."""
+           key: np.ndarray | None = None) -> list[np.ndarray]:
+    """Every stage of one backend's forward pass, with keys or without dropout, in the dtype of the images."""
     if backend == "numpy":
-        return list(oracle.forward(config, weights, images, masks=masks).values())
+        return list(oracle.forward(config, weights, images, key=key).values())
     script = load_script(backend)
-    return script.backend.run_stages(script.ViT(config, str(images.dtype), weights=weights), images, masks)
+    return script.backend.run_stages(script.ViT(config, str(images.dtype), weights=weights), images, key)
 
 
 def gradients(backend: str, config: ViTConfig, weights: Weights, images: np.ndarray,

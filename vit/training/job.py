@@ -131,8 +131,8 @@ class Stage:
 
     @property
     def train_inputs(self) -> str | tuple[str, str]:
-        """Keys of a training batch that go to the model: the images and, if it has dropout, the masks."""
-        return ("x", "masks") if sites(self.config) else "x"
+        """Keys of a training batch that go to the model: the images and, if it has dropout, their keys."""
+        return ("x", "key") if sites(self.config) else "x"
 
     @property
     def tensorboard(self) -> Path | None:

@@ -73,13 +73,13 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
         dtype: Of the images and soft labels that leave: "float32" or, widened after all else, "float64".
-        config: The model: its image size, its classes, and its dropout if that needs masks. None is a model without
-            dropout for images as they are; it cannot have soft labels.
+        config: The model: its image size, its classes, and whether it has dropout, which needs keys. None is a model
+            without dropout for images as they are; it cannot have soft labels.
 
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
-        y is [B, classes] of `dtype`; and for a model with dropout there is `"masks"`, uint8 [B, flags], one row of
-        `vit.model.dropout.draw` per image.
+        y is [B, classes] of `dtype`; and for a model with dropout there is `"key"`, int32 [B, 2], a key of
+        `vit.model.dropout.keys` per image.
     """
     size = config.image_size if config else train.image_size
     ops = _augmentation("x", train, test, size, pair, recipe)
@@ -211,7 +211,7 @@ class Samples(Dataset):
             other = np.random.randint(len(self))
             sample |= {"partner": self.images[other], "partner_y": self.images.labels[other]}
         if self.config and dropout.sites(self.config):
-            sample["masks"] = dropout.draw(self.config, self.seed, epoch, round_, index)
+            sample["key"] = dropout.keys(self.seed, epoch, round_, index)[0]
         return sample
 
 

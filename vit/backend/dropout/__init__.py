@@ -1,0 +1,1 @@
+"""Dropout in each framework: `vit.model.dropout` evaluated inside the step, to the same bits."""
