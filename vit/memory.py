@@ -3,6 +3,7 @@
 Where there is too little, Linux kills the process without a word; so what is known to need more than there is, is
 refused before it begins.
 """
+import resource
 from pathlib import Path
 
 from vit.errors import UserError
@@ -12,7 +13,8 @@ def available(root: Path = Path("/")) -> int | None:
     """Say how many bytes this process may still take, at most.
 
     That is what the machine has free or could free, with its swap, or what is left of the limit of a control group
-    (of a container, or of a job of a cluster), if that is less. A group's caches count as free.
+    (of a container, or of a job of a cluster) or of the process's own (`ulimit -v`, `-d`), if that is less. A group's
+    caches count as free.
 
     Args:
         root: Where `proc` and `sys` are.
@@ -30,6 +32,11 @@ def available(root: Path = Path("/")) -> int | None:
             most = _text(group / limit).strip()
             if most.isdecimal():  # else it is "max", or there is no such file
                 left.append(int(most) - _table(group / "memory.stat").get(used, 0) + swap)
+    own = _table(root / "proc/self/status")
+    for kind, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit = resource.getrlimit(kind)[0]
+        if limit != resource.RLIM_INFINITY:
+            left.append(limit - (own.get(used, 0) << 10))
     return max(0, min(left))
 
 
