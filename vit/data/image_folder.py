@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit.data.sets import IMAGENET, DataPair, Dataset
-from vit.errors import UserError, one_line
+from vit.errors import UserError, one_line, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -79,8 +79,8 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         print(f"warning: {line}; they are left out", flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     if others:
-        print(f"note: {folder}: left out of its class folders: {_counted(others)}; images end in {', '.join(ENDINGS)}",
-              flush=True)
+        print(f"note: {printable(folder)}: left out of its class folders: {_counted(others)}; images end in "
+              f"{', '.join(ENDINGS)}", flush=True)
     name = os.fsencode(folder.resolve().name).decode(errors="replace")
     return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *IMAGENET, hflip=True)
 
