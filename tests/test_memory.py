@@ -1,6 +1,5 @@
 """How much memory there is, of the machine and of control groups; and what is refused for lack of it."""
 import resource
-from pathlib import Path
 
 import pytest
 
@@ -46,14 +45,11 @@ def test_a_control_group_has_a_limit(tmp_path, cgroup, files, left):
     assert memory.available(tmp_path) in (left, left + 1000 * 1024)  # with the swap, but for what is used up
 
 
-def test_the_process_has_limits_of_its_own():
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    used = memory._table(Path("/proc/self/status"))["VmData"] << 10
-    resource.setrlimit(resource.RLIMIT_DATA, (used + GB, before[1]))
-    try:
-        assert 0 < memory.available() <= GB
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
+@pytest.mark.parametrize(("kind", "used"), [(resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")])
+def test_the_process_has_limits_of_its_own(tmp_path, monkeypatch, kind, used):
+    _write(tmp_path, {"proc/meminfo": MEMINFO, "proc/self/status": f"{used}:\t 1000000 kB\n"})
+    monkeypatch.setattr(resource, "getrlimit", lambda asked: (3 * GB if asked == kind else resource.RLIM_INFINITY, 0))
+    assert memory.available(tmp_path) == 3 * GB - 1000000 * 1024
 
 
 def test_what_cannot_fit_is_one_line_with_both_figures(monkeypatch, refused):

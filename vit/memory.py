@@ -35,8 +35,8 @@ def available(root: Path = Path("/")) -> int | None:
     own = _table(root / "proc/self/status")
     for kind, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         limit = resource.getrlimit(kind)[0]
-        if limit != resource.RLIM_INFINITY and used in own:
-            left.append(limit - (own[used] << 10))
+        if limit != resource.RLIM_INFINITY:
+            left.append(limit - (own.get(used, 0) << 10))
     return max(0, min(left))
 
 

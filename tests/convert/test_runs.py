@@ -120,6 +120,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_named(folder, refused):
         convert.read(folder)
 
 
+def test_a_folders_name_cannot_break_a_line(folder, tmp_path):
+    _save(folder, "pretrain", 6, seed=6)
+    folder.rename(tmp_path / "a\n\x1b[31m")
+    report = convert.read(tmp_path / "a\n\x1b[31m")[2]
+    assert all(note.isprintable() for note in report.notes)
+
+
 def test_damaged_weights_of_a_finished_run_are_not_passed_over(folder, refused):
     _save(folder, "pretrain", 6, seed=6)
     (folder / "finetuned.safetensors").write_bytes(b"half")

@@ -17,7 +17,7 @@ from vit.checkpoints import list_checkpoints, load
 from vit.checkpoints.inventory import stage_of
 from vit.checkpoints.naming import FOLDER, parse_name
 from vit.convert.source_file import Source
-from vit.errors import UserError
+from vit.errors import UserError, printable
 from vit.files import safetensors
 from vit.files.lazy_tensor import LazyTensor
 
@@ -73,16 +73,16 @@ def open_folder(folder: Path) -> Source | None:
         path = folder / name
         if path.is_file():
             tensors, metadata = safetensors.open_tensors(path)
-            notes = [f"{folder} is a folder: {name} was taken", *_begun(name, paths)]
+            notes = [f"{printable(folder)} is a folder: {name} was taken", *_begun(name, paths)]
             return Source(path, safetensors.KIND, tensors, metadata.get("spec"), notes=notes)
     passed = []
     for path in sorted(paths, key=_rank):
         try:
             source = open_checkpoint(path)
         except UserError as error:
-            passed.append(f"passed over: {error}")
+            passed.append(printable(f"passed over: {error}"))
             continue
-        source.notes[:0] = [f"{folder} is a folder: its checkpoint {path.name} was taken", *passed]
+        source.notes[:0] = [printable(f"{folder} is a folder: its checkpoint {path.name} was taken"), *passed]
         return source
     if paths:
         raise UserError(f"{folder}: none of its {len(paths)} checkpoints is whole")
@@ -101,4 +101,4 @@ def _begun(name: str, paths: list[Path]) -> list[str]:
     later = [path for path in paths if stage_of(path) in ("finetune", "scratch")]
     if name != FINISHED["pretrain"] or not later:
         return []
-    return [f"its {stage_of(later[-1])} is not over; the weights so far are in {later[-1]}"]
+    return [printable(f"its {stage_of(later[-1])} is not over; the weights so far are in {later[-1]}")]

@@ -80,8 +80,8 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         print(printable(f"warning: {line}; they are left out"), flush=True)
     parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
     if others:
-        print(f"note: {folder}: left out of its class folders: {_counted(others)}; images end in {', '.join(ENDINGS)}",
-              flush=True)
+        print(f"note: {printable(folder)}: left out of its class folders: {_counted(others)}; images end in "
+              f"{', '.join(ENDINGS)}", flush=True)
     name = os.fsencode(folder.resolve().name).decode(errors="replace")
     return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *IMAGENET, hflip=True)
 

@@ -1,0 +1,112 @@
+"""TensorFlow: ours, FastEstimator's own script, and Hugging Face."""
+import fe_compat
+
+tf = fe_compat.legacy_tensorflow()
+from tensorflow.keras import layers
+
+from benchmarks.contenders.turns import Turns, batch, fe_whole, ours_whole
+
+
+def ours(variant, config, size, turns):
+    """Ours, bare: a tf.function of one's own."""
+    turns.repeat(_bare(_ours(config), config, size))
+
+
+def ours_xla(variant, config, size, turns):
+    """Ours, bare, under XLA."""
+    turns.repeat(_bare(_ours(config), config, size, jit_compile=True))
+
+
+def whole(variant, config, size, turns):
+    """Ours, through FastEstimator's Estimator."""
+    ours_whole("tf", config, variant, size, turns)
+
+
+def fe(variant, config, size, turns):
+    """FastEstimator's own script, through its Estimator."""
+    fe_whole(fastestimators(config), lambda: tf.keras.optimizers.SGD(0.01, momentum=0.9), size, config, False, turns)
+
+
+def huggingface(variant, config, size, turns):
+    """Hugging Face's TFViTForImageClassification, bare, in a tf.function."""
+    from transformers import TFViTForImageClassification, ViTConfig
+    model = TFViTForImageClassification(ViTConfig(
+        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
+        intermediate_size=config.mlp_dim, image_size=config.image_size, patch_size=config.patch_size,
+        num_labels=config.num_classes, hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.attention_dropout))
+    turns.repeat(_bare(lambda x, training=False: model(tf.transpose(x, (0, 3, 1, 2)), training=training).logits,
+                       config, size, variables=lambda: model.trainable_variables))
+
+
+def ours_1(variant, config, size, turns):
+    """Ours, inference of one image."""
+    turns.repeat(_inference(_ours(config), config, 1))
+
+
+def ours_128(variant, config, size, turns):
+    """Ours, inference of 128 images."""
+    turns.repeat(_inference(_ours(config), config, 128))
+
+
+def _ours(config):
+    from vit.backend import load_script
+    return load_script("tf").ViT(config)
+
+
+def _bare(model, config, size, jit_compile=None, variables=None):
+    images, labels = (tf.constant(value) for value in batch(config, size))
+    model(images[:1])
+    trained = variables() if variables else model.trainable_variables
+    optimizer = tf.keras.optimizers.SGD(0.01, momentum=0.9)
+
+    @tf.function(jit_compile=jit_compile)
+    def train(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=True)))
+        optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained, strict=True))
+        return loss
+
+    optimizer.build(trained)
+    return lambda: float(train(images, labels))
+
+
+def _inference(model, config, size):
+    images, forward = tf.constant(batch(config, size)[0]), tf.function(model)
+    return lambda: forward(images).numpy()
+
+
+class Attention(layers.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.heads, self.width = config.heads, config.width
+        self.wq, self.wk, self.wv, self.dense = (layers.Dense(config.width) for _ in range(4))
+
+    def call(self, x):
+        q, k, v = (tf.transpose(tf.reshape(w(x), (-1, x.shape[1], self.heads, self.width // self.heads)), (0, 2, 1, 3))
+                   for w in (self.wq, self.wk, self.wv))
+        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / (self.width // self.heads)**0.5)
+        return self.dense(tf.reshape(tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3)), (-1, x.shape[1], self.width)))
+
+
+class Tokens(layers.Layer):
+    def __init__(self, config):
+        super().__init__()
+        self.token = self.add_weight("token", (1, 1, config.width))
+        self.positions = self.add_weight("positions", (1, config.tokens, config.width))
+
+    def call(self, x):
+        return tf.concat([tf.repeat(self.token, tf.shape(x)[0], axis=0), x], axis=1) + self.positions
+
+
+def fastestimators(config):
+    """The TensorFlow ViT of FastEstimator's apphub: Keras' layers, post-norm, ReLU, dropout behind both branches."""
+    inputs = layers.Input((config.image_size, config.image_size, 3))
+    x = layers.Conv2D(config.width, config.patch_size, config.patch_size, use_bias=False)(inputs)
+    x = layers.Dropout(config.dropout)(Tokens(config)(layers.Reshape((-1, config.width))(x)))
+    for _ in range(config.depth):
+        branch = layers.Dropout(config.dropout)(Attention(config)(x))
+        x = layers.LayerNormalization(epsilon=1e-6)(x + branch)
+        branch = layers.Dense(config.width)(layers.Dense(config.mlp_dim, activation="relu")(x))
+        x = layers.LayerNormalization(epsilon=1e-6)(x + layers.Dropout(config.dropout)(branch))
+    return tf.keras.Model(inputs, layers.Dense(config.num_classes)(layers.LayerNormalization(epsilon=1e-6)(x[:, 0])))

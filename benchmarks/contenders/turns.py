@@ -1,0 +1,123 @@
+"""How a process takes its turns: it waits for a line, does one step, and answers with what the step took."""
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Turns:
+    """Answers on what was stdout; whatever else is printed goes to stderr."""
+
+    def __init__(self) -> None:
+        self.answers, sys.stdout = sys.stdout, sys.stderr
+
+    def begin(self) -> None:
+        """Wait until it is this process's turn; without another one the process ends."""
+        if not sys.stdin.readline():
+            sys.exit()
+        self.wall, self.processor = time.perf_counter(), time.process_time()
+
+    def end(self) -> None:
+        """Say what the turn took: seconds, processor seconds, and the peak of memory so far in bytes."""
+        row = {"seconds": time.perf_counter() - self.wall, "processor": time.process_time() - self.processor,
+               "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
+        print(json.dumps(row), file=self.answers, flush=True)
+
+    def repeat(self, step: Callable[[], object]) -> None:
+        """Do a step at each turn, for ever."""
+        while True:
+            self.begin()
+            step()
+            self.end()
+
+
+def batch(config, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normalized images [B, S, S, C] and labels [B]."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(size, config.image_size, config.image_size, 3)).astype(np.float32)
+    return images, rng.integers(0, config.num_classes, size)
+
+
+def pictures(config, count: int = 10_000):
+    """Bytes as CIFAR's: `vit.data.Images`."""
+    from vit.data import Images
+    rng = np.random.default_rng(0)
+    return Images(rng.integers(0, 256, (count, config.image_size, config.image_size, 3), dtype=np.uint8),
+                  rng.integers(0, config.num_classes, count))
+
+
+def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, **options) -> None:
+    """Our training through FastEstimator's Estimator: a turn is a step with its batch and all traces."""
+    import tempfile
+    from pathlib import Path
+
+    from vit.backend import load_script
+    from vit.data import DataPair, Dataset
+    from vit.model import parameters
+    from vit.training import train, traces
+    from vit.training.job import Job, Stage
+    from vit.training.options import RunOptions
+    from vit.training.recipe import Recipe
+    script = load_script(backend)
+    script.backend.use_device(None)
+    script.backend.load_fastestimator()
+    from fastestimator.trace.trace import Trace
+
+    class Turn(Trace):
+        def on_batch_begin(self, data):
+            pass
+
+        def on_batch_end(self, data):
+            turns.end()
+            turns.begin()
+
+    images = pictures(config)
+    dataset = Dataset("random", tuple(map(str, range(config.num_classes))), images, images.take(np.arange(size)))
+    recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000, **options)
+    build = traces.build
+    traces.build = lambda stage, model: [*build(stage, model), Turn(mode="train")]
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job(script, recipe, DataPair(None, dataset, (0.5,) * 3, (0.25,) * 3, True), Path(folder),
+                  RunOptions(log_steps=0))
+        turns.begin()
+        train.fit(Stage(job, "finetune", dataset, 1000, config), parameters.initial(config, 0))
+
+
+def fe_whole(model, optimizer, size: int, config, channels_first: bool, turns: Turns) -> None:
+    """FastEstimator's own apphub script: its ops, its Network, its Estimator."""
+    from fe_compat import load_fastestimator
+    fe = load_fastestimator()
+    from fastestimator.dataset import NumpyDataset
+    from fastestimator.op.numpyop.meta import Sometimes
+    from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop
+    from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
+    from fastestimator.op.tensorop.loss import CrossEntropy
+    from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+    from fastestimator.trace.metric import Accuracy
+    from fastestimator.trace.trace import Trace
+
+    class Turn(Trace):
+        def on_batch_end(self, data):
+            turns.end()
+            turns.begin()
+
+    images, x = pictures(config), {"inputs": "x", "outputs": "x"}
+    both = {"image_in": "x", "image_out": "x"}
+    edge = config.image_size
+    pipeline = fe.Pipeline(
+        train_data=NumpyDataset({"x": images.images, "y": images.labels}), batch_size=size, num_process=0,
+        ops=[Normalize(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616), **x),
+             PadIfNeeded(min_height=edge + 8, min_width=edge + 8, mode="train", **both),
+             RandomCrop(edge, edge, mode="train", **both),
+             Sometimes(HorizontalFlip(mode="train", **both)), CoarseDropout(max_holes=1, mode="train", **x),
+             *([ChannelTranspose(**x)] if channels_first else [])])
+    model = fe.build(model_fn=lambda: model, optimizer_fn=optimizer)
+    network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
+                              CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
+                              UpdateOp(model=model, loss_name="ce")])
+    turns.begin()
+    fe.Estimator(pipeline=pipeline, network=network, epochs=1000, traces=[Turn(mode="train")],
+                 log_steps=0).fit(warmup=False)
