@@ -10,7 +10,7 @@ from tests.fuzz.sandbox import Outcome, Sandbox
 
 MAX_LINE = 1100  # characters: an error is shortened to 1,000, and `(see ... --help)` may follow
 MAX_BYTES = 300 << 20  # of memory
-SECONDS = 20.0
+SECONDS = 20.0  # of computing
 # What an error says where memory, or the sandbox's limit on a file's size, ran out.
 _EXHAUSTED = re.compile(r"out of memory|MemoryError|[Uu]nable to allocate|bad_alloc|not enough memory|File too large")
 

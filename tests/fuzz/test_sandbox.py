@@ -22,13 +22,14 @@ def sandbox():
 
 @pytest.mark.parametrize(("defect", "found"), [
     ("two_lines", "2 lines of errors"), ("silent", "0 lines of errors"), ("noisy", "noise"), ("fault", "status 1"),
-    ("ask", "asked for too much: Unable to allocate"), ("touch", "took 4"), ("loop", "had not ended after 1 s"),
+    ("ask", "asked for too much: Unable to allocate"), ("touch", "took 4"), ("loop", "had not ended after "),
+    ("wait", "had not ended after 5 s"),
     ("crash", "was ended by SIGSEGV"), ("leave", "left work/out/.result.0badcafe, half-written"),
     ("leave_temporary", "left tmp/tmpabc"), ("write_elsewhere", "left work/elsewhere"), ("change",
                                                                                          "work/in was changed")])
 def test_a_planted_defect_is_found(sandbox, tmp_path, defect, found):
     _, faults = attempt(Case(f"planted.{defect}", ("in",), {"in": b"some"}), sandbox, tmp_path,
-                        seconds=1 if defect == "loop" else SECONDS)
+                        seconds=1 if defect in ("loop", "wait") else SECONDS)
     assert any(fault.startswith(found) for fault in faults), faults
 
 
