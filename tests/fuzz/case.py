@@ -30,7 +30,7 @@ class Case:
     """
     entry: str
     arguments: tuple[str, ...]
-    files: dict[str, bytes | str] = field(default_factory=dict)
+    files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = ()
     written: str = "out"
     keeps: bool = False
