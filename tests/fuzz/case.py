@@ -14,6 +14,8 @@ SECONDS = 20.0  # of computing
 # What an error says where memory, or the sandbox's limit on a file's size, ran out.
 _EXHAUSTED = re.compile(r"out of memory|MemoryError|[Uu]nable to allocate|bad_alloc|not enough memory|File too large")
 
+_CACHES = re.compile(r"tmp/(cache|torchinductor_\w+)(/|$)")  # one a user: of downloads, and torch's own
+
 
 @dataclass(frozen=True)
 class Case:
@@ -106,7 +108,7 @@ def _files(case: Case, outcome: Outcome, before: dict, after: dict) -> Iterator[
             yield f"{name} was {'changed' if name in after else 'removed'}"
     written = f"work/{case.written}"
     for name in sorted(after.keys() - before.keys()):
-        if re.search(r"\.superseded\d*$", name) or name == "tmp/cache":
+        if re.search(r"\.superseded\d*$", name) or _CACHES.match(name):
             continue
         base = os.path.basename(name)
         if not (name == written or name.startswith(f"{written}/")):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz import campaign
+from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import Tally, explore, keep
 from tests.fuzz.case import SECONDS, Case, attempt
 from tests.fuzz.sandbox import Sandbox
@@ -64,6 +65,17 @@ def test_a_bad_input_is_made_small_and_kept(sandbox, tmp_path, monkeypatch):
     kept = json.loads(Path(tmp_path, "numbers-1", "case.json").read_text())
     assert (kept["arguments"], kept["faults"]) == (["51"], ["was ended by SIGSEGV"])
     assert Path(tmp_path, "numbers-1", "work", "a", "in").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("entry", "status"), [("planted.line", 0), ("planted.fault", 1)])
+def test_the_command_ends_with_a_table_and_says_where_bad_inputs_are(tmp_path, monkeypatch, capsys, entry, status):
+    monkeypatch.setattr(campaign, "cases", lambda target: st.integers().map(lambda number: Case(entry, (str(number),))))
+    bad = tmp_path / "bad"
+    monkeypatch.setattr("sys.argv", ["fuzz", "--minutes", "0.05", "--targets", "numbers", "--keep", str(bad)])
+    assert main() == status
+    out = capsys.readouterr().out
+    assert "kinds of bad" in out and out.count("\nnumbers ") == 1
+    assert (f"the bad inputs are in {bad}" in out) == (bad / "numbers-1").is_dir() == bool(status)
 
 
 def test_an_error_of_a_strategy_is_not_taken_for_a_bad_input(sandbox, monkeypatch):
