@@ -27,26 +27,30 @@ def main() -> int:
     tallies = [Tally(name) for name in options.targets.split(",")]
     begin = time.monotonic()
     end, round_ = begin + 60 * options.minutes, 0
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-bad-"))
+    folder.mkdir(parents=True, exist_ok=True)
     print(f"seed {seed}", flush=True)
     with Sandbox() as sandbox:
         while time.monotonic() < end:
             for place, tally in enumerate(tallies):
                 left = len(tallies) - place if not round_ else 1  # the first round shall reach them all
                 until = min(end, time.monotonic() + (end - time.monotonic()) / left)
+                before = set(tally.bad)
                 explore(tally, sandbox, _AT_ONCE, seed + 1000 * round_ + place, until)
+                for kind in tally.bad.keys() - before:
+                    keep(folder, tally)
+                    case, _, faults = tally.bad[kind]
+                    print(f"bad: {' '.join(map(ascii, case.arguments))}: {'; '.join(faults)}"[:1000])
                 print(f"{time.monotonic() - begin:5.0f} s  {tally.target}: {tally.tried} tried, {len(tally.bad)} bad",
                       flush=True)
             round_ += 1
     print(table(tallies))
-    bad = [tally for tally in tallies if tally.bad]
+    bad = any(tally.bad for tally in tallies)
     if bad:
-        folder = options.keep or Path(tempfile.mkdtemp(prefix="fuzz-bad-"))
-        for tally in bad:
-            keep(folder, tally)
-            for case, _, faults in tally.bad.values():
-                print(f"{tally.target}: {' '.join(map(ascii, case.arguments))}: {'; '.join(faults)}")
         print(f"the bad inputs are in {folder}")
-    return int(bool(bad))
+    elif options.keep is None:
+        folder.rmdir()
+    return int(bad)
 
 
 def table(tallies: list[Tally]) -> str:

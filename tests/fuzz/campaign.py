@@ -19,6 +19,10 @@ TARGETS = ("recipes", "flags", "weights", "manifests", "checkpoints", "pictures"
 _SHRINK_SECONDS = 20.0
 
 
+class _Bad(Exception):
+    """An input ended badly; hypothesis looks for a smaller one that does so, too."""
+
+
 class _Enough(BaseException):
     """The time for making a bad input smaller is over."""
 
@@ -77,9 +81,9 @@ def explore(tally: Tally, sandbox: Sandbox, count: int, number: int | None, unti
         begin = begin or now
         if kind not in tally.bad or case.size <= tally.bad[kind][0].size:
             tally.bad[kind] = case, outcome, faults
-        raise AssertionError(kind)
+        raise _Bad(kind)
 
-    with contextlib.suppress(_Enough, AssertionError, Flaky):  # the tally has it
+    with contextlib.suppress(_Enough, _Bad, Flaky):  # the tally has it
         (one if number is None else seed(number)(one))()
 
 

@@ -10,9 +10,11 @@ from tests.fuzz.sandbox import Outcome, Sandbox
 
 MAX_LINE = 1100  # characters: an error is shortened to 1,000, and `(see ... --help)` may follow
 MAX_BYTES = 300 << 20  # of memory
-SECONDS = 20.0
+SECONDS = 20.0  # of computing
 # What an error says where memory, or the sandbox's limit on a file's size, ran out.
 _EXHAUSTED = re.compile(r"out of memory|MemoryError|[Uu]nable to allocate|bad_alloc|not enough memory|File too large")
+
+_CACHES = re.compile(r"tmp/(cache|torchinductor_\w+)(/|$)")  # one a user: of downloads, and torch's own
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Case:
     """
     entry: str
     arguments: tuple[str, ...]
-    files: dict[str, bytes | str] = field(default_factory=dict)
+    files: dict[str, bytes | str] = field(default_factory=dict, repr=False)
     names: tuple[str, ...] = ()
     written: str = "out"
     keeps: bool = False
@@ -106,7 +108,7 @@ def _files(case: Case, outcome: Outcome, before: dict, after: dict) -> Iterator[
             yield f"{name} was {'changed' if name in after else 'removed'}"
     written = f"work/{case.written}"
     for name in sorted(after.keys() - before.keys()):
-        if re.search(r"\.superseded\d*$", name) or name == "tmp/cache":
+        if re.search(r"\.superseded\d*$", name) or _CACHES.match(name):
             continue
         base = os.path.basename(name)
         if not (name == written or name.startswith(f"{written}/")):

@@ -54,6 +54,12 @@ def loop(arguments: list[str]) -> int:
         pass
 
 
+def wait(arguments: list[str]) -> int:
+    """Wait for what will never come."""
+    os.mkfifo("pipe")
+    return os.open("pipe", os.O_RDONLY)
+
+
 def crash(arguments: list[str]) -> int:
     """End as a library does that reads where it must not."""
     os.kill(os.getpid(), signal.SIGSEGV)

@@ -21,6 +21,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 DATA_BYTES = 1 << 30  # that an attempt may ask the kernel for, beside what all of them share
 _FILE_BYTES = 64 << 20
+_PATIENCE = 5  # seconds that an attempt may take for each one of computing that it may: the machine may have more to do
 _MAX_OUTPUT = 1 << 20
 
 
@@ -31,7 +32,7 @@ class Outcome:
     Args:
         status: Its exit status; None where a signal ended it.
         signal: The signal that ended it, by name, or None.
-        timed_out: Whether it was ended because its time was over.
+        timed_out: Whether it was ended because its time was over, computing or waiting.
         out: What it printed.
         err: What it complained of.
         seconds: How long it took.
@@ -77,7 +78,7 @@ class Sandbox:
             entry: Which: a function by the name of its module in `tests.fuzz` and its own, with a dot between.
             arguments: Its command line.
             folder: Where it runs; its temporary files go to the folder `tmp` beside it.
-            seconds: After which it is ended.
+            seconds: Of computing, after which it is ended; one that waits is ended later.
         """
         module, _, function = entry.partition(".")
         if module not in self._processes:
@@ -111,7 +112,7 @@ def _attempt(function, arguments: list[str], folder: str, seconds: float) -> Out
         if child == 0:
             _child(function, arguments, folder, seconds, shared + DATA_BYTES, out.fileno(), err.fileno())
         ended = os.pidfd_open(child)
-        timed_out = not select.select([ended], [], [], seconds)[0]
+        timed_out = not select.select([ended], [], [], _PATIENCE * seconds)[0]
         os.close(ended)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # its own children as well
@@ -122,6 +123,7 @@ def _attempt(function, arguments: list[str], folder: str, seconds: float) -> Out
             file.seek(0)
             texts.append(file.read(_MAX_OUTPUT).decode(errors="replace"))
     code = os.waitstatus_to_exitcode(status)
+    timed_out = timed_out or code == -signal.SIGXCPU
     return Outcome(code if code >= 0 else None, None if code >= 0 else signal.Signals(-code).name, timed_out, *texts,
                    taken, max(0, usage.ru_maxrss * 1024 - touched))
 
@@ -133,7 +135,7 @@ def _child(function, arguments: list[str], folder: str, seconds: float, data: in
     try:
         # Soft limits: the program itself starts a process with others.
         for kind, limit in ((resource.RLIMIT_DATA, data), (resource.RLIMIT_FSIZE, _FILE_BYTES),
-                            (resource.RLIMIT_CPU, int(seconds) + 1), (resource.RLIMIT_CORE, 0)):
+                            (resource.RLIMIT_CPU, int(seconds)), (resource.RLIMIT_CORE, 0)):
             resource.setrlimit(kind, (limit, resource.getrlimit(kind)[1]))
         os.dup2(out, 1)
         os.dup2(err, 2)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tests.fuzz import campaign
+from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import Tally, explore, keep
 from tests.fuzz.case import SECONDS, Case, attempt
 from tests.fuzz.sandbox import Sandbox
@@ -22,13 +23,14 @@ def sandbox():
 
 @pytest.mark.parametrize(("defect", "found"), [
     ("two_lines", "2 lines of errors"), ("silent", "0 lines of errors"), ("noisy", "noise"), ("fault", "status 1"),
-    ("ask", "asked for too much: Unable to allocate"), ("touch", "took 4"), ("loop", "had not ended after 1 s"),
+    ("ask", "asked for too much: Unable to allocate"), ("touch", "took 4"), ("loop", "had not ended after "),
+    ("wait", "had not ended after 5 s"),
     ("crash", "was ended by SIGSEGV"), ("leave", "left work/out/.result.0badcafe, half-written"),
     ("leave_temporary", "left tmp/tmpabc"), ("write_elsewhere", "left work/elsewhere"), ("change",
                                                                                          "work/in was changed")])
 def test_a_planted_defect_is_found(sandbox, tmp_path, defect, found):
     _, faults = attempt(Case(f"planted.{defect}", ("in",), {"in": b"some"}), sandbox, tmp_path,
-                        seconds=1 if defect == "loop" else SECONDS)
+                        seconds=1 if defect in ("loop", "wait") else SECONDS)
     assert any(fault.startswith(found) for fault in faults), faults
 
 
@@ -63,6 +65,17 @@ def test_a_bad_input_is_made_small_and_kept(sandbox, tmp_path, monkeypatch):
     kept = json.loads(Path(tmp_path, "numbers-1", "case.json").read_text())
     assert (kept["arguments"], kept["faults"]) == (["51"], ["was ended by SIGSEGV"])
     assert Path(tmp_path, "numbers-1", "work", "a", "in").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("entry", "status"), [("planted.line", 0), ("planted.fault", 1)])
+def test_the_command_ends_with_a_table_and_says_where_bad_inputs_are(tmp_path, monkeypatch, capsys, entry, status):
+    monkeypatch.setattr(campaign, "cases", lambda target: st.integers().map(lambda number: Case(entry, (str(number),))))
+    bad = tmp_path / "bad"
+    monkeypatch.setattr("sys.argv", ["fuzz", "--minutes", "0.05", "--targets", "numbers", "--keep", str(bad)])
+    assert main() == status
+    out = capsys.readouterr().out
+    assert "kinds of bad" in out and out.count("\nnumbers ") == 1
+    assert (f"the bad inputs are in {bad}" in out) == (bad / "numbers-1").is_dir() == bool(status)
 
 
 def test_an_error_of_a_strategy_is_not_taken_for_a_bad_input(sandbox, monkeypatch):
