@@ -20,8 +20,8 @@ class Dropout(nn.Cell):
         super().__init__()
         self.site = sites(config).get(name)
         if self.site is not None:
-            # On a CPU its own integer operations take sixteen times as long as numpy. But in a step of float16, where the
-            # optimizer branches, MindSpore fails to differentiate a graph that holds numpy's node.
+            # On a CPU its own integer operations take sixteen times as long as numpy. But MindSpore fails to compile
+            # float16's training step with numpy in it ("MultitypeFuncGraph cannot find fn").
             on_cpu = ms.get_context("device_target") == "CPU" and dtypes.products == dtypes.weights
             self.keep = on_host(self.site) if on_cpu else Flags(self.site)
             self.scale = ms.Tensor(1 / self.site.kept, dtypes.weights)  # a bare number would be a float32
