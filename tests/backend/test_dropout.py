@@ -108,7 +108,7 @@ def test_what_is_kept_and_its_scale_are_numpys_bits(backend, way, dtype, monkeyp
 
 
 def _signed_shift(module):
-    """torch, without the bits that a signed shift brings in masked."""
+    """PyTorch's words, with the sign left in the bits that a shift brings in."""
     def words(key, index):
         a, b = key.split(1, dim=1)
         h = (index ^ a) * module.FIRST

@@ -20,8 +20,10 @@ class Dropout(nn.Cell):
         super().__init__()
         self.site = sites(config).get(name)
         if self.site is not None:
-            # On a CPU its own integer operations take sixteen times as long as numpy.
-            self.keep = on_host(self.site) if ms.get_context("device_target") == "CPU" else Flags(self.site)
+            # On a CPU its own integer operations take sixteen times as long as numpy. But MindSpore fails to compile
+            # float16's training step with numpy in it ("MultitypeFuncGraph cannot find fn").
+            on_cpu = ms.get_context("device_target") == "CPU" and dtypes.products == dtypes.weights
+            self.keep = on_host(self.site) if on_cpu else Flags(self.site)
             self.scale = ms.Tensor(1 / self.site.kept, dtypes.weights)  # a bare number would be a float32
 
     def construct(self, x, key):
