@@ -7,8 +7,8 @@ does is shared by all; the median of a contender's turns is reported. Writes `be
 table. What each contender is, `benchmarks/contenders/` says.
 """
 import argparse
+import ast
 import importlib
-import inspect
 import json
 import os
 import platform
@@ -32,7 +32,8 @@ PEAK_FLOP = 10 * 2 * 2048**3
 WARM_UP = 2  # turns: the first compiles, the second takes its memory
 # The ratios that are asked of us: framework, contender, to whom, at most.
 TARGETS = {
-    "apphub": [("torch", "whole", "fe", 0.62), ("torch", "whole", "huggingface", 0.75), ("torch", "whole", "ours", 1.05),
+    "apphub": [("torch", "whole", "fe", 0.62), ("torch", "whole", "huggingface", 0.75),
+               ("torch", "whole", "ours", 1.05),
                ("tf", "whole", "fe", 0.90), ("tf", "whole", "huggingface", 0.90), ("tf", "whole", "ours", 1.05),
                ("ms", "whole", "mindcv", 0.60), ("ms", "whole", "ours", 1.05)],
     "small_data": [("torch", "whole", "huggingface", 0.75), ("tf", "whole", "huggingface", 0.90)],
@@ -41,14 +42,9 @@ TARGETS = {
 
 def contenders(backend: str) -> dict[str, str]:
     """The contenders of a framework: what they are, in words, by name. Nothing is imported."""
-    tree = compile((HERE / "contenders" / f"{MODULES[backend]}.py").read_text(), backend, "exec", ast_flags())
+    tree = ast.parse((HERE / "contenders" / f"{MODULES[backend]}.py").read_text())
     return {node.name: node.body[0].value.value.splitlines()[0].rstrip(".") for node in tree.body
-            if type(node).__name__ == "FunctionDef" and [one.arg for one in node.args.args][-1:] == ["turns"]}
-
-
-def ast_flags() -> int:
-    import ast
-    return ast.PyCF_ONLY_AST
+            if isinstance(node, ast.FunctionDef) and [one.arg for one in node.args.args][-1:] == ["turns"]}
 
 
 class Contender:
@@ -58,7 +54,7 @@ class Contender:
         self.name, self.turns = name, []
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve", backend, name, variant, str(batch_size)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE if False else subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive", **os.environ})
 
     def turn(self) -> None:
@@ -108,8 +104,8 @@ def table(content: dict) -> str:
     lines = []
     for backend, found in content["contenders"].items():
         words = contenders(backend)
-        lines += ["", f"| {TITLES[backend]}, `{content['variant']}`, batch {content['batch_size']} | seconds | processor "
-                  "seconds | peak memory |", "| --- | --- | --- | --- |"]
+        lines += ["", f"| {TITLES[backend]}, `{content['variant']}`, batch {content['batch_size']} | seconds | "
+                  "processor seconds | peak memory |", "| --- | --- | --- | --- |"]
         lines += [f"| {words[name]} | {row['seconds']:.3f} | {row['processor']:.2f} | {row['peak'] / 1e9:.1f} GB |"
                   for name, row in found.items()]
     lines += ["", "| ratio | measured | asked |", "| --- | --- | --- |"]

@@ -2,7 +2,7 @@
 import mindspore as ms
 from mindspore import nn, ops
 
-from benchmarks.contenders.turns import Turns, batch, ours_whole
+from benchmarks.contenders.turns import batch, ours_whole
 
 
 def ours(variant, config, size, turns):

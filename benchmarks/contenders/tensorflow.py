@@ -4,7 +4,7 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers
 
-from benchmarks.contenders.turns import Turns, batch, fe_whole, ours_whole
+from benchmarks.contenders.turns import batch, fe_whole, ours_whole
 
 
 def ours(variant, config, size, turns):

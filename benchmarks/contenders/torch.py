@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.contenders.turns import Turns, batch, fe_whole, ours_whole
+from benchmarks.contenders.turns import batch, fe_whole, ours_whole
 
 
 def ours(variant, config, size, turns):

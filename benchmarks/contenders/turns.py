@@ -57,7 +57,7 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, **op
     from vit.backend import load_script
     from vit.data import DataPair, Dataset
     from vit.model import parameters
-    from vit.training import train, traces
+    from vit.training import traces, train
     from vit.training.job import Job, Stage
     from vit.training.options import RunOptions
     from vit.training.recipe import Recipe
@@ -67,9 +67,6 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, **op
     from fastestimator.trace.trace import Trace
 
     class Turn(Trace):
-        def on_batch_begin(self, data):
-            pass
-
         def on_batch_end(self, data):
             turns.end()
             turns.begin()
@@ -96,7 +93,6 @@ def fe_whole(model, optimizer, size: int, config, channels_first: bool, turns: T
     from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
     from fastestimator.op.tensorop.loss import CrossEntropy
     from fastestimator.op.tensorop.model import ModelOp, UpdateOp
-    from fastestimator.trace.metric import Accuracy
     from fastestimator.trace.trace import Trace
 
     class Turn(Trace):

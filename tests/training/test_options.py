@@ -19,6 +19,7 @@ REFUSED = {
     "skip_bad_images": (1, "yes", None),
     "num_workers": (-1, 1.5, "2", None, True),
     "pretrained": (3, "", {}, 1.5),
+    "compile": (1, "yes", None),
     "compare_scratch": (1, "yes", None),
     "device_target": (3, ""),
     "model_dir": (3, ""),

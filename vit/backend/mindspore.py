@@ -183,6 +183,10 @@ def freeze_encoder(model, parameters):
         w.requires_grad = name.startswith("head.")
 
 
+def compile_model(model):
+    """Leave a model as it is: MindSpore compiles all training steps."""
+
+
 def run_stages(model, images, key=None):
     """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
     images, key = ms.Tensor(images).permute(0, 3, 1, 2), None if key is None else ms.Tensor(key)

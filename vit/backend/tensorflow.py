@@ -179,6 +179,11 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
+def compile_model(model):
+    """Compile a model's forward and backward pass with XLA."""
+    model.call = tf.function(model.call, jit_compile=True)
+
+
 def run_stages(model, images, key=None):
     """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
     images, key = tf.constant(images), None if key is None else tf.constant(key)

@@ -2,6 +2,11 @@
 
 Siblings: `vit/backend/tensorflow.py` and `vit/backend/mindspore.py` define the same names.
 """
+import importlib.util
+import os
+import shutil
+import sys
+
 import fe_compat
 import torch
 import torch.nn.functional as F
@@ -146,6 +151,20 @@ def freeze_encoder(model, parameters):
     """Train nothing but the head from now on."""
     for name, w in parameters.items():
         w.requires_grad_(name.startswith("head."))
+
+
+def compile_model(model):
+    """Compile a model's forward and backward pass with torch.compile; where that cannot be, say so and leave it."""
+    compilers = ("g++", "clang++") if "CXX" not in os.environ else (os.environ["CXX"],)
+    missing = []
+    if torch.cuda.is_available() and importlib.util.find_spec("triton") is None:
+        missing = ["triton (pip install triton)"]
+    elif not torch.cuda.is_available() and not any(map(shutil.which, compilers)):
+        missing = ["a C++ compiler (apt-get install g++)"]
+    if missing:
+        print(f"note: --compile needs {missing[0]}: training goes on uncompiled", file=sys.stderr, flush=True)
+        return
+    model.compile(dynamic=False)  # else the last batch of an epoch, which is smaller, would slow all that follow
 
 
 def run_stages(model, images, key=None):

@@ -53,6 +53,11 @@ class RunOptions:
 
         PyTorch and TensorFlow take no such option, but the first GPU that CUDA_VISIBLE_DEVICES shows.""",
         flag="training")
+    compile: bool = option(
+        False, """Compile the model: torch.compile, or XLA in TensorFlow; steps are faster, the first ones take minutes.
+
+        Numbers agree with those of the uncompiled model to rounding, not to the bit. MindSpore compiles always.""",
+        flag="training")
     model_dir: str | os.PathLike | None = option(
         None, "Folder that the run's files go to (default: runs/<time>-<backend>).", flag="saving", metavar="DIR")
     overwrite: bool = option(
