@@ -21,6 +21,7 @@ CONFIG = CONFIGS[NAME]
 PRESENT = [pytest.param(backend, kind, marks=pytest.mark.backend(backend)) for backend, kind in (
     ("torch", "bf16"), ("torch", "fp16"), ("tf", "bf16"), ("tf", "fp16"), ("ms", "fp16"))]
 
+BF16_HARDWARE = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
 BAR = 0.3  # of what rounding changes; up to 0.21 seen, and from 0.41 with a planted defect
 
 
@@ -71,6 +72,11 @@ def test_what_the_oracle_rounds_is_rounded_and_nothing_else(backend, kind, dropo
         rounding = _distance(found, exact) / _distance(_oracle(kind, dropout), exact)
         assert (rounding > 0.3).all() and (rounding < 1.1).all(), rounding
         assert _unlike(found, kind, dropout)[0] < BAR
+    elif (backend, kind) == ("tf", "bf16") and not BF16_HARDWARE:
+        # TensorFlow then rounds the sums of its products as well.
+        exact = _oracle("exact", dropout)
+        rounding = _distance(found, exact) / _distance(_oracle(kind, dropout), exact)
+        assert (rounding > 0.8).all() and (rounding < 4).all(), rounding
     else:
         assert (_unlike(found, kind, dropout) < BAR).all(), _unlike(found, kind, dropout)
 
