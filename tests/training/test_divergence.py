@@ -28,6 +28,33 @@ def test_one_that_goes_on_all_the_same_shows_no_accuracy_and_writes_no_weights(t
     assert not (tmp_path / "pretrained.safetensors").exists()
 
 
+@pytest.mark.backend("torch")
+def test_losses_that_are_read_seldom_are_the_same(tmp_path, monkeypatch):
+    """On an accelerator: every few steps, before each checkpoint and at the end of an epoch."""
+    script, options = load_script("torch"), OPTIONS | {"checkpoint_every": 4, "finetune_epochs": 1}
+    for folder, every in (("often", 1), ("seldom", 5)):
+        monkeypatch.setattr(script.backend, "steps_between_reads", lambda every=every: every)
+        script.fastestimator_run(**options, model_dir=tmp_path / folder)
+    for name in ("pretrain-00000004", "pretrain-00000012", "finetune-00000008"):
+        often, seldom = (checkpoints.load(tmp_path / folder / "checkpoints" / f"{name}.safetensors")
+                         for folder in ("often", "seldom"))
+        for records in ("step_losses", "gradient_norms"):
+            assert often.numbers[records].tobytes() == seldom.numbers[records].tobytes()
+            assert len(seldom.numbers[records]) == seldom.step
+    assert (tmp_path / "often" / "history.csv").read_bytes() == (tmp_path / "seldom" / "history.csv").read_bytes()
+
+
+@pytest.mark.backend("torch")
+def test_a_divergence_that_is_seen_late_names_its_step(tmp_path, monkeypatch, refused):
+    script, steps = load_script("torch"), []
+    for folder, every in (("often", 1), ("seldom", 5)):
+        monkeypatch.setattr(script.backend, "steps_between_reads", lambda every=every: every)
+        with pytest.raises(ValueError, match="pretrain has diverged") as caught:
+            script.fastestimator_run(**OPTIONS, learning_rate=1e5, model_dir=tmp_path / folder)
+        steps.append(str(caught.value).split("; the last")[0])
+    assert steps[0] == steps[1]
+
+
 def test_a_healthy_run_is_left_alone(tmp_path):
     results = load_script("torch").fastestimator_run(**OPTIONS | {"train_steps_per_epoch": 2}, model_dir=tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == results

@@ -14,14 +14,15 @@ from vit.training.job import Job, Stage
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
-# All that the traces ask of a model.
+# All that the traces ask of a script and a model.
+SCRIPT = SimpleNamespace(backend=SimpleNamespace(steps_between_reads=lambda: 1, hold=lambda value: value))
 MODEL = SimpleNamespace(current_optimizer=SimpleNamespace(norm=np.float32(0.25)))
 
 
 def _stage(epochs, tensorboard=None):
     """A stage of two steps an epoch, whose learning rate is a hundredth of the step."""
     recipe = Recipe(train_steps_per_epoch=2, learning_rate=0.02 * epochs, warmup_steps=2 * epochs)
-    job = Job(None, recipe, None, None, RunOptions(tensorboard=tensorboard and str(tensorboard)))
+    job = Job(SCRIPT, recipe, None, None, RunOptions(tensorboard=tensorboard and str(tensorboard)))
     return Stage(job, "pretrain", None, epochs, VARIANTS["tiny"])
 
 
@@ -32,14 +33,16 @@ class _Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
 def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
-    progress = traces.Progress(_stage(epochs=3))
+    stage = _stage(epochs=3)
+    progress = traces.Progress(stage)
     progress.system = SimpleNamespace(epoch_idx=1, global_step=None)
     err = stream()
     with contextlib.redirect_stderr(err):
         progress.on_begin(None)
         for step in (4, 5, 6):  # resumed after three
             progress.system.global_step = step
-            progress.on_batch_end({"ce": np.float32(0.5)})
+            progress.on_batch_end({})
+            stage.history.step_losses.append(0.5)
         progress.on_end(None)
     assert (err.getvalue() != "") is shown
     if shown:

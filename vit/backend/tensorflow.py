@@ -179,6 +179,16 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
+def steps_between_reads():
+    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
+    return 50 if tf.config.list_physical_devices("GPU") else 1
+
+
+def hold(value):
+    """Keep a tensor's value as it is now, on its device."""
+    return tf.identity(value)
+
+
 def compile_model(model):
     """Compile a model's forward and backward pass with XLA."""
     model.call = tf.function(model.call, jit_compile=True)

@@ -153,6 +153,16 @@ def freeze_encoder(model, parameters):
         w.requires_grad_(name.startswith("head."))
 
 
+def steps_between_reads():
+    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
+    return 50 if torch.cuda.is_available() else 1
+
+
+def hold(value):
+    """Keep a tensor's value as it is now, on its device."""
+    return value.detach()
+
+
 def compile_model(model):
     """Compile a model's forward and backward pass with torch.compile; where that cannot be, say so and leave it."""
     compilers = ("g++", "clang++") if "CXX" not in os.environ else (os.environ["CXX"],)

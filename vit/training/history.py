@@ -1,4 +1,5 @@
 """What is written down of a stage while it trains: the record that results, plots and checkpoints are made of."""
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,12 +17,25 @@ class History:
         gradient_norms: The global norm of each training step's gradients, before clipping.
         step_sizes: Images of each training step.
         first_steps: Of each epoch, how many steps came before it.
+
+    Attributes:
+        unread: Losses and norms of the last steps, while they are on a device that need not be waited for.
     """
     epochs: list[dict] = field(default_factory=list)
     step_losses: list[float] = field(default_factory=list)
     gradient_norms: list[float] = field(default_factory=list)
     step_sizes: list[int] = field(default_factory=list)
     first_steps: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.unread: deque[tuple] = deque()
+
+    def read(self) -> None:
+        """Read the losses and norms that are still on a device; it waits until they are there."""
+        while self.unread:
+            loss, norm = self.unread.popleft()
+            self.step_losses.append(float(loss))
+            self.gradient_norms.append(float(norm))
 
     def mean_loss(self) -> float:
         """Average the training loss over the images of the last epoch."""

@@ -171,6 +171,8 @@ class CheckpointSaver(Trace):
     def _gather(self, phase: str) -> Checkpoint:
         optimizer = self.model.current_optimizer
         moment1, moment2 = (self.saving.script.to_numpy(self.model, slot) for slot in optimizer.moments())
+        if self.history:
+            self.history.read()
         records, numbers = _lists(self.history)
         return Checkpoint(
             stage=self.saving.stage, phase=phase, epoch=self.epoch, step=self.step, batch=self.batch,

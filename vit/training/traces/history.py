@@ -40,36 +40,45 @@ class TrainHistory(Trace):
     def __init__(self, stage, model, loss_scale=None) -> None:
         super().__init__(inputs=["ce", "y"], mode="train")
         self.stage, self.history, self.model, self.loss_scale = stage, stage.history, model, loss_scale
+        self.every = stage.job.script.backend.steps_between_reads()
 
     def on_epoch_begin(self, data) -> None:
         self.begin, self.first_step = time.perf_counter(), None
         self.images = self.steps = 0
+        self.checked = len(self.history.step_losses)  # those of a resumed run's earlier part were
         if len(self.history.first_steps) < self.system.epoch_idx:  # else this epoch was begun before
             self.history.first_steps.append(len(self.history.step_losses))
 
     def on_batch_end(self, data) -> None:
-        loss, size = float(data["ce"]), len(data["y"])
-        self.history.step_losses.append(loss)
+        size, hold = len(data["y"]), self.stage.job.script.backend.hold
         self.history.step_sizes.append(size)
-        norm = self.model.current_optimizer.norm
-        self.history.gradient_norms.append(norm.item() if hasattr(norm, "item") else norm.numpy().item())
-        self._check_finite("loss", loss)
-        if self.loss_scale is None:  # float16 skips such a step
-            self._check_finite("norm of the gradients", self.history.gradient_norms[-1])
+        self.history.unread.append((hold(data["ce"]), hold(self.model.current_optimizer.norm)))
+        if len(self.history.unread) >= self.every:
+            self._read()
         if self.first_step is None:
             self.first_step = time.perf_counter()
         else:
             self.images += size
             self.steps += 1
 
-    def _check_finite(self, what: str, value: float) -> None:
-        """Stop a training that has diverged, unless it is asked to go on."""
+    def _read(self) -> None:
+        """Read what is on the device, and stop a training that has diverged, unless it is asked to go on."""
+        self.history.read()
+        losses, norms = self.history.step_losses, self.history.gradient_norms
+        for step in range(self.checked, len(losses)):
+            self._check_finite("loss", losses[step], step + 1)
+            if self.loss_scale is None:  # float16 skips such a step
+                self._check_finite("norm of the gradients", norms[step], step + 1)
+        self.checked = len(losses)
+
+    def _check_finite(self, what: str, value: float, step: int) -> None:
         if self.stage.job.options.on_nan == "stop" and not math.isfinite(value):
-            raise UserError(f"{self.stage.name} has diverged: the {what} of step {self.system.global_step} is {value}; "
+            raise UserError(f"{self.stage.name} has diverged: the {what} of step {step} is {value}; "
                             f"{self.stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help, and "
                             "--on_nan continue goes on all the same")
 
     def on_epoch_end(self, data) -> None:
+        self._read()
         end = time.perf_counter()
         self.history.epochs.append({
             "epoch": self.system.epoch_idx,

@@ -18,7 +18,8 @@ class Progress(Trace):
         self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", disable=None, dynamic_ncols=True)
 
     def on_batch_end(self, data) -> None:
-        self.bar.set_postfix(epoch=self.system.epoch_idx, loss=f"{float(data['ce']):.3f}", refresh=False)
+        if losses := self.stage.history.step_losses:  # the last that was read: to ask for this one would be to wait
+            self.bar.set_postfix(epoch=self.system.epoch_idx, loss=f"{losses[-1]:.3f}", refresh=False)
         self.bar.update(self.system.global_step - self.bar.n)  # a resumed training begins further on
 
     def on_end(self, data) -> None:
