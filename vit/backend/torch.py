@@ -112,23 +112,33 @@ class Optimizer(torch.optim.Optimizer):
         if self.loss_scale is not None and not torch.isfinite(self.norm):
             return  # too large for float16: this step is skipped
         group["updates"] += 1
-        for (w, decay, scale), g in zip(trained, gradients, strict=True):
-            w.sub_(group["lr"] * scale * self.change(w, g, decay, **self.state[w], t=group["updates"]))
+        whole = [(w, decay, scale, g) for (w, decay, scale), g in zip(trained, gradients, strict=True)]
+        for part in [whole] if self.norm.is_cuda else [[one] for one in whole]:
+            w, decay, scale, g = zip(*part, strict=True)
+            change = self.change(w, g, decay, *([self.state[one][key] for one in w] for key in ("moment1", "moment2")),
+                                 t=group["updates"])
+            torch._foreach_sub_(w, torch._foreach_mul(change, [group["lr"] * one for one in scale]))
 
     def change(self, w, g, decay, moment1, moment2, t):
-        """Return what a weight w loses in update t, over the learning rate; update its moments."""
+        """Return what the weights w lose in update t, over the learning rate; update their moments.
+
+        All are lists: a GPU takes one of all weights, as it would wait for the launch of each operation; a CPU one
+        weight after the other, as that stays in its cache.
+        """
+        add, mul = torch._foreach_add, torch._foreach_mul
         if self.algorithm != "adamw":
-            g, decay = g + decay * w, 0
+            g = add(g, mul(w, decay))
         if self.algorithm == "sgd":
-            v = self.momentum * moment1 + g
-            moment1.copy_(v)
-            return g + self.momentum * v if self.nesterov else v
-        m = self.beta1 * moment1 + (1 - self.beta1) * g
-        v = self.beta2 * moment2 + (1 - self.beta2) * torch.square(g)
-        moment1.copy_(m)
-        moment2.copy_(v)
-        m, v = m / (1 - self.beta1**t), v / (1 - self.beta2**t)
-        return decay * w + m / (torch.sqrt(v) + self.epsilon)
+            v = add(mul(moment1, self.momentum), g)
+            torch._foreach_copy_(moment1, v)
+            return add(g, mul(v, self.momentum)) if self.nesterov else v
+        m = add(mul(moment1, self.beta1), mul(g, 1 - self.beta1))
+        v = add(mul(moment2, self.beta2), mul(mul(g, g), 1 - self.beta2))
+        torch._foreach_copy_(moment1, m)
+        torch._foreach_copy_(moment2, v)
+        m, v = torch._foreach_div(m, 1 - self.beta1**t), torch._foreach_div(v, 1 - self.beta2**t)
+        change = torch._foreach_div(m, add(torch._foreach_sqrt(v), self.epsilon))
+        return change if self.algorithm == "adam" else add(mul(w, decay), change)
 
     def moments(self):
         """The two moments (the first is SGD's velocity), each as canonical name to tensor."""

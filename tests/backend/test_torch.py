@@ -1,0 +1,34 @@
+"""What PyTorch's Optimizer does to all weights at once, as on a GPU, and to one after the other, as on a CPU."""
+import pytest
+
+from vit.training.recipe import Recipe
+
+pytestmark = pytest.mark.backend("torch")
+RECIPES = {"sgd": {}, "nesterov": {"nesterov": True}, "adam": {"optimizer": "adam"}, "adamw": {"optimizer": "adamw"}}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_all_weights_at_once_get_the_same_bits(recipe):
+    import torch
+
+    from vit.backend.torch import Optimizer
+    generator = torch.Generator().manual_seed(0)
+    start = {"norm.weight": torch.randn(5, generator=generator),
+             "head.weight": torch.randn(7, 5, generator=generator),
+             "head.bias": torch.randn(7, generator=generator)}
+    recipe = Recipe(weight_decay=0.1, **RECIPES[recipe])
+    changes = []
+    for count in (1, 3):
+        weights = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+        optimizer = Optimizer(weights, recipe, 1)
+        parts = list(zip(weights.values(), (0.0, 0.1, 0.0), strict=True))
+        found = []
+        for t in (1, 2):
+            for first in range(0, 3, count):
+                w, decay = zip(*parts[first:first + count], strict=True)
+                moments = [[optimizer.state[one][key] for one in w] for key in ("moment1", "moment2")]
+                with torch.no_grad():
+                    found += optimizer.change(w, [one * t + 1 for one in w], decay, *moments, t=t)
+        changes.append(found)
+    assert len(changes[0]) == len(changes[1]) == 6
+    assert all(torch.equal(one, other) for one, other in zip(*changes, strict=True))
