@@ -119,7 +119,8 @@ def test_images_in_files_of_several_sizes(folder, name):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("options", [{"steps": 9, "skip": 4}, {"skip": 2}, {"steps": 2}, {"steps": 3, "batch_size": 100}])
+@pytest.mark.parametrize("options", [{"steps": 9, "skip": 4}, {"skip": 2}, {"steps": 2},
+                                     {"steps": 3, "batch_size": 100}])
 def test_parts_of_epochs(options, workers):
     _hold(workers=workers, **options, **RECIPES["small_data"])
 

@@ -116,17 +116,6 @@ def test_a_short_epoch_is_the_beginning_of_a_whole_one():
     assert _bytes(_batches(steps=2)) == _bytes(_batches())[:2]
 
 
-def test_order_is_a_permutation_or_none():
-    assert sorted(pipeline.sample_order(5, 2, 0, 50, shuffle=True)) == list(range(50))
-    assert pipeline.sample_order(5, 2, 0, 50, shuffle=False).tolist() == list(range(50))
-
-
-def test_sample_seeds_do_not_repeat():
-    seeds = {pipeline.sample_seed(*key) for key in np.ndindex(3, 4, 2, 100)}
-    assert len(seeds) == 3 * 4 * 2 * 100
-    assert 0 <= min(seeds) <= max(seeds) < 2**32
-
-
 # What is in a batch.
 
 def test_evaluation_is_in_order_and_not_augmented():

@@ -77,49 +77,59 @@ AUTOAUGMENT = {
 }
 
 
-def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> np.ndarray:
-    """Apply one sub-policy of a published table, drawn anew for each image.
+def autoaugment(policy: str, rng: np.random.RandomState) -> list[tuple[str, float]]:
+    """Draw the operations on one image: a sub-policy of a published table.
 
     Args:
-        image: uint8 [h, w, 3].
         policy: A key of `AUTOAUGMENT`.
-        rng: The generator to draw from: a RandomState, or the module `numpy.random` for the global one.
+        rng: The generator to draw from.
 
     Returns:
-        uint8 [h, w, 3].
+        For each operation its name and its strength, as `apply` takes them.
     """
     table = AUTOAUGMENT[policy]
-    pil = Image.fromarray(image)
-    for name, probability, level in table[rng.randint(len(table))]:
-        if rng.uniform() < probability:
-            pil = apply(pil, name, _signed(name, level / 9, rng))
-    return np.asarray(pil)
+    return [(name, _signed(name, level / 9, rng)) for name, probability, level in table[rng.randint(len(table))]
+            if rng.random_sample() < probability]
 
 
-def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
-                rng: np.random.RandomState) -> np.ndarray:
-    """Apply some operations one after the other, each drawn anew.
+def randaugment(number: int, magnitude: float, std: float, rng: np.random.RandomState) -> list[tuple[str, float]]:
+    """Draw the operations on one image, each anew.
 
     Args:
-        image: uint8 [h, w, 3].
         number: Number of operations.
         magnitude: Their strength, 0 to 10.
         std: Standard deviation of the normal noise on each strength, which is then clipped to 0 to 10.
-        rng: As in `autoaugment`.
+        rng: The generator to draw from.
+
+    Returns:
+        As of `autoaugment`.
+    """
+    operations = []
+    for _ in range(number):
+        name = RANDAUGMENT[rng.randint(len(RANDAUGMENT))]
+        strength = min(max(rng.normal(magnitude, std) / 10, 0.0), 1.0)
+        operations.append((name, _signed(name, strength, rng)))
+    return operations
+
+
+def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
+    return -strength if name in _SIGNED and rng.random_sample() < 0.5 else strength
+
+
+def augment(image: np.ndarray, operations: list[tuple[str, float]]) -> np.ndarray:
+    """Apply operations to an image, one after the other.
+
+    Args:
+        image: uint8 [h, w, 3].
+        operations: Names and strengths.
 
     Returns:
         uint8 [h, w, 3].
     """
     pil = Image.fromarray(image)
-    for _ in range(number):
-        name = RANDAUGMENT[rng.randint(len(RANDAUGMENT))]
-        strength = min(max(rng.normal(magnitude, std) / 10, 0.0), 1.0)
-        pil = apply(pil, name, _signed(name, strength, rng))
+    for name, strength in operations:
+        pil = apply(pil, name, strength)
     return np.asarray(pil)
-
-
-def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
-    return -strength if name in _SIGNED and rng.uniform() < 0.5 else strength
 
 
 def apply(pil: Image.Image, name: str, strength: float) -> Image.Image:
