@@ -115,15 +115,16 @@ class Draws:
         if todo.crop_padding:
             images = cropping.windows(images, todo.crop_padding, np.array(self.tops), np.array(self.lefts))
         if self.flipped:
-            images[self.flipped] = images[self.flipped, :, ::-1]
+            cropping.flip(images, self.flipped)
         for place, operations in enumerate(self.operations):
             if operations:
                 images[place] = policies.augment(images[place], operations)
         x = normalized(images, mean, std, channels_first)
         if todo.cutout_size:
-            hole = np.arange(todo.cutout_size)
-            tops, lefts = np.array(self.holes).T[:, :, None, None]
-            x[np.arange(self.count)[:, None, None], tops + hole[:, None], lefts + hole] = 0
+            squares = np.lib.stride_tricks.sliding_window_view(x, (todo.cutout_size, todo.cutout_size), axis=(1, 2),
+                                                               writeable=True)
+            tops, lefts = np.array(self.holes).T
+            squares[np.arange(self.count), tops, lefts] = 0
         mixing.erase(x, self.erasures)
         return x
 
@@ -143,9 +144,10 @@ def normalized(images: np.ndarray, mean: tuple, std: tuple, channels_first: bool
     mean, inverse = _constants(mean, std)
     n, height, width, channels = images.shape
     if channels_first:
+        import cv2
         x = np.empty((n, channels, height, width), np.float32)
-        for channel in range(channels):
-            x[:, channel] = images[..., channel]
+        for channel, plane in enumerate(cv2.split(images.reshape(n * height, width, channels))):
+            x[:, channel] = plane.reshape(n, height, width)
         x -= mean[:, None, None]
         x *= inverse[:, None, None]
         return x.transpose(0, 2, 3, 1)

@@ -33,7 +33,7 @@ class Labels:
         return bool(self.mixup or self.cutmix) and self.mixup_prob > 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batches:
     """A set as batches of normalized images.
 
@@ -59,6 +59,9 @@ class Batches:
     channels_first: bool = True
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        self.generators = random.Random(0), np.random.RandomState(0)
+
     def evaluation(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Make a batch of images as they are.
 
@@ -82,12 +85,13 @@ class Batches:
         Returns:
             "x", images, and "y": int64 [B], or soft labels [B, classes].
         """
-        python, numpy, labels = random.Random(0), np.random.RandomState(0), self.labels
+        (python, numpy), labels = self.generators, self.labels
+        begin = super(random.Random, python).seed  # of the C type, without Random's look at the seed's type
         own, partners = (_Drawn(self, python, numpy) for _ in range(2))
         places, mixes = [], []
         seeds = sample_seeds(self.seed, epoch, rounds, indices)
         for place, (seed, index) in enumerate(zip(seeds.tolist(), indices.tolist(), strict=True)):
-            python.seed(seed)
+            begin(seed)
             numpy.seed(seed)
             other = numpy.randint(len(self.images)) if labels and labels.mixes else None
             own.add(index)

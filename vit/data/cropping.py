@@ -1,4 +1,4 @@
-"""Random crops: windows of images with a mirrored border, by the batch, and parts of any scale, one by one."""
+"""Random crops, windows of images with a mirrored border and parts of any scale, and flips."""
 import math
 import random
 from typing import NamedTuple
@@ -12,26 +12,35 @@ def windows(images: np.ndarray, padding: int, tops: np.ndarray, lefts: np.ndarra
     """Cut a window out of each image with a mirrored border, as large as the image.
 
     Args:
-        images: uint8 [B, S, S, C].
+        images: uint8 [B, S, S, 3].
         padding: Width of the border, pixels. The outermost pixels are not repeated.
         tops: Where each window begins, [B], 0 to 2 * padding.
         lefts: Likewise.
 
     Returns:
-        uint8 [B, S, S, C].
+        uint8 [B, S, S, 3].
     """
+    import cv2
+    count, size = images.shape[:2]
+    # All images above one another are one image to OpenCV, of which a row with a border is made for each row ...
+    tall = cv2.copyMakeBorder(images.reshape(count * size, size, 3), 0, 0, padding, padding, cv2.BORDER_REFLECT_101)
+    # ... and of which parts, [rows, starts, S * 3], are picked row by row, with the rows of the border among them.
+    parts = np.lib.stride_tricks.as_strided(tall, (len(tall), 2 * padding + 1, size * 3), (tall.strides[0], 3, 1))
+    rows = _mirrored(size, padding)[tops[:, None] + np.arange(size)] + size * np.arange(count)[:, None]
+    return parts[rows, lefts[:, None]].reshape(images.shape)
+
+
+def flip(images: np.ndarray, places: list[int]) -> None:
+    """Flip some images left to right, in place.
+
+    Args:
+        images: uint8 [B, S, S, 3].
+        places: Which of them, at least one.
+    """
+    import cv2
+    flipped = images[places]
     size = images.shape[1]
-    mirror = _mirrored(size, padding)
-    padded = np.empty((len(images), len(mirror), len(mirror), images.shape[-1]), np.uint8)
-    middle, inner = slice(padding, padding + size), padded[:, padding:padding + size]
-    inner[:, :, middle] = images
-    borders = slice(padding), slice(padding + size, None)
-    for border in borders:
-        inner[:, :, border] = images[:, :, mirror[border]]
-    for border in borders:
-        padded[:, border] = inner[:, mirror[border]]
-    views = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
-    return views[np.arange(len(images)), tops, lefts].transpose(0, 2, 3, 1)
+    images[places] = cv2.flip(flipped.reshape(-1, size, 3), 1).reshape(flipped.shape)
 
 
 def _mirrored(size: int, padding: int) -> np.ndarray:
