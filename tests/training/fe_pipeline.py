@@ -22,7 +22,8 @@ from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, R
 from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize, ToArray
 from torch.utils.data import Dataset
 
-from vit.data.policies import AUTOAUGMENT, FILL, RANDAUGMENT
+from vit.data.image_operations import FILL
+from vit.data.policies import AUTOAUGMENT, RANDAUGMENT
 from vit.data.sets import IMAGENET, DataPair, Images
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe

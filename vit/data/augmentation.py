@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vit.data import cropping, mixing, policies
+from vit.data import cropping, image_operations, mixing, policies
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Draws:
             cropping.flip(images, self.flipped)
         for place, operations in enumerate(self.operations):
             if operations:
-                images[place] = policies.augment(images[place], operations)
+                images[place] = image_operations.apply(images[place], operations)
         x = normalized(images, mean, std, channels_first)
         if todo.cutout_size:
             squares = np.lib.stride_tricks.sliding_window_view(x, (todo.cutout_size, todo.cutout_size), axis=(1, 2),

@@ -6,6 +6,7 @@ import numpy as np
 
 from vit.data import cropping, mixing, resizing
 from vit.data.augmentation import Augmentation, Draws, normalized
+from vit.data.quick_random import QuickRandomState
 from vit.data.seeds import sample_seeds
 from vit.data.sets import Images
 
@@ -60,7 +61,7 @@ class Batches:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        self.generators = random.Random(0), np.random.RandomState(0)
+        self.generators = random.Random(0), QuickRandomState()
 
     def evaluation(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Make a batch of images as they are.

@@ -4,16 +4,8 @@ AutoAugment: Cubuk et al. 2019, tables 7 (CIFAR-10) and 9 (ImageNet). RandAugmen
 share of an operation's range, 0 to 1: a table's level n of 0 to 9 is n / 9, RandAugment's magnitude m is m / 10.
 """
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
 
-# The colour of what shear, translation and rotation bring in from outside, as in AutoAugment's own code.
-FILL = (128, 128, 128)
-
-# The ranges of the operations are those of torchvision and of the code that small-data ViTs are trained with. The
-# authors' own code moves CIFAR by 10 pixels at most, and enhances from 0.1 to 1.9 in one direction. Signed operations
-# go both ways.
-_SHEAR, _SHIFT, _DEGREES, _ENHANCE, _BITS = 0.3, 150 / 331, 30.0, 0.9, 4
-_SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
+from vit.data.image_operations import SIGNED
 
 RANDAUGMENT = ("Identity", "AutoContrast", "Equalize", "Rotate", "Solarize", "Color", "Posterize", "Contrast",
                "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY")
@@ -113,64 +105,4 @@ def randaugment(number: int, magnitude: float, std: float, rng: np.random.Random
 
 
 def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
-    return -strength if name in _SIGNED and rng.random_sample() < 0.5 else strength
-
-
-def augment(image: np.ndarray, operations: list[tuple[str, float]]) -> np.ndarray:
-    """Apply operations to an image, one after the other.
-
-    Args:
-        image: uint8 [h, w, 3].
-        operations: Names and strengths.
-
-    Returns:
-        uint8 [h, w, 3].
-    """
-    pil = Image.fromarray(image)
-    for name, strength in operations:
-        pil = apply(pil, name, strength)
-    return np.asarray(pil)
-
-
-def apply(pil: Image.Image, name: str, strength: float) -> Image.Image:
-    """Apply one operation.
-
-    Args:
-        pil: An RGB image.
-        name: The operation.
-        strength: Share of its range, 0 to 1; a signed operation goes the other way (left, darker ...) down to -1.
-
-    Raises:
-        ValueError: There is no such operation.
-    """
-    width, height = pil.size
-    match name:
-        case "Identity":
-            return pil
-        case "ShearX":
-            return _move(pil, (1, _SHEAR * strength, 0, 0, 1, 0))
-        case "ShearY":
-            return _move(pil, (1, 0, 0, _SHEAR * strength, 1, 0))
-        case "TranslateX":
-            return _move(pil, (1, 0, _SHIFT * strength * width, 0, 1, 0))
-        case "TranslateY":
-            return _move(pil, (1, 0, 0, 0, 1, _SHIFT * strength * height))
-        case "Rotate":
-            return pil.rotate(_DEGREES * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
-        case "Brightness" | "Color" | "Contrast" | "Sharpness":
-            return getattr(ImageEnhance, name)(pil).enhance(1 + _ENHANCE * strength)
-        case "Posterize":
-            return ImageOps.posterize(pil, 8 - round(_BITS * strength))
-        case "Solarize":
-            return ImageOps.solarize(pil, 255 - 255 * strength)
-        case "AutoContrast":
-            return ImageOps.autocontrast(pil)
-        case "Equalize":
-            return ImageOps.equalize(pil)
-        case "Invert":
-            return ImageOps.invert(pil)
-    raise ValueError(f"{name} is no operation")
-
-
-def _move(pil: Image.Image, matrix: tuple) -> Image.Image:
-    return pil.transform(pil.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)
+    return -strength if name in SIGNED and rng.random_sample() < 0.5 else strength
