@@ -17,7 +17,6 @@ FILL = (128, 128, 128)
 _SHEAR, _SHIFT, _DEGREES, _ENHANCE, _BITS = 0.3, 150 / 331, 30.0, 0.9, 4
 SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
 
-_LUMA = np.array([19595, 38470, 7471], np.int64)  # of red, green and blue, of 2**16, as Pillow has them
 _RAMP = np.arange(256)
 
 
@@ -56,8 +55,8 @@ def _brightness(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _contrast(image: np.ndarray, strength: float) -> np.ndarray:
-    luma = (image.reshape(-1, 3) @ _LUMA + 2**15) >> 16
-    return _look_up(image, _blend_table(int(int(luma.sum()) / len(luma) + 0.5), strength))
+    luma = np.asarray(Image.fromarray(image).convert("L"))
+    return _look_up(image, _blend_table(int(int(luma.sum()) / luma.size + 0.5), strength))
 
 
 @functools.lru_cache(4096)
@@ -81,8 +80,9 @@ def _invert(image: np.ndarray, _: float) -> np.ndarray:
 
 def _autocontrast(image: np.ndarray, _: float) -> np.ndarray:
     """Spread each channel over all bytes."""
-    pixels = image.reshape(-1, 3)
-    low, high = pixels.min(axis=0).astype(float), pixels.max(axis=0).astype(float)
+    import cv2
+    low, high = (cv2.reduce(image, 0, way)[0].astype(float) for way in (cv2.REDUCE_MIN, cv2.REDUCE_MAX))
+    low, high = low.min(axis=0), high.max(axis=0)
     scale = 255 / np.maximum(high - low, 1)
     table = np.clip((_RAMP[:, None] * scale - low * scale).astype(np.int64), 0, 255)
     return _look_up(image, np.where(high > low, table, _RAMP[:, None]).astype(np.uint8))
@@ -90,7 +90,7 @@ def _autocontrast(image: np.ndarray, _: float) -> np.ndarray:
 
 def _equalize(image: np.ndarray, _: float) -> np.ndarray:
     """Make each channel's bytes about equally frequent."""
-    counts = np.bincount((image.reshape(-1, 3) + np.array([0, 256, 512])).ravel(), minlength=768).reshape(3, 256)
+    counts = np.stack([np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)])
     below = counts.cumsum(axis=1)
     highest = counts[np.arange(3), 255 - (counts[:, ::-1] > 0).argmax(axis=1)]
     step = (below[:, -1] - highest)[:, None] // 255
