@@ -91,7 +91,7 @@ def _hold(**options):
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("first", [True, False])
 def test_training(name, first):
-    _hold(first=first, steps=12, **RECIPES[name])  # 192 samples, so some passes over the set
+    _hold(first=first, steps=6, **RECIPES[name])  # 96 samples, so some passes over the set
 
 
 @pytest.mark.parametrize("name", ["apphub", "small_data", "scaled crops and a policy", "cutmix of all that is done"])

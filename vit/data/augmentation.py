@@ -11,6 +11,8 @@ import numpy as np
 
 from vit.data import cropping, image_operations, mixing, policies
 
+_IN_CACHE = 2**18  # as many float32 values at a time: a megabyte
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -141,20 +143,29 @@ def normalized(images: np.ndarray, mean: tuple, std: tuple, channels_first: bool
     Returns:
         float32 [n, S, S, 3]; a view of [n, 3, S, S] where channels are first in memory.
     """
+    n, height, width, channels = images.shape
     mean, inverse = _constants(mean, std)
+    x = np.empty((n, channels, height, width) if channels_first else (n, height, width, channels), np.float32)
+    some = max(1, _IN_CACHE // images[0].size)
+    for start in range(0, n, some):
+        _normalize(images[start:start + some], mean, inverse, x[start:start + some], channels_first)
+    return x.transpose(0, 2, 3, 1) if channels_first else x
+
+
+def _normalize(images: np.ndarray, mean: np.ndarray, inverse: np.ndarray, x: np.ndarray, channels_first: bool) -> None:
+    """Write into x, which lies as asked for."""
     n, height, width, channels = images.shape
     if channels_first:
         import cv2
-        x = np.empty((n, channels, height, width), np.float32)
         for channel, plane in enumerate(cv2.split(images.reshape(n * height, width, channels))):
             x[:, channel] = plane.reshape(n, height, width)
-        x -= mean[:, None, None]
-        x *= inverse[:, None, None]
-        return x.transpose(0, 2, 3, 1)
-    x = images.astype(np.float32).reshape(n, height, width * channels)
-    x -= np.tile(mean, width)
-    x *= np.tile(inverse, width)
-    return x.reshape(images.shape)
+        mean, inverse = mean[:, None, None], inverse[:, None, None]
+    else:  # rows of pixels: three numbers at a time would be slow
+        x = x.reshape(n, height, width * channels)
+        x[:] = images.reshape(x.shape)
+        mean, inverse = np.tile(mean, width), np.tile(inverse, width)
+    x -= mean
+    x *= inverse
 
 
 @functools.cache
