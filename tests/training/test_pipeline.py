@@ -146,6 +146,16 @@ def test_source_images_stay_as_they_are():
     assert TRAIN.images.tobytes() == before
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_op_of_ones_own_gets_whole_batches(workers):
+    from fastestimator.op.numpyop import LambdaOp
+    line, shapes = _line(workers), []
+    line.ops.append(LambdaOp(lambda x: shapes.append(x.shape) or 2 * x, inputs="x", outputs="x", mode="train"))
+    for own, plain in zip(_batches(line=line), _batches(), strict=True):
+        np.testing.assert_array_equal(own["x"], 2 * plain["x"])
+    assert workers or shapes == [(4, 3, 32, 32)] * 5 + [(2, 3, 32, 32)]
+
+
 # Augmentation, one op at a time.
 
 MANY = _images(240, 3)
