@@ -149,10 +149,11 @@ class SeededPipeline(fe.Pipeline):
         self._skipped = (epoch, batches)
 
     def __enter__(self):
-        epoch, batches = self._skipped
+        data, (epoch, batches) = self.ctx_dataset, self._skipped
+        if not isinstance(data, BatchDataset):
+            return super().__enter__()
         skipped = batches if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
-        if isinstance(self.ctx_dataset, BatchDataset):
-            self.ctx_dataset.begin_epoch(self.ctx_mode == "train", self.ctx_epoch, self.ctx_steps_per_epoch, skipped)
+        data.begin_epoch(self.ctx_mode == "train", self.ctx_epoch, self.ctx_steps_per_epoch, skipped)
         loader = super().__enter__()
-        loader.fe_samples_to_yield = len(self.ctx_dataset)
+        loader.fe_samples_to_yield = len(data)  # of items, which are batches; FastEstimator counts the skipped as well
         return loader
