@@ -84,12 +84,7 @@ def draw_box(height: int, width: int, scale: tuple[float, float], rng: random.Ra
         elif width / height > _ASPECTS[1]:
             columns = round(height * _ASPECTS[1])
         top, left = (height - rows) // 2, (width - columns) // 2
-    return Box(_snap(top, height - rows), _snap(left, width - columns), rows, columns)
-
-
-def _snap(start: int, room: int) -> int:
-    """What albumentations makes of a start, 0 to `room`: it keeps the start as a share, and rounds down."""
-    return int((room + 1) * (start / (room + 1e-10)))
+    return Box(top, left, rows, columns)
 
 
 def resized(image: np.ndarray, box: Box, size: int) -> np.ndarray:
