@@ -128,14 +128,15 @@ class BatchDataset(Dataset):
         return self.orders[round_]
 
     def __getitem__(self, key: int | tuple[bool, int, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-        # FastEstimator asks for item 0 to see what is in a batch.
-        training, epoch, rounds, indices = key if isinstance(key, tuple) else (self.training, 1, 0, np.array([key]))
+        if not isinstance(key, tuple):  # FastEstimator asks for item 0 to see what is in a batch
+            key = self.training, 1, np.array([0]), np.array([key])
+        training, epoch, rounds, indices = key
         if not training:
             return self.batches.evaluation(indices)
         batch = self.batches.training(epoch, rounds, indices)
         if self.config and dropout.sites(self.config):
             batch["masks"] = np.stack([dropout.draw(self.config, self.recipe.seed, epoch, round_, index)
-                                       for round_, index in np.broadcast(rounds, indices)])
+                                       for round_, index in zip(rounds.tolist(), indices.tolist(), strict=True)])
         return batch
 
 
