@@ -116,17 +116,6 @@ def test_a_short_epoch_is_the_beginning_of_a_whole_one():
     assert _bytes(_batches(steps=2)) == _bytes(_batches())[:2]
 
 
-def test_order_is_a_permutation_or_none():
-    assert sorted(pipeline.sample_order(5, 2, 0, 50, shuffle=True)) == list(range(50))
-    assert pipeline.sample_order(5, 2, 0, 50, shuffle=False).tolist() == list(range(50))
-
-
-def test_sample_seeds_do_not_repeat():
-    seeds = {pipeline.sample_seed(*key) for key in np.ndindex(3, 4, 2, 100)}
-    assert len(seeds) == 3 * 4 * 2 * 100
-    assert 0 <= min(seeds) <= max(seeds) < 2**32
-
-
 # What is in a batch.
 
 def test_evaluation_is_in_order_and_not_augmented():
@@ -155,6 +144,16 @@ def test_source_images_stay_as_they_are():
     before = TRAIN.images.tobytes()
     _batches()
     assert TRAIN.images.tobytes() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_op_of_ones_own_gets_whole_batches(workers):
+    from fastestimator.op.numpyop import LambdaOp
+    line, shapes = _line(workers), []
+    line.ops.append(LambdaOp(lambda x: shapes.append(x.shape) or 2 * x, inputs="x", outputs="x", mode="train"))
+    for own, plain in zip(_batches(line=line), _batches(), strict=True):
+        np.testing.assert_array_equal(own["x"], 2 * plain["x"])
+    assert workers or shapes == [(4, 3, 32, 32)] * 5 + [(2, 3, 32, 32)]
 
 
 # Augmentation, one op at a time.

@@ -4,16 +4,8 @@ AutoAugment: Cubuk et al. 2019, tables 7 (CIFAR-10) and 9 (ImageNet). RandAugmen
 share of an operation's range, 0 to 1: a table's level n of 0 to 9 is n / 9, RandAugment's magnitude m is m / 10.
 """
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
 
-# The colour of what shear, translation and rotation bring in from outside, as in AutoAugment's own code.
-FILL = (128, 128, 128)
-
-# The ranges of the operations are those of torchvision and of the code that small-data ViTs are trained with. The
-# authors' own code moves CIFAR by 10 pixels at most, and enhances from 0.1 to 1.9 in one direction. Signed operations
-# go both ways.
-_SHEAR, _SHIFT, _DEGREES, _ENHANCE, _BITS = 0.3, 150 / 331, 30.0, 0.9, 4
-_SIGNED = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast", "Sharpness")
+from vit.data.image_operations import SIGNED
 
 RANDAUGMENT = ("Identity", "AutoContrast", "Equalize", "Rotate", "Solarize", "Color", "Posterize", "Contrast",
                "Brightness", "Sharpness", "ShearX", "ShearY", "TranslateX", "TranslateY")
@@ -77,90 +69,40 @@ AUTOAUGMENT = {
 }
 
 
-def autoaugment(image: np.ndarray, policy: str, rng: np.random.RandomState) -> np.ndarray:
-    """Apply one sub-policy of a published table, drawn anew for each image.
+def autoaugment(policy: str, rng: np.random.RandomState) -> list[tuple[str, float]]:
+    """Draw the operations on one image: a sub-policy of a published table.
 
     Args:
-        image: uint8 [h, w, 3].
         policy: A key of `AUTOAUGMENT`.
-        rng: The generator to draw from: a RandomState, or the module `numpy.random` for the global one.
+        rng: The generator to draw from.
 
     Returns:
-        uint8 [h, w, 3].
+        For each operation its name and its strength, as `apply` takes them.
     """
     table = AUTOAUGMENT[policy]
-    pil = Image.fromarray(image)
-    for name, probability, level in table[rng.randint(len(table))]:
-        if rng.uniform() < probability:
-            pil = apply(pil, name, _signed(name, level / 9, rng))
-    return np.asarray(pil)
+    return [(name, _signed(name, level / 9, rng)) for name, probability, level in table[rng.randint(len(table))]
+            if rng.random_sample() < probability]
 
 
-def randaugment(image: np.ndarray, number: int, magnitude: float, std: float,
-                rng: np.random.RandomState) -> np.ndarray:
-    """Apply some operations one after the other, each drawn anew.
+def randaugment(number: int, magnitude: float, std: float, rng: np.random.RandomState) -> list[tuple[str, float]]:
+    """Draw the operations on one image, each anew.
 
     Args:
-        image: uint8 [h, w, 3].
         number: Number of operations.
         magnitude: Their strength, 0 to 10.
         std: Standard deviation of the normal noise on each strength, which is then clipped to 0 to 10.
-        rng: As in `autoaugment`.
+        rng: The generator to draw from.
 
     Returns:
-        uint8 [h, w, 3].
+        As of `autoaugment`.
     """
-    pil = Image.fromarray(image)
+    operations = []
     for _ in range(number):
         name = RANDAUGMENT[rng.randint(len(RANDAUGMENT))]
         strength = min(max(rng.normal(magnitude, std) / 10, 0.0), 1.0)
-        pil = apply(pil, name, _signed(name, strength, rng))
-    return np.asarray(pil)
+        operations.append((name, _signed(name, strength, rng)))
+    return operations
 
 
 def _signed(name: str, strength: float, rng: np.random.RandomState) -> float:
-    return -strength if name in _SIGNED and rng.uniform() < 0.5 else strength
-
-
-def apply(pil: Image.Image, name: str, strength: float) -> Image.Image:
-    """Apply one operation.
-
-    Args:
-        pil: An RGB image.
-        name: The operation.
-        strength: Share of its range, 0 to 1; a signed operation goes the other way (left, darker ...) down to -1.
-
-    Raises:
-        ValueError: There is no such operation.
-    """
-    width, height = pil.size
-    match name:
-        case "Identity":
-            return pil
-        case "ShearX":
-            return _move(pil, (1, _SHEAR * strength, 0, 0, 1, 0))
-        case "ShearY":
-            return _move(pil, (1, 0, 0, _SHEAR * strength, 1, 0))
-        case "TranslateX":
-            return _move(pil, (1, 0, _SHIFT * strength * width, 0, 1, 0))
-        case "TranslateY":
-            return _move(pil, (1, 0, 0, 0, 1, _SHIFT * strength * height))
-        case "Rotate":
-            return pil.rotate(_DEGREES * strength, Image.Resampling.BILINEAR, fillcolor=FILL)
-        case "Brightness" | "Color" | "Contrast" | "Sharpness":
-            return getattr(ImageEnhance, name)(pil).enhance(1 + _ENHANCE * strength)
-        case "Posterize":
-            return ImageOps.posterize(pil, 8 - round(_BITS * strength))
-        case "Solarize":
-            return ImageOps.solarize(pil, 255 - 255 * strength)
-        case "AutoContrast":
-            return ImageOps.autocontrast(pil)
-        case "Equalize":
-            return ImageOps.equalize(pil)
-        case "Invert":
-            return ImageOps.invert(pil)
-    raise ValueError(f"{name} is no operation")
-
-
-def _move(pil: Image.Image, matrix: tuple) -> Image.Image:
-    return pil.transform(pil.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)
+    return -strength if name in SIGNED and rng.random_sample() < 0.5 else strength

@@ -1,27 +1,22 @@
 """FastEstimator's Pipeline with randomness as a function: of (seed, epoch, sample), never of a worker or a state.
 
-FastEstimator's ops draw from the global generators of `random` and `numpy`. Here the dataset seeds both before each
-sample's ops, from (seed, epoch, pass, index), and decides the order itself; so the batches are the same bytes for any
-number of workers, and epoch 7 can be had without the six before it. An image that is mixed with another draws the
-other and all that is done to it as well.
+FastEstimator sees a dataset whose items are whole batches. The dataset says which samples each batch holds, and
+`vit/data/batches.py` makes arrays of them, from (seed, epoch, pass, index) alone; so the batches are the same bytes for
+any number of workers, and epoch 7 can be had without the six before it.
 """
-import functools
-import random
-from collections.abc import Callable
+import math
 
-import cv2
 import numpy as np
 from fe_compat import load_fastestimator
 
 fe = load_fastestimator()
 
-from fastestimator.op.numpyop import Delete, LambdaOp
-from fastestimator.op.numpyop.meta import Fuse, Sometimes
-from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop, RandomResizedCrop
-from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize, ToArray
-from torch.utils.data import Dataset
+from fastestimator.op.numpyop import Batch
+from torch.utils.data import Dataset, default_convert
 
-from vit.data import mixing, policies, resizing
+from vit.data.augmentation import Augmentation
+from vit.data.batches import Batches, Labels
+from vit.data.seeds import sample_order
 from vit.data.sets import IMAGENET, DataPair, Images
 from vit.model import dropout
 from vit.model.config import ViTConfig
@@ -31,27 +26,6 @@ NORMALIZATIONS = {
     "imagenet": IMAGENET,
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-
-
-def sample_order(seed: int, epoch: int, round_: int, count: int, shuffle: bool) -> np.ndarray:
-    """The order of the samples in one pass over a set.
-
-    Args:
-        seed: The run's seed.
-        epoch: Which epoch, from 1.
-        round_: Which pass within the epoch, from 0 (an epoch of many steps passes over a small set several times).
-        count: Number of samples.
-        shuffle: Whether to shuffle at all (evaluation does not).
-
-    Returns:
-        int64 [count]: a permutation of 0..count-1.
-    """
-    return np.random.default_rng([seed, epoch, round_]).permutation(count) if shuffle else np.arange(count)
-
-
-def sample_seed(seed: int, epoch: int, round_: int, index: int) -> int:
-    """The seed of one sample's augmentation, 0 to 2**32 - 1."""
-    return int(np.random.SeedSequence([seed, epoch, round_, index]).generate_state(1)[0])
 
 
 def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -82,137 +56,89 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         `vit.model.dropout.keys` per image.
     """
     size = config.image_size if config else train.image_size
-    ops = _augmentation("x", train, test, size, pair, recipe)
-    if recipe.soft_labels:
-        ops += _soft_labels(_augmentation("partner", train, None, size, pair, recipe), config.num_classes, recipe)
-    if recipe.mixes:
-        ops.append(Delete(["partner", "partner_y"], mode="train"))
-    if channels_first:
-        ops.append(ChannelTranspose(inputs="x", outputs="x"))
-    if dtype != "float32":
-        ops.append(ToArray(inputs="x", outputs="x", dtype=dtype))
-        if recipe.soft_labels:
-            ops.append(ToArray(inputs="y", outputs="y", dtype=dtype, mode="train"))
-    return SeededPipeline(train_data=Samples(train, recipe.seed, config, recipe.mixes),
-                          eval_data=Samples(test, recipe.seed), batch_size=recipe.batch_size, ops=ops,
+    mean, std = normalization(pair, recipe)
+
+    def batches(images: Images, **training) -> Batches:
+        return Batches(images, mean=tuple(mean), std=tuple(std), channels_first=channels_first, dtype=dtype,
+                       crop_pct=1.0 if images.image_size else recipe.eval_crop_pct, **training)
+
+    augmented = batches(train, augmentation=_augmentation(size, pair, recipe), seed=recipe.seed,
+                        labels=_labels(config, recipe) if recipe.soft_labels else None)
+    return SeededPipeline(train_data=BatchDataset(augmented, recipe, config),
+                          eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe),
+                          batch_size=recipe.batch_size, ops=Batch(collate_fn=default_convert),
                           num_process=num_workers)
 
 
-def _augmentation(key: str, train: Images, test: Images | None, size: int, pair: DataPair, recipe: Recipe) -> list:
-    """The ops that make a normalized training image of `size` out of the one under `key`; those that do not draw
-    run in evaluation as well, unless there is no `test`."""
-    one, image = {"inputs": key, "outputs": key}, {"image_in": key, "image_out": key}
-    every = "train" if test is None else None
-
-    def own(function):
-        """An op of ours that draws; `numpy.random` is seeded for each sample."""
-        return LambdaOp(functools.partial(function, rng=np.random), mode="train", **one)
-
-    def fit(images: Images, mode: str | None) -> list:
-        """Nothing for images that have the size."""
-        if images.image_size == size:
-            return []
-        share = 1.0 if images.image_size else recipe.eval_crop_pct
-        return [LambdaOp(functools.partial(resizing.center_crop, size=size, crop_pct=share), mode=mode, **one)]
-
-    ops = []
-    if recipe.crop_scale_min:
-        # INTER_AREA averages where it shrinks and interpolates linearly where it enlarges.
-        ops.append(RandomResizedCrop(size, size, scale=(recipe.crop_scale_min, recipe.crop_scale_max),
-                                     interpolation=cv2.INTER_AREA, mode="train", **image))
-    else:
-        ops += fit(train, "train")
-    if test is not None:
-        ops += fit(test, "!train")
-    mean, std = normalization(pair, recipe)
-    normalize = Normalize(mean=mean, std=std, mode=every, **one)
-    policy = _policy(recipe)
-    if policy is None:
-        ops.append(normalize)
-    if recipe.crop_padding:
-        padded = size + 2 * recipe.crop_padding
-        ops += [PadIfNeeded(min_height=padded, min_width=padded, mode="train", **image),
-                RandomCrop(size, size, mode="train", **image)]
-    if recipe.hflip_prob and pair.hflip:
-        ops.append(Sometimes(HorizontalFlip(mode="train", **image), prob=recipe.hflip_prob))
-    if policy is not None:  # it wants bytes
-        ops += [own(policy), normalize]
-    if recipe.cutout_size:
-        ops.append(CoarseDropout(mode="train", max_holes=1, max_height=recipe.cutout_size,
-                                 max_width=recipe.cutout_size, **one))
-    if recipe.random_erasing_prob:
-        ops.append(Sometimes(own(mixing.erase), prob=recipe.random_erasing_prob))
-    return ops
+def _augmentation(size: int, pair: DataPair, recipe: Recipe) -> Augmentation:
+    return Augmentation(
+        size=size,
+        crop_scale=(recipe.crop_scale_min, recipe.crop_scale_max) if recipe.crop_scale_min else None,
+        crop_padding=recipe.crop_padding,
+        hflip_prob=recipe.hflip_prob if pair.hflip else 0.0,
+        policy=recipe.augment,
+        randaugment=(recipe.randaugment_number, recipe.randaugment_magnitude, recipe.randaugment_std),
+        cutout_size=recipe.cutout_size,
+        random_erasing_prob=recipe.random_erasing_prob)
 
 
-def _policy(recipe: Recipe) -> Callable | None:
-    """What the recipe augments an image's bytes with, if anything."""
-    if recipe.augment == "none":
-        return None
-    if recipe.augment == "randaugment":
-        return functools.partial(policies.randaugment, number=recipe.randaugment_number,
-                                 magnitude=recipe.randaugment_magnitude, std=recipe.randaugment_std)
-    return functools.partial(policies.autoaugment, policy=recipe.augment)
+def _labels(config: ViTConfig, recipe: Recipe) -> Labels:
+    return Labels(config.num_classes, recipe.label_smoothing, recipe.mixup, recipe.cutmix, recipe.mixup_prob)
 
 
-def _soft_labels(partner_ops: list, classes: int, recipe: Recipe) -> list:
-    """The ops that make "y" a share of every class and, as often as the recipe mixes, mix "x" and "y" with the
-    "partner", which is augmented only then."""
-    def soften(key: str) -> LambdaOp:
-        function = functools.partial(mixing.soft_label, classes=classes, smoothing=recipe.label_smoothing)
-        return LambdaOp(function, inputs=key, outputs=key, mode="train")
+class BatchDataset(Dataset):
+    """Batches in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, passes, indices) to the workers.
 
-    ops = [soften("y")]
-    if recipe.mixes:
-        mix = functools.partial(mixing.mix, mixup=recipe.mixup, cutmix=recipe.cutmix, rng=np.random)
-        ops.append(Sometimes(Fuse([*partner_ops, soften("partner_y"),
-                                   LambdaOp(mix, inputs=("x", "y", "partner", "partner_y"), outputs=("x", "y"),
-                                            mode="train")]), prob=recipe.mixup_prob))
-    return ops
+    Args:
+        batches: What makes arrays of indices.
+        recipe: Batch size and seed.
+        config: The model, where its dropout needs keys.
+    """
+    fe_batch = 1  # tells FastEstimator that an item is a batch
 
+    def __init__(self, batches: Batches, recipe: Recipe, config: ViTConfig | None = None) -> None:
+        self.batches, self.recipe, self.config = batches, recipe, config
+        self.begin_epoch(True, 1)
 
-class Samples(Dataset):
-    """Images in an order of their own; FastEstimator's `fe_*` hooks carry (epoch, pass, index) to the workers."""
-
-    def __init__(self, images: Images, seed: int, config: ViTConfig | None = None,
-                 partners: bool = False) -> None:
-        self.images, self.seed, self.config, self.partners = images, seed, config, partners
-        self.begin_epoch(1)
+    def begin_epoch(self, training: bool, epoch: int, steps: int | None = None, skipped: int = 0) -> None:
+        """Set what the next items are: an epoch's batches, of one pass over the set or of `steps`, without some."""
+        self.training, self.epoch, self.first = training, epoch, skipped
+        self.samples = steps * self.recipe.batch_size if steps else len(self.batches.images)
+        self.orders = {}
 
     def __len__(self) -> int:
-        return len(self.images)
-
-    def begin_epoch(self, epoch: int, skipped: int = 0) -> None:
-        self.epoch, self.skipped, self.position, self.order = epoch, skipped, skipped, None
+        return math.ceil(self.samples / self.recipe.batch_size) - self.first
 
     def fe_reset_ds(self, shuffle: bool) -> None:
-        # FastEstimator says that a pass begins: the epoch's first, which may have been peeked into before, or the
-        # next one, after as many samples as there are.
-        self.shuffle = shuffle
-        drawn = self.position - self.skipped
-        if drawn % len(self):
-            self.position = self.skipped
-        self.order = None
+        self.shuffle, self.next = shuffle, self.first
 
-    def fe_batch_indices(self, _: int) -> tuple[int, int, int]:
-        round_, offset = divmod(self.position, len(self))
-        if self.order is None or offset == 0:
-            self.order = sample_order(self.seed, self.epoch, round_, len(self), self.shuffle)
-        self.position += 1
-        return self.epoch, round_, int(self.order[offset])
+    def fe_batch_indices(self, _: int) -> tuple[bool, int, np.ndarray, np.ndarray]:
+        start = self.next * self.recipe.batch_size
+        self.next += 1
+        positions = np.arange(start, min(start + self.recipe.batch_size, self.samples))
+        rounds, offsets = np.divmod(positions, len(self.batches.images))
+        indices = np.concatenate([self._order(round_)[offsets[rounds == round_]] for round_ in np.unique(rounds)])
+        return self.training, self.epoch, rounds, indices
 
-    def __getitem__(self, key: int | tuple[int, int, int]) -> dict:
-        epoch, round_, index = key if isinstance(key, tuple) else (1, 0, key)
-        seed = sample_seed(self.seed, epoch, round_, index)
-        random.seed(seed)
-        np.random.seed(seed)
-        sample = {"x": self.images[index], "y": self.images.labels[index]}
-        if self.partners:
-            other = np.random.randint(len(self))
-            sample |= {"partner": self.images[other], "partner_y": self.images.labels[other]}
+    def _order(self, round_: int) -> np.ndarray:
+        if round_ not in self.orders:
+            kept = {known: order for known, order in self.orders.items() if known == round_ - 1}
+            order = sample_order(self.recipe.seed, self.epoch, round_, len(self.batches.images), self.shuffle)
+            self.orders = kept | {round_: order}
+        return self.orders[round_]
+
+    def __getitem__(self, key: int | tuple[bool, int, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+        if not isinstance(key, tuple):  # FastEstimator asks for item 0 to see what is in a batch
+            key = self.training, 1, np.array([0]), np.array([key])
+        training, epoch, rounds, indices = key
+        if not training:
+            return self.batches.evaluation(indices)
+        batch = self.batches.training(epoch, rounds, indices)
         if self.config and dropout.sites(self.config):
-            sample["key"] = dropout.keys(self.seed, epoch, round_, index)[0]
-        return sample
+            batch["key"] = np.concatenate([
+                dropout.keys(self.recipe.seed, epoch, int(round_), indices[rounds == round_])
+                for round_ in np.unique(rounds)])  # rounds only rise, so these are in order
+        return batch
 
 
 class SeededPipeline(fe.Pipeline):
@@ -225,10 +151,11 @@ class SeededPipeline(fe.Pipeline):
         self._skipped = (epoch, batches)
 
     def __enter__(self):
-        epoch, batches = self._skipped
-        skipped = batches * self.ctx_batch_size if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
-        if isinstance(self.ctx_dataset, Samples):
-            self.ctx_dataset.begin_epoch(self.ctx_epoch, skipped)
+        data, (epoch, batches) = self.ctx_dataset, self._skipped
+        if not isinstance(data, BatchDataset):
+            return super().__enter__()
+        skipped = batches if (self.ctx_mode, self.ctx_epoch) == ("train", epoch) else 0
+        data.begin_epoch(self.ctx_mode == "train", self.ctx_epoch, self.ctx_steps_per_epoch, skipped)
         loader = super().__enter__()
-        loader.fe_samples_to_yield -= skipped
+        loader.fe_samples_to_yield = len(data)  # of items, which are batches; FastEstimator counts the skipped as well
         return loader
