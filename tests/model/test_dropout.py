@@ -98,14 +98,14 @@ def test_numpy_has_the_bits_of_plain_integers(site):
     np.testing.assert_array_equal(dropout.keep(keys, site), [_in_python(key, site) for key in keys])
 
 
-def _batches(workers, mode="train", config=CONFIG, batch_size=4):
+def _batches(workers, mode="train", config=CONFIG, batch_size=4, steps=None):
     images = np.zeros((10, 16, 16, 3), np.uint8)
     part = Images(images, np.arange(10))
     sets = Dataset("set", tuple("abcdefghij"), part, part)
     recipe = Recipe(batch_size=batch_size, seed=5, crop_padding=0, hflip_prob=0.0, cutout_size=0)
     line = pipeline.build(part, part, DataPair(sets, sets, (0, 0, 0), (1, 1, 1), False), recipe, True, workers,
                           config=config)
-    with line(mode=mode, epoch=2) as loader:
+    with line(mode=mode, epoch=2, steps_per_epoch=steps) as loader:
         return [{key: value.numpy().copy() for key, value in batch.items()} for batch in loader]
 
 
@@ -116,6 +116,14 @@ def test_a_training_batch_brings_each_images_own_key(workers, batch_size):
         assert batch["key"].dtype == np.int32
         np.testing.assert_array_equal(batch["key"], dropout.keys(5, 2, 0, batch["y"]))
     assert sum(len(batch["key"]) for batch in batches) == 10
+
+
+def test_a_batch_of_two_passes_has_the_keys_of_both():
+    batches = _batches(0, steps=5)
+    rounds = np.arange(20) // 10  # the third batch has two images of the first pass and two of the second
+    keys, labels = (np.concatenate([batch[name] for batch in batches]) for name in ("key", "y"))
+    for key, label, round_ in zip(keys, labels, rounds, strict=True):
+        np.testing.assert_array_equal(key, dropout.keys(5, 2, int(round_), label)[0])
 
 
 @pytest.mark.parametrize(("mode", "config"), [("eval", CONFIG), ("train", VARIANTS["tiny"])])
