@@ -13,6 +13,7 @@ from mindspore import nn, ops
 
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
+from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = ms.Tensor
 NAME = "ms"
@@ -232,6 +233,11 @@ def supports_dtype(name):
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return True
+
+
+def multiplies_bfloat16():
+    """Whether the device has products of bfloat16, and need not emulate them."""
+    return supports_dtype("bfloat16") if ms.get_context("device_target") != "CPU" else multiplies_bfloat16_on_cpu()
 
 
 def use_device(target):

@@ -11,6 +11,7 @@ from tensorflow.keras import layers as nn
 
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
+from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = tf.Tensor
 NAME = "tf"
@@ -221,6 +222,14 @@ def supports_dtype(name):
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return True
+
+
+def multiplies_bfloat16():
+    """Whether the device has products of bfloat16, and need not emulate them."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return multiplies_bfloat16_on_cpu()
+    return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) >= (8, 0)
 
 
 def use_device(target):

@@ -14,6 +14,7 @@ from torch import nn
 
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
+from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = torch.Tensor
 NAME = "torch"
@@ -214,6 +215,13 @@ def supports_dtype(name):
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return True
+
+
+def multiplies_bfloat16():
+    """Whether the device has products of bfloat16, and need not emulate them."""
+    if not torch.cuda.is_available():
+        return multiplies_bfloat16_on_cpu()
+    return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def use_device(target):

@@ -110,7 +110,8 @@ class Recipe:
         "fp32", """Number type in which matrices are multiplied.
 
         Everything else stays float32 (`vit/model/precision.py`). "fp16" also scales the loss, and skips an update
-        whose gradients overflow.""", choices=("fp32", "bf16", "fp16"), flag="training")
+        whose gradients overflow. "auto" is bf16 where the device multiplies it, and fp32 elsewhere.""",
+        choices=("fp32", "bf16", "fp16", "auto"), flag="training")
 
     batch_size: int = option(
         128, "Images of a training step. The last step of an epoch may see fewer.", limits="[1, inf)", flag="training")

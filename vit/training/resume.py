@@ -69,6 +69,8 @@ def find(options: RunOptions, given: dict) -> Resume:
         was = resolve(last.options, names_of(RunOptions), "option", "a newer version may have written it")
     except ValueError as error:
         raise UserError(f"{path or folder}: its recipe cannot be read: {error}") from None
+    if given.get("precision") == "auto":  # it was chosen when the run began
+        given = {name: value for name, value in given.items() if name != "precision"}
     asked = {**given, **changes}
     differing = [f"{name} is {recipe[name]!r} there and {value!r} here" for name, value in asked.items()
                  if name not in changes and recipe[name] != value]

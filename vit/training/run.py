@@ -1,5 +1,6 @@
 """The story of a run: read, pretrain, copy the encoder, finetune, write the results."""
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
     starts_from_file = options.pretrained is not None  # then the file's model counts, and not the recipe's variant
     recipe = recipe_file.build(options.recipe, not starts_from_file, **fields)
     script.backend.use_device(options.device_target)
-    _check_precision(script, recipe.precision)
+    recipe = replace(recipe, precision=_precision(script, recipe.precision))
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{script.backend.NAME}"
     data = load(recipe.data, options.data_dir, options.skip_bad_images)
     job = Job(script, recipe, data, Path(options.model_dir or f"runs/{name}"), options)
@@ -183,17 +184,28 @@ def _check_resumed(job: Job) -> None:
                         "ask for more epochs (--resume_override finetune_epochs=N), or begin a new run")
 
 
-def _check_precision(script: ModuleType, wanted: str) -> None:
-    """Refuse a precision whose products the framework, on the device that it has, cannot compute."""
+def _precision(script: ModuleType, wanted: str) -> str:
+    """Choose the precision, and refuse one whose products the framework, on the device that it has, cannot compute."""
+    automatic, wanted = wanted == "auto", "bf16" if wanted == "auto" else wanted
     dtype = precision.dtype_names("float32", wanted).products
     if dtype == "float32":
-        return
+        return wanted
     with quiet_stderr(show_on_failure=False):
         supported = script.backend.supports_dtype(dtype)
+        emulated = wanted == "bf16" and not script.backend.multiplies_bfloat16()
+    if automatic:
+        chosen = "bf16" if supported and not emulated else "fp32"
+        print(f"precision: {chosen}, as this device {'multiplies' if chosen == 'bf16' else 'does not multiply'} bf16",
+              flush=True)
+        return chosen
+    if supported and emulated:
+        print("note: this device has no products of bf16: they are emulated, and slower than those of fp32",
+              file=sys.stderr, flush=True)
     if not supported:
         others = " or ".join(name for name in precision.PRECISIONS if name != wanted)
         raise UserError(f"precision {wanted!r}: {TITLES[script.backend.NAME]} has no products of {dtype} on this "
                         f"device: choose {others}, or another framework or device")
+    return wanted
 
 
 def _check_updates(job: Job, pretrains: bool) -> None:
