@@ -111,6 +111,14 @@ def _train(recipe, config=CONFIG):
     return trajectories.train("torch", config, _weights(), recipe, 12, "float64")
 
 
+def _each(change):
+    """The change of lists, from that of one weight."""
+    def changes(self, w, g, decay, moment1, moment2, t):
+        return [change(self, *one, t) for one in zip(w, g, decay, moment1, moment2, strict=True)]
+    return changes
+
+
+@_each
 def _rate_in_the_velocity(self, w, g, decay, moment1, moment2, t):
     """Keras' order: the velocity holds the learning rate of the step in which a gradient came."""
     rate = self.param_groups[0]["lr"]
@@ -119,6 +127,7 @@ def _rate_in_the_velocity(self, w, g, decay, moment1, moment2, t):
     return v / rate
 
 
+@_each
 def _epsilon_inside(self, w, g, decay, moment1, moment2, t):
     """The other AdamW: epsilon under the square root."""
     m = self.beta1 * moment1 + (1 - self.beta1) * g
