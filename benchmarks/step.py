@@ -32,9 +32,11 @@ PEAK_FLOP = 10 * 2 * 2048**3
 WARM_UP = 2  # turns: the first compiles, the second takes its memory
 # The ratios that are asked of us: framework, contender, to whom, at most.
 TARGETS = {
-    "apphub": [("torch", "whole", "fe", 0.62), ("torch", "whole", "huggingface", 0.75),
+    "apphub": [("torch", "whole", "fe", 0.62), ("torch", "whole_compiled", "fe", 0.62),
+               ("torch", "whole", "huggingface", 0.75), ("torch", "whole_compiled", "huggingface", 0.75),
                ("torch", "whole", "ours", 1.05),
-               ("tf", "whole", "fe", 0.90), ("tf", "whole", "huggingface", 0.90), ("tf", "whole", "ours", 1.05),
+               ("tf", "whole", "fe", 0.90), ("tf", "whole_compiled", "fe", 0.90), ("tf", "whole", "huggingface", 0.90),
+               ("tf", "whole_compiled", "huggingface", 0.90), ("tf", "whole", "ours", 1.05),
                ("ms", "whole", "mindcv", 0.60), ("ms", "whole", "ours", 1.05)],
     "small_data": [("torch", "whole", "huggingface", 0.75), ("tf", "whole", "huggingface", 0.90)],
 }
@@ -146,7 +148,8 @@ def main() -> None:
     if "peak" in torch and "whole" in torch:
         step = 3 * summary.flops(VARIANTS[asked.variant].replace(num_classes=100)) * asked.batch_size
         content["peak_gflops"] = PEAK_FLOP / torch["peak"]["seconds"] / 1e9
-        content["share_of_peak"] = step / torch["whole"]["seconds"] / 1e9 / content["peak_gflops"]
+        best = min(row["seconds"] for name, row in torch.items() if name.startswith("whole"))
+        content["share_of_peak"] = step / best / 1e9 / content["peak_gflops"]
     print(table(content))
     if not asked.only:
         (HERE / f"step-{asked.variant}.json").write_text(json.dumps(content, indent=1) + "\n")

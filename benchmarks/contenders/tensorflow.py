@@ -22,6 +22,11 @@ def whole(variant, config, size, turns):
     ours_whole("tf", config, variant, size, turns)
 
 
+def whole_compiled(variant, config, size, turns):
+    """Ours with --compile, through FastEstimator's Estimator."""
+    ours_whole("tf", config, variant, size, turns, compiled=True)
+
+
 def fe(variant, config, size, turns):
     """FastEstimator's own script, through its Estimator."""
     fe_whole(fastestimators(config), lambda: tf.keras.optimizers.SGD(0.01, momentum=0.9), size, config, False, turns)

@@ -21,6 +21,11 @@ def whole(variant, config, size, turns):
     ours_whole("torch", config, variant, size, turns)
 
 
+def whole_compiled(variant, config, size, turns):
+    """Ours with --compile, through FastEstimator's Estimator."""
+    ours_whole("torch", config, variant, size, turns, compiled=True)
+
+
 def fe(variant, config, size, turns):
     """FastEstimator's own script, through its Estimator."""
     fe_whole(FastEstimators(config), _sgd, size, config, True, turns)

@@ -49,7 +49,7 @@ def pictures(config, count: int = 10_000):
                   rng.integers(0, config.num_classes, count))
 
 
-def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, **options) -> None:
+def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, compiled: bool = False) -> None:
     """Our training through FastEstimator's Estimator: a turn is a step with its batch and all traces."""
     import tempfile
     from pathlib import Path
@@ -73,12 +73,12 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, **op
 
     images = pictures(config)
     dataset = Dataset("random", tuple(map(str, range(config.num_classes))), images, images.take(np.arange(size)))
-    recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000, **options)
+    recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000)
     build = traces.build
     traces.build = lambda stage, model: [*build(stage, model), Turn(mode="train")]
     with tempfile.TemporaryDirectory() as folder:
         job = Job(script, recipe, DataPair(None, dataset, (0.5,) * 3, (0.25,) * 3, True), Path(folder),
-                  RunOptions(log_steps=0))
+                  RunOptions(log_steps=0, compile=compiled))
         turns.begin()
         train.fit(Stage(job, "finetune", dataset, 1000, config), parameters.initial(config, 0))
 
