@@ -16,7 +16,7 @@ from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
 from vit.backend.dropout.mindspore import Dropout, draw_keys
-from vit.backend.mindspore import LayerNorm, Linear, Tensor, matmul
+from vit.backend.mindspore import LayerNorm, Linear, Tensor, matmul, softmax
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
@@ -58,7 +58,7 @@ class Attention(nn.Cell):
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
-        x = ops.softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
+        x = softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
         x = matmul(self.drop_weights(x, key), v, self.products)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), key)

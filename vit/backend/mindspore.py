@@ -11,6 +11,7 @@ import fe_compat
 import mindspore as ms
 from mindspore import nn, ops
 
+from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 
@@ -34,33 +35,33 @@ class Linear(nn.Dense):
 
     def __init__(self, inputs, outputs, dtypes, bias=True):
         super().__init__(inputs, outputs, has_bias=bias, dtype=dtypes.weights)
-        self.narrow, self.products, self.result = dtypes.products != dtypes.weights, dtypes.products, dtypes.weights
+        self.products, self.result = dtypes.products, dtypes.weights
+        self.product, self.add_bias = Product(), AddBias()
 
     def construct(self, x):
-        if not self.narrow:
-            return super().construct(x)
         shape = x.shape[:-1] + (self.out_channels,)
         x = ops.cast(x.reshape(-1, self.in_channels), self.products)
-        x = ops.cast(self.matmul(x, ops.cast(self.weight, self.products)), self.result).reshape(shape)
-        return x + self.bias if self.has_bias else x
+        x = ops.cast(self.product(x, ops.cast(self.weight, self.products)), self.result)
+        return (self.add_bias(x, self.bias) if self.has_bias else x).reshape(shape)
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last axis, with the biased variance (Ba et al. 2016)."""
 
-    # On CPU MindSpore's own kernel keeps mean and variance in float32, so float64 takes plain operations.
     def __init__(self, width, epsilon, dtypes):
-        super().__init__((width,), epsilon=epsilon, dtype=dtypes.weights)
-        self.exact, self.eps = dtypes.weights == ms.float64, ms.Tensor(epsilon, dtypes.weights)
+        super().__init__((width,), dtype=dtypes.weights)
+        self.eps = ms.Tensor(epsilon, dtypes.weights)
+        self.standardize, self.scale, self.add_bias = Standardize(), Scale(), AddBias()
 
     def construct(self, x):
-        if not self.exact:
-            return self.layer_norm(x, self.gamma, self.beta)[0]
-        x = x - x.mean(axis=-1, keep_dims=True)
-        return x * ops.rsqrt(ops.square(x).mean(axis=-1, keep_dims=True) + self.eps) * self.gamma + self.beta
+        shape = x.shape
+        x = self.standardize(x.reshape(-1, shape[-1]), self.eps)[0]
+        return self.add_bias(self.scale(x, self.gamma), self.beta).reshape(shape)
 
 
 _MATMUL_T = ops.BatchMatMul(transpose_b=True)
+_GELU = Gelu()
+softmax = Softmax()
 
 
 def matmul(a, b, dtype, transpose_b=False):
@@ -76,7 +77,7 @@ def is_floating(x):
 
 def gelu(x):
     """The exact GELU (Hendrycks & Gimpel 2016)."""
-    return ops.gelu(x, approximate="none")
+    return _GELU(x)[0]
 
 
 def gelu_tanh(x):
