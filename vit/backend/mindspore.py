@@ -35,13 +35,11 @@ class Linear(nn.Dense):
 
     def __init__(self, inputs, outputs, dtypes, bias=True):
         super().__init__(inputs, outputs, has_bias=bias, dtype=dtypes.weights)
-        self.products, self.result = dtypes.products, dtypes.weights
-        self.product, self.add_bias = Product(), AddBias()
+        self.product, self.add_bias = Product(dtypes), AddBias()
 
     def construct(self, x):
         shape = x.shape[:-1] + (self.out_channels,)
-        x = ops.cast(x.reshape(-1, self.in_channels), self.products)
-        x = ops.cast(self.product(x, ops.cast(self.weight, self.products)), self.result)
+        x = self.product(x.reshape(-1, self.in_channels), self.weight)
         return (self.add_bias(x, self.bias) if self.has_bias else x).reshape(shape)
 
 
@@ -59,15 +57,33 @@ class LayerNorm(nn.LayerNorm):
         return self.add_bias(self.scale(x, self.gamma), self.beta).reshape(shape)
 
 
-_MATMUL_T = ops.BatchMatMul(transpose_b=True)
-_GELU = Gelu()
-softmax = Softmax()
+_MATMUL, _MATMUL_TA = ops.BatchMatMul(), ops.BatchMatMul(transpose_a=True)
+_MATMUL_TB = ops.BatchMatMul(transpose_b=True)
+softmax, _GELU = Softmax(), Gelu()
 
 
-def matmul(a, b, dtype, transpose_b=False):
-    """Multiply matrices in a dtype; the result has the dtype of `a`."""
-    product = _MATMUL_T if transpose_b else ops.matmul
-    return ops.cast(product(ops.cast(a, dtype), ops.cast(b, dtype)), a.dtype)
+class Matmul(nn.Cell):
+    """The products of two stacks of matrices, [..., M, K] by [..., K, N] or, transposed, [..., N, K], in a dtype.
+
+    A Cell, as MindSpore fails to differentiate a function that is given the same dtype twice beside a Cell with a
+    `bprop` ("MultitypeFuncGraph cannot find fn").
+    """
+
+    def __init__(self, dtypes, transpose_b=False):
+        super().__init__()
+        self.products, self.result, self.transpose_b = dtypes.products, dtypes.weights, transpose_b
+
+    def construct(self, a, b):
+        product = _MATMUL_TB if self.transpose_b else _MATMUL
+        return ops.cast(product(ops.cast(a, self.products), ops.cast(b, self.products)), self.result)
+
+    def bprop(self, a, b, out, dout):
+        a, b, dout = ops.cast(a, self.products), ops.cast(b, self.products), ops.cast(dout, self.products)
+        if self.transpose_b:
+            da, db = _MATMUL(dout, b), _MATMUL_TA(dout, a)
+        else:
+            da, db = _MATMUL_TB(dout, b), _MATMUL_TA(a, dout)
+        return ops.cast(da, self.result), ops.cast(db, self.result)
 
 
 def is_floating(x):

@@ -10,7 +10,7 @@ from mindspore import nn, ops
 
 # Beside float64 a bare number would be a float32.
 _SQRT_HALF = ms.Tensor(math.sqrt(1 / 2), ms.float64)
-_ONE_BY_SQRT_PI = ms.Tensor(1 / math.sqrt(math.pi), ms.float64)
+_DENSITY_AT_0 = ms.Tensor(1 / math.sqrt(2 * math.pi), ms.float64)
 _MATMUL, _MATMUL_TA, _MATMUL_TB = ops.MatMul(), ops.MatMul(transpose_a=True), ops.MatMul(transpose_b=True)
 _BIAS_ADD = ops.BiasAdd()
 
@@ -26,13 +26,20 @@ def _mean(x):
 
 
 class Product(nn.Cell):
-    """The product of rows [R, D] and the transpose of a weight [out, D]: [R, out]."""
+    """The product in `dtypes.products` of rows [R, D] and the transpose of a weight [out, D]: [R, out]."""
+
+    def __init__(self, dtypes):
+        super().__init__()
+        self.products, self.result = dtypes.products, dtypes.weights
 
     def construct(self, x, weight):
-        return _MATMUL_TB(x, weight)
+        return ops.cast(_MATMUL_TB(ops.cast(x, self.products), ops.cast(weight, self.products)), self.result)
 
     def bprop(self, x, weight, out, dout):
-        return _MATMUL(dout, weight), _MATMUL_TA(x, dout).T  # faster than dout's transpose by x
+        x, weight = ops.cast(x, self.products), ops.cast(weight, self.products)
+        dout = ops.cast(dout, self.products)
+        dx, dw = _MATMUL(dout, weight), _MATMUL_TA(x, dout).T  # faster than dout's transpose by x
+        return ops.cast(dx, self.result), ops.cast(dw, self.result)
 
 
 class AddBias(nn.Cell):
@@ -77,9 +84,9 @@ class Gelu(nn.Cell):
         return x * below, below
 
     def bprop(self, x, out, dout):
-        z = x * ops.cast(_SQRT_HALF, x.dtype)
-        slope = out[1] + z * ops.exp(-ops.square(z)) * ops.cast(_ONE_BY_SQRT_PI, x.dtype)
-        return (dout[0] * slope,)
+        # Without `depend` it would be computed in the forward pass already, and kept.
+        x = ops.depend(x, dout[0])
+        return (dout[0] * (out[1] + x * ops.exp(ops.square(x) * -0.5) * ops.cast(_DENSITY_AT_0, x.dtype)),)
 
 
 class Softmax(nn.Cell):
