@@ -29,7 +29,7 @@ class Dropout(nn.Cell):
     def construct(self, x, key):
         if key is None or self.site is None:
             return x
-        return x * (ops.cast(self.keep(ops.depend(key, x)), x.dtype) * self.scale)
+        return x * (ops.cast(self.keep(key), x.dtype) * self.scale)
 
 
 def draw_keys(x):
