@@ -25,6 +25,17 @@ def _mean(x):
     return x.mean(axis=-1, keep_dims=True)
 
 
+# Where shapes differ, each + and * of a graph would keep four times its result for ever, and take twice as long.
+def _across(x, width):
+    """Repeat a column [R, 1] to [R, width]."""
+    return _MATMUL(x, ops.ones((1, width), x.dtype))
+
+
+def _down(x, rows):
+    """Repeat a row [D] to [rows, D]."""
+    return _MATMUL(ops.ones((rows, 1), x.dtype), x.reshape(1, -1))
+
+
 class Product(nn.Cell):
     """The product in `dtypes.products` of rows [R, D] and the transpose of a weight [out, D]: [R, out]."""
 
@@ -56,24 +67,25 @@ class Scale(nn.Cell):
     """Multiply rows [R, D] by a weight [D]."""
 
     def construct(self, x, weight):
-        return x * weight
+        return x * _down(weight, x.shape[0])
 
     def bprop(self, x, weight, out, dout):
-        return dout * weight, _sum_of_rows(dout * x)
+        return dout * _down(weight, x.shape[0]), _sum_of_rows(dout * x)
 
 
 class Standardize(nn.Cell):
     """Bring rows [R, D] to mean 0 and (biased) variance 1; give them, and what the deviations were multiplied by."""
 
     def construct(self, x, epsilon):
-        x = x - _mean(x)
+        x = x - _across(_mean(x), x.shape[1])
         scale = ops.rsqrt(_mean(ops.square(x)) + epsilon)
-        return x * scale, scale
+        return x * _across(scale, x.shape[1]), scale
 
     def bprop(self, x, epsilon, out, dout):
         y, scale = out
-        dy = dout[0]
-        return (dy - _mean(dy) - y * _mean(dy * y)) * scale, ops.zeros_like(epsilon)
+        dy, width = dout[0], x.shape[1]
+        dx = dy - _across(_mean(dy), width) - y * _across(_mean(dy * y), width)
+        return dx * _across(scale, width), ops.zeros_like(epsilon)
 
 
 class Gelu(nn.Cell):
@@ -96,5 +108,6 @@ class Softmax(nn.Cell):
         return ops.softmax(x)
 
     def bprop(self, x, out, dout):
-        sums = (out * dout).reshape(-1, x.shape[-1]).sum(axis=-1).reshape(*x.shape[:-1], 1)
-        return (out * (dout - sums),)
+        width = x.shape[-1]
+        sums = (out * dout).reshape(-1, width).sum(axis=-1, keepdims=True)
+        return (out * (dout - _across(sums, width).reshape(x.shape)),)
