@@ -96,8 +96,6 @@ class Gelu(nn.Cell):
         return x * below, below
 
     def bprop(self, x, out, dout):
-        # Without `depend` it would be computed in the forward pass already, and kept.
-        x = ops.depend(x, dout[0])
         return (dout[0] * (out[1] + x * ops.exp(ops.square(x) * -0.5) * ops.cast(_DENSITY_AT_0, x.dtype)),)
 
 
