@@ -16,7 +16,7 @@ from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
 from vit.backend.dropout.mindspore import Dropout, draw_keys
-from vit.backend.mindspore import LayerNorm, Linear, Tensor, matmul
+from vit.backend.mindspore import LayerNorm, Linear, Matmul, Tensor, softmax
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites
@@ -47,7 +47,7 @@ class Attention(nn.Cell):
     def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
         self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
-        self.products = dtypes.products
+        self.score, self.mix = Matmul(dtypes, transpose_b=True), Matmul(dtypes)
         self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtypes.weights)  # a bare number would be a float32
         self.drop_weights = Dropout(config, f"{name}.weights", dtypes)
@@ -58,8 +58,8 @@ class Attention(nn.Cell):
         N, D, H = self.tokens, self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
-        x = ops.softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
-        x = matmul(self.drop_weights(x, key), v, self.products)
+        x = softmax(self.score(q * self.scale, k))  # B, H, N, N
+        x = self.mix(self.drop_weights(x, key), v)
         x = x.permute(0, 2, 1, 3).reshape(-1, N, D)
         return self.drop(self.proj(x), key)
 

@@ -11,6 +11,7 @@ import fe_compat
 import mindspore as ms
 from mindspore import nn, ops
 
+from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -35,39 +36,59 @@ class Linear(nn.Dense):
 
     def __init__(self, inputs, outputs, dtypes, bias=True):
         super().__init__(inputs, outputs, has_bias=bias, dtype=dtypes.weights)
-        self.narrow, self.products, self.result = dtypes.products != dtypes.weights, dtypes.products, dtypes.weights
+        self.product, self.add_bias = Product(dtypes), AddBias()
 
     def construct(self, x):
-        if not self.narrow:
-            return super().construct(x)
         shape = x.shape[:-1] + (self.out_channels,)
-        x = ops.cast(x.reshape(-1, self.in_channels), self.products)
-        x = ops.cast(self.matmul(x, ops.cast(self.weight, self.products)), self.result).reshape(shape)
-        return x + self.bias if self.has_bias else x
+        x = self.product(x.reshape(-1, self.in_channels), self.weight)
+        return (self.add_bias(x, self.bias) if self.has_bias else x).reshape(shape)
 
 
 class LayerNorm(nn.LayerNorm):
     """LayerNorm over the last axis, with the biased variance (Ba et al. 2016)."""
 
-    # On CPU MindSpore's own kernel keeps mean and variance in float32, so float64 takes plain operations.
     def __init__(self, width, epsilon, dtypes):
         super().__init__((width,), epsilon=epsilon, dtype=dtypes.weights)
-        self.exact, self.eps = dtypes.weights == ms.float64, ms.Tensor(epsilon, dtypes.weights)
+        # An accelerator has a kernel that is fast; a CPU's is slow, and keeps mean and variance in float32.
+        self.own = dtypes.weights == ms.float64 or ms.get_context("device_target") == "CPU"
+        self.eps = ms.Tensor(epsilon, dtypes.weights)
+        self.standardize, self.scale, self.add_bias = Standardize(), Scale(), AddBias()
 
     def construct(self, x):
-        if not self.exact:
+        if not self.own:
             return self.layer_norm(x, self.gamma, self.beta)[0]
-        x = x - x.mean(axis=-1, keep_dims=True)
-        return x * ops.rsqrt(ops.square(x).mean(axis=-1, keep_dims=True) + self.eps) * self.gamma + self.beta
+        shape = x.shape
+        x = self.standardize(x.reshape(-1, shape[-1]), self.eps)[0]
+        return self.add_bias(self.scale(x, self.gamma), self.beta).reshape(shape)
 
 
-_MATMUL_T = ops.BatchMatMul(transpose_b=True)
+_MATMUL, _MATMUL_TA = ops.BatchMatMul(), ops.BatchMatMul(transpose_a=True)
+_MATMUL_TB = ops.BatchMatMul(transpose_b=True)
+softmax, _GELU = Softmax(), Gelu()
 
 
-def matmul(a, b, dtype, transpose_b=False):
-    """Multiply matrices in a dtype; the result has the dtype of `a`."""
-    product = _MATMUL_T if transpose_b else ops.matmul
-    return ops.cast(product(ops.cast(a, dtype), ops.cast(b, dtype)), a.dtype)
+class Matmul(nn.Cell):
+    """The products of two stacks of matrices, [..., M, K] by [..., K, N] or, transposed, [..., N, K], in a dtype.
+
+    A Cell, as MindSpore fails to differentiate a function that is given the same dtype twice beside a Cell with a
+    `bprop` ("MultitypeFuncGraph cannot find fn").
+    """
+
+    def __init__(self, dtypes, transpose_b=False):
+        super().__init__()
+        self.products, self.result, self.transpose_b = dtypes.products, dtypes.weights, transpose_b
+
+    def construct(self, a, b):
+        product = _MATMUL_TB if self.transpose_b else _MATMUL
+        return ops.cast(product(ops.cast(a, self.products), ops.cast(b, self.products)), self.result)
+
+    def bprop(self, a, b, out, dout):
+        a, b, dout = ops.cast(a, self.products), ops.cast(b, self.products), ops.cast(dout, self.products)
+        if self.transpose_b:
+            da, db = _MATMUL(dout, b), _MATMUL_TA(dout, a)
+        else:
+            da, db = _MATMUL_TB(dout, b), _MATMUL_TA(a, dout)
+        return ops.cast(da, self.result), ops.cast(db, self.result)
 
 
 def is_floating(x):
@@ -77,7 +98,7 @@ def is_floating(x):
 
 def gelu(x):
     """The exact GELU (Hendrycks & Gimpel 2016)."""
-    return ops.gelu(x, approximate="none")
+    return _GELU(x)[0]
 
 
 def gelu_tanh(x):
