@@ -16,7 +16,8 @@ from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
 from vit.backend.dropout.mindspore import Dropout, draw_keys
-from vit.backend.mindspore import LayerNorm, Linear, Matmul, Tensor, softmax
+from vit.backend.mindspore import LayerNorm, Linear, Tensor, softmax
+from vit.backend.mindspore_gradients import Matmul
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
 from vit.model.dropout import sites

@@ -32,8 +32,8 @@ def _cases(ms):
         "standardize": (lambda x: standardize(x, epsilon)[0], plain_standardize, [(5, 7)]),
         "gelu": (backend.gelu, plain_gelu, [(5, 7)]),
         "softmax": (backend.softmax, plain_softmax, [(2, 3, 5, 7)]),
-        "matmul": (backend.Matmul(double), ops.matmul, [(2, 3, 4, 5), (2, 3, 5, 6)]),
-        "matmul, transposed": (backend.Matmul(double, transpose_b=True),
+        "matmul": (ours.Matmul(double), ops.matmul, [(2, 3, 4, 5), (2, 3, 5, 6)]),
+        "matmul, transposed": (ours.Matmul(double, transpose_b=True),
                                lambda a, b: ops.matmul(a, b.swapaxes(-1, -2)), [(2, 3, 4, 5), (2, 3, 6, 5)]),
     }
 

@@ -62,33 +62,7 @@ class LayerNorm(nn.LayerNorm):
         return self.add_bias(self.scale(x, self.gamma), self.beta).reshape(shape)
 
 
-_MATMUL, _MATMUL_TA = ops.BatchMatMul(), ops.BatchMatMul(transpose_a=True)
-_MATMUL_TB = ops.BatchMatMul(transpose_b=True)
 softmax, _GELU = Softmax(), Gelu()
-
-
-class Matmul(nn.Cell):
-    """The products of two stacks of matrices, [..., M, K] by [..., K, N] or, transposed, [..., N, K], in a dtype.
-
-    A Cell, as MindSpore fails to differentiate a function that is given the same dtype twice beside a Cell with a
-    `bprop` ("MultitypeFuncGraph cannot find fn").
-    """
-
-    def __init__(self, dtypes, transpose_b=False):
-        super().__init__()
-        self.products, self.result, self.transpose_b = dtypes.products, dtypes.weights, transpose_b
-
-    def construct(self, a, b):
-        product = _MATMUL_TB if self.transpose_b else _MATMUL
-        return ops.cast(product(ops.cast(a, self.products), ops.cast(b, self.products)), self.result)
-
-    def bprop(self, a, b, out, dout):
-        a, b, dout = ops.cast(a, self.products), ops.cast(b, self.products), ops.cast(dout, self.products)
-        if self.transpose_b:
-            da, db = _MATMUL(dout, b), _MATMUL_TA(dout, a)
-        else:
-            da, db = _MATMUL_TB(dout, b), _MATMUL_TA(a, dout)
-        return ops.cast(da, self.result), ops.cast(db, self.result)
 
 
 def is_floating(x):

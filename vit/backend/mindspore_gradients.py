@@ -12,6 +12,8 @@ from mindspore import nn, ops
 _SQRT_HALF = ms.Tensor(math.sqrt(1 / 2), ms.float64)
 _DENSITY_AT_0 = ms.Tensor(1 / math.sqrt(2 * math.pi), ms.float64)
 _MATMUL, _MATMUL_TA, _MATMUL_TB = ops.MatMul(), ops.MatMul(transpose_a=True), ops.MatMul(transpose_b=True)
+_STACKED, _STACKED_TA = ops.BatchMatMul(), ops.BatchMatMul(transpose_a=True)
+_STACKED_TB = ops.BatchMatMul(transpose_b=True)
 _BIAS_ADD = ops.BiasAdd()
 
 
@@ -51,6 +53,30 @@ class Product(nn.Cell):
         dout = ops.cast(dout, self.products)
         dx, dw = _MATMUL(dout, weight), _MATMUL_TA(x, dout).T  # faster than dout's transpose by x
         return ops.cast(dx, self.result), ops.cast(dw, self.result)
+
+
+class Matmul(nn.Cell):
+    """The products of two stacks of matrices, [..., M, K] by [..., K, N] or, transposed, [..., N, K], in a dtype.
+
+    A Cell, as MindSpore fails to differentiate a function that is given the same dtype twice beside a Cell with a
+    `bprop` ("MultitypeFuncGraph cannot find fn").
+    """
+
+    def __init__(self, dtypes, transpose_b=False):
+        super().__init__()
+        self.products, self.result, self.transpose_b = dtypes.products, dtypes.weights, transpose_b
+
+    def construct(self, a, b):
+        product = _STACKED_TB if self.transpose_b else _STACKED
+        return ops.cast(product(ops.cast(a, self.products), ops.cast(b, self.products)), self.result)
+
+    def bprop(self, a, b, out, dout):
+        a, b, dout = ops.cast(a, self.products), ops.cast(b, self.products), ops.cast(dout, self.products)
+        if self.transpose_b:
+            da, db = _STACKED(dout, b), _STACKED_TA(dout, a)
+        else:
+            da, db = _STACKED_TB(dout, b), _STACKED_TA(a, dout)
+        return ops.cast(da, self.result), ops.cast(db, self.result)
 
 
 class AddBias(nn.Cell):
