@@ -49,7 +49,8 @@ def _drop_as_7d1c055(patch):
         here = np.stack([levels(*sample) for sample in key.tolist()])[:, start:start + self.site.size]
         return x * (torch.tensor(here < level).reshape(-1, *self.site.shape).to(x.dtype) / (level / 2**16))
 
-    patch.setattr(dropout, "keys", lambda seed, epoch, pass_, index: np.array([[epoch, index]], np.int32))
+    patch.setattr(dropout, "keys", lambda seed, epoch, pass_, index: np.array(
+        [[epoch, one] for one in np.atleast_1d(index)], np.int32))
     patch.setattr(module.Dropout, "forward", forward)
 
 
