@@ -10,9 +10,7 @@ MOMENTS = {
 }
 
 
-# A process for every kill: all three are in the full run and in `make crash-test`.
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
-    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
+@pytest.mark.full  # a process for every kill
 def test_killed_and_resumed_is_the_same_as_never_killed(backend, tmp_path):
     whole = crash.chain(backend, [], tmp_path / "whole")
     assert len(whole["history"].splitlines()) == 1 + crash.EPOCHS + 1

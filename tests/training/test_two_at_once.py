@@ -11,8 +11,7 @@ FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--f
          "16", "--train_steps_per_epoch", "2", "--eval_steps_per_epoch", "1", "--log_steps", "0"]
 
 
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
-    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
+@pytest.mark.full
 def test_one_wins_and_the_other_is_refused(backend, tmp_path):
     command = [sys.executable, str(ROOT / f"vit_{backend}.py"), *FLAGS, "--model_dir", str(tmp_path / "run")]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
