@@ -166,6 +166,7 @@ def changed_zip(draw, whole: bytes, members) -> bytes:
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
         comment = archive.comment
+    manifest = json.loads(comment or b"{}")
     for _ in range(draw(st.integers(1, 2))):
         at = draw(st.integers(0, max(0, len(entries) - 1)))
         if not entries:
@@ -183,7 +184,7 @@ def changed_zip(draw, whole: bytes, members) -> bytes:
         elif how == "add":
             entries.append((draw(texts), draw(st.binary(max_size=20))))
         else:
-            comment = draw(st.one_of(json_text(json.loads(comment or b"{}")), st.binary(max_size=20)))
+            comment = draw(st.one_of(json_text(manifest), st.binary(max_size=20)))
     file = io.BytesIO()
     method = draw(st.sampled_from([zipfile.ZIP_STORED] * 4 + [zipfile.ZIP_DEFLATED]))
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", method) as archive:
