@@ -19,6 +19,7 @@ from tests.convert.conftest import convert_command
 from vit import convert
 from vit.convert import protobuf
 from vit.convert.layouts import HF_KERAS
+from vit.convert.state_dict import LEGACY_MAGIC
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import ViTConfig
@@ -145,6 +146,12 @@ def test_an_archive_that_inflates(tmp_path):
             member.write(bytes(1 << 20))
     assert os.path.getsize(tmp_path / "m") < 1 << 20
     refused(tmp_path / "m", tmp_path, "claim", limit=1)
+
+
+def test_an_old_pickle_asks_for_no_more_than_there_is(tmp_path):
+    """It says that a terabyte follows; nobody takes memory for that."""
+    (tmp_path / "m").write_bytes(LEGACY_MAGIC + b"\x80\x05\x96" + (1 << 40).to_bytes(8, "little") + b"1234.")
+    refused(tmp_path / "m", tmp_path, "not a whole torch file (expected 1099511627776 bytes in a bytearray8")
 
 
 @pytest.mark.parametrize("kind", ["zip", "safetensors", "mindspore", "torch"])

@@ -60,11 +60,21 @@ def open_legacy(path: Path) -> Source:
     with reading(path, "torch file"):
         with open(path, "rb") as file:
             for _ in range(_LEGACY_PICKLES):
-                _check_pickle(path, file)
+                _check_pickle(path, _Bounded(file, path.stat().st_size))
         return _load(path)
 
 
-def _check_pickle(path: Path, file: BinaryIO) -> None:
+class _Bounded:
+    """A file that is asked for no more than it holds: Python takes the memory of what is asked for before it reads."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size, self.readline, self.tell = file, size, file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(min(count, self.size))
+
+
+def _check_pickle(path: Path, file: "BinaryIO | _Bounded") -> None:
     """Read a pickle's opcodes without running them, and refuse any that calls more than a state dict needs."""
     for index, (opcode, argument, _) in enumerate(pickletools.genops(file)):
         if index > _MAX_OPCODES:
