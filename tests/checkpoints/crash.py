@@ -92,6 +92,8 @@ def chain(backend: str, deadly: list[tuple[str, str, int]], folder: Path) -> dic
         assert status == -signal.SIGKILL, f"{backend}: not killed at {moment}, exit status {status}"
         if list(folder.glob("checkpoints/*.safetensors")):
             arguments = ["--resume", "auto", "--model_dir", str(folder), "--checkpoint_every", "4", "--log_steps", "0"]
+        else:  # killed before its first checkpoint: there is nothing to go on with
+            arguments = [*FLAGS, "--model_dir", str(folder), "--overwrite"]
     assert run(backend, arguments) == 0
     return outcome(folder)
 
