@@ -1,4 +1,4 @@
-"""A script's ViT in one's own code: made by name, with initial weights, and told pictures that it cannot take."""
+"""A script's ViT in one's own code: made by name, with initial weights, and told which images it cannot take."""
 import numpy as np
 import pytest
 
@@ -45,13 +45,13 @@ def test_a_model_may_begin_at_given_weights(backend):
     assert parameters.sha256(script.to_numpy(script.ViT(CONFIG, weights=weights))) == parameters.sha256(weights)
 
 
-def test_a_picture_of_whole_numbers_is_refused(backend):
+def test_an_image_of_whole_numbers_is_refused(backend):
     model = load_script(backend).ViT(CONFIG)
     with pytest.raises(ValueError, match="images must be floating-point, normalized as in training, not whole numbers"):
         model(_images(backend, "uint8"))
 
 
-def test_a_picture_in_the_other_layout_is_refused(backend):
+def test_an_image_in_the_other_layout_is_refused(backend):
     """The message names both layouts."""
     model, images = load_script(backend).ViT(CONFIG), _images(backend)
     if backend == "tf":

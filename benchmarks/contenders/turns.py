@@ -41,7 +41,7 @@ def batch(config, size: int) -> tuple[np.ndarray, np.ndarray]:
     return images, rng.integers(0, config.num_classes, size)
 
 
-def pictures(config, count: int = 10_000):
+def random_images(config, count: int = 10_000):
     """Bytes as CIFAR's: `vit.data.Images`."""
     from vit.data import Images
     rng = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, comp
             turns.end()
             turns.begin()
 
-    images = pictures(config)
+    images = random_images(config)
     dataset = Dataset("random", tuple(map(str, range(config.num_classes))), images, images.take(np.arange(size)))
     recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000)
     build = traces.build
@@ -100,7 +100,7 @@ def fe_whole(model, optimizer, size: int, config, channels_first: bool, turns: T
             turns.end()
             turns.begin()
 
-    images, x = pictures(config), {"inputs": "x", "outputs": "x"}
+    images, x = random_images(config), {"inputs": "x", "outputs": "x"}
     both = {"image_in": "x", "image_out": "x"}
     edge = config.image_size
     pipeline = fe.Pipeline(

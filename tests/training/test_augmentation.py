@@ -215,7 +215,7 @@ def test_the_pipeline_mixes_what_the_labels_say():
 
 
 def test_partners_are_augmented_as_well():
-    """With every image mirrored, so are both of a blend."""
+    """With every image flipped, so are both of a blend."""
     sources = _normalized(TRAIN.images)[:, :, ::-1]
     for batch in _batches(**PLAIN | {"hflip_prob": 1.0}, mixup=1.0):
         wanted = np.einsum("bc,chwk->bhwk", batch["y"][:, :len(sources)], sources)

@@ -22,17 +22,17 @@ def _images(count, seed):
 TRAIN, TEST = _images(COUNT, 1), _images(9, 2)
 
 
-def _batches(mode="train", epoch=1, steps=None, workers=0, channels_first=True, mirror=True, train=TRAIN, line=None,
+def _batches(mode="train", epoch=1, steps=None, workers=0, channels_first=True, hflip=True, train=TRAIN, line=None,
              **recipe):
     """Every batch of an epoch as arrays, from a fresh pipeline unless one is given."""
-    line = line or _line(workers, channels_first, mirror, train, **recipe)
+    line = line or _line(workers, channels_first, hflip, train, **recipe)
     with line(mode=mode, epoch=epoch, steps_per_epoch=steps) as loader:
         return [{key: value.numpy().copy() for key, value in batch.items()} for batch in loader]
 
 
-def _line(workers=0, channels_first=True, mirror=True, train=TRAIN, **recipe):
+def _line(workers=0, channels_first=True, hflip=True, train=TRAIN, **recipe):
     sets = Dataset("set", ("a", ), train, TEST)
-    pair = DataPair(sets, sets, MEAN, STD, mirror)
+    pair = DataPair(sets, sets, MEAN, STD, hflip)
     return pipeline.build(train, TEST, pair, Recipe(**{"batch_size": 4, "seed": 5} | recipe), channels_first, workers)
 
 
@@ -161,9 +161,9 @@ def test_an_op_of_ones_own_gets_whole_batches(workers):
 MANY = _images(240, 3)
 
 
-def _augmented(mirror=True, train=MANY, **recipe):
+def _augmented(hflip=True, train=MANY, **recipe):
     """Each source image, normalized, beside what training saw of it."""
-    batches = _batches(train=train, mirror=mirror, channels_first=False, batch_size=60, **PLAIN | recipe)
+    batches = _batches(train=train, hflip=hflip, channels_first=False, batch_size=60, **PLAIN | recipe)
     y = _join(batches, "y")
     return list(zip(_normalized(train.images[y]), _join(batches, "x"), strict=True))
 
@@ -176,7 +176,7 @@ def test_without_ops_training_sees_the_images_themselves():
     assert all(_same(source, seen) for source, seen in _augmented())
 
 
-def test_crops_are_windows_of_the_image_with_a_mirrored_border():
+def test_crops_are_windows_of_the_image_with_a_reflected_border():
     offsets = []
     for source, seen in _augmented(crop_padding=4):
         padded = np.pad(source, ((4, 4), (4, 4), (0, 0)), mode="reflect")
@@ -188,19 +188,19 @@ def test_crops_are_windows_of_the_image_with_a_mirrored_border():
     assert len(set(offsets)) > 50
 
 
-def test_images_are_mirrored_about_half_the_time():
+def test_images_are_flipped_about_half_the_time():
     kept = [_same(source, seen) for source, seen in _augmented(hflip_prob=0.5)]
     flipped = [_same(source[:, ::-1], seen) for source, seen in _augmented(hflip_prob=0.5)]
     assert all(k != f for k, f in zip(kept, flipped, strict=True))
     assert 90 < sum(flipped) < 150
 
 
-def test_every_image_is_mirrored_at_rate_one():
+def test_every_image_is_flipped_at_rate_one():
     assert all(_same(source[:, ::-1], seen) for source, seen in _augmented(hflip_prob=1.0))
 
 
-def test_images_that_must_not_be_mirrored_never_are():
-    assert all(_same(source, seen) for source, seen in _augmented(mirror=False, hflip_prob=1.0))
+def test_images_that_must_not_be_flipped_never_are():
+    assert all(_same(source, seen) for source, seen in _augmented(hflip=False, hflip_prob=1.0))
 
 
 def test_each_image_has_one_square_hole():

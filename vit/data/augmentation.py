@@ -21,7 +21,7 @@ class Augmentation:
     Args:
         size: Height and width of the images that leave, pixels.
         crop_scale: Smallest and largest share of an image's area in a random crop that is resized, or None.
-        crop_padding: Mirrored border around an image before a random crop of its own size, pixels; 0 for no such crop.
+        crop_padding: Reflected border around an image before a random crop of its own size, pixels; 0 for no such crop.
         hflip_prob: Probability that an image is flipped left to right.
         policy: "none", "randaugment" or a key of `policies.AUTOAUGMENT`.
         randaugment: Number of operations, their strength (0 to 10) and its standard deviation.

@@ -1,4 +1,4 @@
-"""Random crops, windows of images with a mirrored border and parts of any scale, and flips."""
+"""Random crops, windows of images with a reflected border and parts of any scale, and flips."""
 import math
 import random
 from typing import NamedTuple
@@ -9,7 +9,7 @@ _ASPECTS = 3 / 4, 4 / 3
 
 
 def windows(images: np.ndarray, padding: int, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
-    """Cut a window out of each image with a mirrored border, as large as the image.
+    """Cut a window out of each image with a reflected border, as large as the image.
 
     Args:
         images: uint8 [B, S, S, 3].
@@ -26,7 +26,7 @@ def windows(images: np.ndarray, padding: int, tops: np.ndarray, lefts: np.ndarra
     tall = cv2.copyMakeBorder(images.reshape(count * size, size, 3), 0, 0, padding, padding, cv2.BORDER_REFLECT_101)
     # ... and of which parts, [rows, starts, S * 3], are picked row by row, with the rows of the border among them.
     parts = np.lib.stride_tricks.as_strided(tall, (len(tall), 2 * padding + 1, size * 3), (tall.strides[0], 3, 1))
-    rows = _mirrored(size, padding)[tops[:, None] + np.arange(size)] + size * np.arange(count)[:, None]
+    rows = _reflected(size, padding)[tops[:, None] + np.arange(size)] + size * np.arange(count)[:, None]
     return parts[rows, lefts[:, None]].reshape(images.shape)
 
 
@@ -43,8 +43,8 @@ def flip(images: np.ndarray, places: list[int]) -> None:
     images[places] = cv2.flip(flipped.reshape(-1, size, 3), 1).reshape(flipped.shape)
 
 
-def _mirrored(size: int, padding: int) -> np.ndarray:
-    """Where each pixel of a row with a mirrored border comes from: [size + 2 * padding]."""
+def _reflected(size: int, padding: int) -> np.ndarray:
+    """Where each pixel of a row with a reflected border comes from: [size + 2 * padding]."""
     period = max(2 * (size - 1), 1)
     places = np.arange(-padding, size + padding) % period
     return np.minimum(places, period - places)

@@ -1,4 +1,4 @@
-"""Folders of pictures: trees of odd names, and PNG, JPEG, GIF, TIFF, BMP and WebP that are damaged, odd or huge."""
+"""Folders of images: trees of odd names, and PNG, JPEG, GIF, TIFF, BMP and WebP that are damaged, odd or huge."""
 import functools
 import io
 import struct
@@ -20,8 +20,8 @@ _SIZES = ((8, 8), (1, 1), (3, 7), (1, 300), (300, 1), (40, 33))
 
 
 @functools.cache
-def _picture(kind: str, mode: str, size: tuple[int, int], more: str) -> bytes:
-    """A whole picture of noise."""
+def _image(kind: str, mode: str, size: tuple[int, int], more: str) -> bytes:
+    """A whole image of noise."""
     rng = np.random.default_rng(0)
     if mode in ("I", "F", "I;16"):
         dtype = {"I": np.int32, "F": np.float32, "I;16": np.uint16}[mode]
@@ -71,7 +71,7 @@ def _bytes(draw, kind: str) -> bytes:
                                      b"II*\0", b"RIFF\xff\xff\xff\xffWEBPVP8 ", b"%PDF-1.4", b"P6 99999 99999 255\n"]))
     if how == "huge":
         return draw(st.sampled_from([_huge_png, _huge_bmp]))(draw(_CLAIMS), draw(_CLAIMS))
-    whole = _picture(kind, draw(st.sampled_from(_MODES[kind])), draw(st.sampled_from(_SIZES)), draw(st.sampled_from(
+    whole = _image(kind, draw(st.sampled_from(_MODES[kind])), draw(st.sampled_from(_SIZES)), draw(st.sampled_from(
         ["", "", "exif", "several", "transparent", "compressed", "progressive"])))
     return whole if how == "whole" else draw(changed_bytes(whole, 120))
 
@@ -84,7 +84,7 @@ def _file_name(text: str) -> str:
 @st.composite
 def _cases(draw) -> Case:
     files: dict[str, bytes | str] = {}
-    good = _picture("PNG", "RGB", (8, 8), "")
+    good = _image("PNG", "RGB", (8, 8), "")
     for part in ("train", "val"):
         for name in ("a", "b"):
             files[f"in/{part}/{name}/0.png"] = good
