@@ -61,8 +61,7 @@ class Sandbox:
         return subprocess.Popen(
             [sys.executable, "-c", "import sys; from tests.fuzz import sandbox; sandbox.serve(sys.argv[1])", module],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO,
-                                env=environment | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1",
-                                                   "NO_PROXY": "*",
+            env=environment | {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "NO_PROXY": "*",
                                "TF_CPP_MIN_LOG_LEVEL": "2"})
 
     def __exit__(self, *_) -> None:

@@ -42,7 +42,7 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
     Args:
         train: Training images.
         test: Evaluation images.
-        pair: Where both come from (mean, deviation, whether mirroring keeps the class).
+        pair: Where both come from (mean, deviation, whether a horizontal flip keeps the class).
         recipe: Batch size, augmentation, seed.
         channels_first: Whether the framework wants [B, C, S, S]; else [B, S, S, C].
         num_workers: Processes that prepare batches; 0 prepares them in this one.
