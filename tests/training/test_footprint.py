@@ -4,14 +4,12 @@ import json
 
 import pytest
 
-from tests.training.test_run_order import Stub
 from vit import convert, memory
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
-from vit.training import footprint, train
+from vit.training import footprint
 from vit.training.recipe import Recipe
-from vit.training.report import predictions
 
 # Steps as the scripts train, with nothing around them: what FastEstimator takes comes on top.
 STEPS = """
@@ -67,11 +65,8 @@ def test_every_part_counts():
 
 
 @pytest.fixture
-def stub(monkeypatch):
-    """A script that trains nothing, on a machine with 1 GB and no GPU."""
-    stub = Stub()
-    monkeypatch.setattr(train, "fit", stub.fit)
-    monkeypatch.setattr(predictions, "draw", lambda stage, path: None)
+def stub(stub, monkeypatch):
+    """The stub, on a machine with 1 GB and no GPU."""
     monkeypatch.setattr(memory, "available", lambda: 10**9)
     monkeypatch.setattr(memory, "has_accelerator", lambda: False)
     return stub

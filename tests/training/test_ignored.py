@@ -3,16 +3,13 @@ import dataclasses
 
 import pytest
 
-from tests.training.test_run_order import Stub
 from vit.data import image_folder
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
-from vit.training import train
 from vit.training.ignored import _without_effect, ignored
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
-from vit.training.report import predictions
 
 
 def _ignored(options=None, given=(), **fields):
@@ -70,15 +67,6 @@ def test_every_name_is_an_option_or_a_field():
     cases = [(RunOptions(pretrained="w"), Recipe(data="digits")), (RunOptions(), Recipe(data="folder"))]
     named = {name for options, recipe in cases for names, _ in _without_effect(options, recipe) for name in names}
     assert named <= known and len(named) > 10
-
-
-@pytest.fixture
-def stub(monkeypatch):
-    """A script that trains nothing."""
-    stub = Stub()
-    monkeypatch.setattr(train, "fit", stub.fit)
-    monkeypatch.setattr(predictions, "draw", lambda stage, path: None)
-    return stub
 
 
 def test_a_run_says_it_on_stderr(tmp_path, stub, capsys):

@@ -3,20 +3,9 @@ import os
 
 import pytest
 
-from tests.training.test_run_order import OPTIONS, Stub
+from tests.training.test_run_order import OPTIONS
 from vit import convert
 from vit.checkpoints import inventory
-from vit.training import train
-from vit.training.report import predictions
-
-
-@pytest.fixture
-def stub(monkeypatch):
-    """A script that trains nothing, in a process that has a folder on another disk."""
-    stub = Stub()
-    monkeypatch.setattr(train, "fit", stub.fit)
-    monkeypatch.setattr(predictions, "draw", lambda stage, path: None)
-    return stub
 
 
 @pytest.fixture

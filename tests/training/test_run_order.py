@@ -11,7 +11,7 @@ from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.training import run, train
-from vit.training.report import folder, predictions
+from vit.training.report import folder
 
 OPTIONS = {"data": "digits", "variant": "tiny", "batch_size": 16, "pretrain_epochs": 2, "finetune_epochs": 1,
            "train_steps_per_epoch": 3, "eval_steps_per_epoch": 2, "seed": 7, "log_steps": 0}
@@ -37,15 +37,6 @@ class Stub:
 
     def run(self, folder, **options):
         return run.run(self, **OPTIONS | {"model_dir": str(folder)} | options)
-
-
-@pytest.fixture
-def stub(monkeypatch):
-    """A stub in the place of a script; without a model, nothing can be predicted."""
-    stub = Stub()
-    monkeypatch.setattr(train, "fit", stub.fit)
-    monkeypatch.setattr(predictions, "draw", lambda stage, path: None)
-    return stub
 
 
 def test_finetune_starts_from_the_pretrained_encoder_under_a_new_head(tmp_path, stub):
