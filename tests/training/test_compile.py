@@ -37,6 +37,18 @@ def test_it_trains_as_the_uncompiled_model(backend, tmp_path, monkeypatch):
     np.testing.assert_allclose(compiled, plain, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("backend", [pytest.param(name, marks=pytest.mark.backend(name)) for name in ("torch", "tf")])
+def test_a_model_is_compiled(backend):
+    """Not by its numbers: those of a model that is left alone are right as well."""
+    script = load_script(backend)
+    model = script.ViT(CONFIG)
+    script.backend.compile_model(model)
+    if backend == "torch":
+        assert model._compiled_call_impl is not None  # what nn.Module.compile sets, and __call__ calls
+    else:
+        assert model.call._jit_compile is True
+
+
 @pytest.mark.backend("torch")
 def test_without_a_compiler_it_goes_on_with_one_line(capsys, monkeypatch, tmp_path):
     import torch

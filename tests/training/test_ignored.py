@@ -69,6 +69,12 @@ def test_every_name_is_an_option_or_a_field():
     assert named <= known and len(named) > 10
 
 
+def test_mindspore_compiles_anyway():
+    asked = RunOptions(compile=True)
+    assert ignored(asked, Recipe(), (), "ms") == {"--compile": "MindSpore compiles all training steps"}
+    assert ignored(asked, Recipe(), (), "torch") == ignored(RunOptions(), Recipe(), (), "ms") == {}
+
+
 def test_a_run_says_it_on_stderr(tmp_path, stub, capsys):
     canonical.save(tmp_path / "w.safetensors", parameters.initial(VARIANTS["tiny"], 0), VARIANTS["tiny"])
     stub.run(tmp_path / "run", pretrained=tmp_path / "w.safetensors", momentum=0.5, optimizer="adamw")

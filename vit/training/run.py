@@ -62,7 +62,7 @@ def run(script: ModuleType, **given) -> dict:
         folder.probe(Path(options.tensorboard), "tensorboard")
     if options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    ignored.tell(options, job.recipe, fields)
+    ignored.tell(options, job.recipe, fields, job.backend)
     with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
         if found is not None:
             found.set_aside()
