@@ -32,11 +32,8 @@ import albumentations
 import cv2
 import PIL
 import torch
-from fastestimator.dataset import NumpyDataset
-from fastestimator.op.numpyop.meta import Sometimes
-from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop
-from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
 
+from benchmarks.contenders.turns import apphub_pipeline
 from tests.training import fe_pipeline
 from vit.data import DataPair, Dataset, Images
 from vit.training import pipeline, recipe_file
@@ -52,18 +49,6 @@ def images() -> Images:
     small = np.random.default_rng(0).integers(0, 256, (COUNT, 6, 6, 3), np.uint8)
     pixels = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC)) for one in small])
     return Images(pixels, np.arange(COUNT, dtype=np.int64) % CLASSES)
-
-
-def own_ops(train: Images):
-    """The pipeline of FastEstimator's apphub, as its users write it."""
-    return fe.Pipeline(
-        train_data=NumpyDataset({"x": train.images, "y": train.labels}), batch_size=BATCH, num_process=0,
-        ops=[Normalize(inputs="x", outputs="x", mean=MEAN, std=STD),
-             PadIfNeeded(min_height=40, min_width=40, image_in="x", image_out="x", mode="train"),
-             RandomCrop(32, 32, image_in="x", image_out="x", mode="train"),
-             Sometimes(HorizontalFlip(image_in="x", image_out="x", mode="train")),
-             CoarseDropout(inputs="x", outputs="x", mode="train", max_holes=1),
-             ChannelTranspose(inputs="x", outputs="x")])
 
 
 def ways(train: Images, recipe: Recipe) -> dict:
@@ -112,7 +97,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     train = images()
-    lines = {("apphub", OWN): own_ops(train)}
+    lines = {("apphub", OWN): apphub_pipeline(train, BATCH)}
     for name in ("apphub", "small_data"):
         recipe = recipe_file.build(HERE.parent / "recipes" / f"{name}.yaml")
         lines |= {(name, way): line for way, line in ways(train, recipe).items()}

@@ -5,6 +5,7 @@ tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers
 
 from benchmarks.contenders.turns import batch, fe_whole, ours_whole
+from tests.convert.apphub_keras import ClsToken, MultiHeadAttention, PositionEmbedding
 
 
 def ours(variant, config, size, turns):
@@ -81,36 +82,14 @@ def _inference(model, config, size):
     return lambda: forward(images).numpy()
 
 
-class Attention(layers.Layer):
-    def __init__(self, config):
-        super().__init__()
-        self.heads, self.width = config.heads, config.width
-        self.wq, self.wk, self.wv, self.dense = (layers.Dense(config.width) for _ in range(4))
-
-    def call(self, x):
-        q, k, v = (tf.transpose(tf.reshape(w(x), (-1, x.shape[1], self.heads, self.width // self.heads)), (0, 2, 1, 3))
-                   for w in (self.wq, self.wk, self.wv))
-        weights = tf.nn.softmax(tf.matmul(q, k, transpose_b=True) / (self.width // self.heads)**0.5)
-        return self.dense(tf.reshape(tf.transpose(tf.matmul(weights, v), (0, 2, 1, 3)), (-1, x.shape[1], self.width)))
-
-
-class Tokens(layers.Layer):
-    def __init__(self, config):
-        super().__init__()
-        self.token = self.add_weight("token", (1, 1, config.width))
-        self.positions = self.add_weight("positions", (1, config.tokens, config.width))
-
-    def call(self, x):
-        return tf.concat([tf.repeat(self.token, tf.shape(x)[0], axis=0), x], axis=1) + self.positions
-
-
 def fastestimators(config):
     """The TensorFlow ViT of FastEstimator's apphub: Keras' layers, post-norm, ReLU, dropout behind both branches."""
     inputs = layers.Input((config.image_size, config.image_size, 3))
     x = layers.Conv2D(config.width, config.patch_size, config.patch_size, use_bias=False)(inputs)
-    x = layers.Dropout(config.dropout)(Tokens(config)(layers.Reshape((-1, config.width))(x)))
+    x = PositionEmbedding(config.tokens, config.width)(ClsToken(config.width)(layers.Reshape((-1, config.width))(x)))
+    x = layers.Dropout(config.dropout)(x)
     for _ in range(config.depth):
-        branch = layers.Dropout(config.dropout)(Attention(config)(x))
+        branch = layers.Dropout(config.dropout)(MultiHeadAttention(config.width, config.heads)(x))
         x = layers.LayerNormalization(epsilon=1e-6)(x + branch)
         branch = layers.Dense(config.width)(layers.Dense(config.mlp_dim, activation="relu")(x))
         x = layers.LayerNormalization(epsilon=1e-6)(x + layers.Dropout(config.dropout)(branch))

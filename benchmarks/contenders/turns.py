@@ -49,6 +49,18 @@ def random_images(config, count: int = 10_000):
                   rng.integers(0, config.num_classes, count))
 
 
+def _turn(turns: Turns):
+    """The trace with which each training step is a turn."""
+    from fastestimator.trace.trace import Trace
+
+    class Turn(Trace):
+        def on_batch_end(self, data):
+            turns.end()
+            turns.begin()
+
+    return Turn(mode="train")
+
+
 def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, compiled: bool = False) -> None:
     """Our training through FastEstimator's Estimator: a turn is a step with its batch and all traces."""
     import tempfile
@@ -64,18 +76,12 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, comp
     script = load_script(backend)
     script.backend.use_device(None)
     script.backend.load_fastestimator()
-    from fastestimator.trace.trace import Trace
-
-    class Turn(Trace):
-        def on_batch_end(self, data):
-            turns.end()
-            turns.begin()
 
     images = random_images(config)
     dataset = Dataset("random", tuple(map(str, range(config.num_classes))), images, images.take(np.arange(size)))
     recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000)
     build = traces.build
-    traces.build = lambda stage, model: [*build(stage, model), Turn(mode="train")]
+    traces.build = lambda stage, model: [*build(stage, model), _turn(turns)]
     with tempfile.TemporaryDirectory() as folder:
         job = Job(script, recipe, DataPair(None, dataset, (0.5,) * 3, (0.25,) * 3, True), Path(folder),
                   RunOptions(log_steps=0, compile=compiled))
@@ -83,37 +89,36 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, comp
         train.fit(Stage(job, "finetune", dataset, 1000, config), parameters.initial(config, 0))
 
 
-def fe_whole(model, optimizer, size: int, config, channels_first: bool, turns: Turns) -> None:
-    """FastEstimator's own apphub script: its ops, its Network, its Estimator."""
+def apphub_pipeline(images, size: int, channels_first: bool = True):
+    """The pipeline of FastEstimator's apphub, as its users write it: its own ops, in this process."""
     from fe_compat import load_fastestimator
     fe = load_fastestimator()
     from fastestimator.dataset import NumpyDataset
     from fastestimator.op.numpyop.meta import Sometimes
     from fastestimator.op.numpyop.multivariate import HorizontalFlip, PadIfNeeded, RandomCrop
     from fastestimator.op.numpyop.univariate import ChannelTranspose, CoarseDropout, Normalize
-    from fastestimator.op.tensorop.loss import CrossEntropy
-    from fastestimator.op.tensorop.model import ModelOp, UpdateOp
-    from fastestimator.trace.trace import Trace
-
-    class Turn(Trace):
-        def on_batch_end(self, data):
-            turns.end()
-            turns.begin()
-
-    images, x = random_images(config), {"inputs": "x", "outputs": "x"}
-    both = {"image_in": "x", "image_out": "x"}
-    edge = config.image_size
-    pipeline = fe.Pipeline(
+    edge = images.image_size
+    x, both = {"inputs": "x", "outputs": "x"}, {"image_in": "x", "image_out": "x", "mode": "train"}
+    return fe.Pipeline(
         train_data=NumpyDataset({"x": images.images, "y": images.labels}), batch_size=size, num_process=0,
         ops=[Normalize(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616), **x),
-             PadIfNeeded(min_height=edge + 8, min_width=edge + 8, mode="train", **both),
-             RandomCrop(edge, edge, mode="train", **both),
-             Sometimes(HorizontalFlip(mode="train", **both)), CoarseDropout(max_holes=1, mode="train", **x),
+             PadIfNeeded(min_height=edge + 8, min_width=edge + 8, **both), RandomCrop(edge, edge, **both),
+             Sometimes(HorizontalFlip(**both)), CoarseDropout(max_holes=1, mode="train", **x),
              *([ChannelTranspose(**x)] if channels_first else [])])
+
+
+def fe_whole(model, optimizer, size: int, config, channels_first: bool, turns: Turns) -> None:
+    """FastEstimator's own apphub script: its ops, its Network, its Estimator."""
+    from fe_compat import load_fastestimator
+    fe = load_fastestimator()
+    from fastestimator.op.tensorop.loss import CrossEntropy
+    from fastestimator.op.tensorop.model import ModelOp, UpdateOp
+
+    pipeline = apphub_pipeline(random_images(config), size, channels_first)
     model = fe.build(model_fn=lambda: model, optimizer_fn=optimizer)
     network = fe.Network(ops=[ModelOp(model=model, inputs="x", outputs="y_pred"),
                               CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
                               UpdateOp(model=model, loss_name="ce")])
     turns.begin()
-    fe.Estimator(pipeline=pipeline, network=network, epochs=1000, traces=[Turn(mode="train")],
+    fe.Estimator(pipeline=pipeline, network=network, epochs=1000, traces=[_turn(turns)],
                  log_steps=0).fit(warmup=False)

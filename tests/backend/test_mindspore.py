@@ -1,6 +1,7 @@
 """MindSpore as the scripts set it up."""
 import pathlib
 
+import numpy as np
 import pytest
 
 
@@ -20,3 +21,17 @@ print([open(name).read() for name in glob.glob("/proc/self/task/*/comm")])
 """, **asked)
     assert done.returncode == 0, done.stderr[-2000:]
     assert ("frontend_queue" in done.stdout) == elsewhere, done.stdout
+
+
+@pytest.mark.backend("ms")
+def test_layer_norm_is_the_same_by_an_accelerators_kernel():
+    """A CPU has that kernel too, in float32; a large epsilon shows that it is not left out."""
+    import mindspore as ms
+
+    from vit.backend.mindspore import LayerNorm
+    from vit.model.precision import Dtypes
+    norm = LayerNorm(16, 0.5, Dtypes(ms.float32, ms.float32))
+    x = ms.Tensor(np.random.default_rng(0).normal(size=(2, 3, 16)).astype(np.float32))
+    own = norm(x).asnumpy()
+    norm.own = False
+    np.testing.assert_allclose(norm(x).asnumpy(), own, rtol=0, atol=1e-6)
