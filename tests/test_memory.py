@@ -1,6 +1,7 @@
 """How much memory there is, of the machine and of control groups; and what is refused for lack of it."""
 import resource
 
+import numpy as np
 import pytest
 
 from vit import memory
@@ -50,6 +51,14 @@ def test_the_process_has_limits_of_its_own(tmp_path, monkeypatch, kind, used):
     _write(tmp_path, {"proc/meminfo": MEMINFO, "proc/self/status": f"{used}:\t 1000000 kB\n"})
     monkeypatch.setattr(resource, "getrlimit", lambda asked: (3 * GB if asked == kind else resource.RLIM_INFINITY, 0))
     assert memory.available(tmp_path) == 3 * GB - 1000000 * 1024
+
+
+def test_the_peak_is_that_of_the_process_alone(run_python):
+    """Not of the one that started it, whose peak `getrusage` hands down."""
+    held = np.ones(1 << 25)
+    done = run_python("-c", "from vit import memory; print(memory.peak()); b = b'x' * (1 << 28); print(memory.peak())")
+    first, second = map(int, done.stdout.split())
+    assert 0 < first < held.nbytes < second < memory.peak()
 
 
 def test_what_cannot_fit_is_one_line_with_both_figures(monkeypatch, refused):

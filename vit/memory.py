@@ -40,6 +40,17 @@ def available(root: Path = Path("/")) -> int | None:
     return max(0, min(left))
 
 
+def peak(root: Path = Path("/")) -> int:
+    """Say how many bytes this process has held at once, at most.
+
+    `getrusage` would count what the process held that this one was forked from.
+
+    Args:
+        root: Where `proc` is: Linux alone has one.
+    """
+    return _table(root / "proc/self/status")["VmHWM"] << 10
+
+
 def check_room(needed: int, what: str, way_out: str) -> None:
     """Refuse what needs more memory than there is.
 

@@ -1,11 +1,12 @@
 """How a process takes its turns: it waits for a line, does one step, and answers with what the step took."""
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+
+from vit import memory
 
 
 class Turns:
@@ -23,7 +24,7 @@ class Turns:
     def end(self) -> None:
         """Say what the turn took: seconds, processor seconds, and the peak of memory so far in bytes."""
         row = {"seconds": time.perf_counter() - self.wall, "processor": time.process_time() - self.processor,
-               "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10}
+               "peak": memory.peak()}
         print(json.dumps(row), file=self.answers, flush=True)
 
     def repeat(self, step: Callable[[], object]) -> None:

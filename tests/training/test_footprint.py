@@ -13,8 +13,9 @@ from vit.training.recipe import Recipe
 
 # Steps as the scripts train, with nothing around them: what FastEstimator takes comes on top.
 STEPS = """
-import json, resource, sys
+import json, sys
 import torch, vit_torch
+from vit import memory
 from vit.model.config import VARIANTS
 from vit.training import footprint
 from vit.training.recipe import Recipe
@@ -28,14 +29,13 @@ def train(config, recipe):
         loss.backward()
         optimizer.step()
 
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 train(VARIANTS["tiny"], Recipe(batch_size=2))  # what torch itself takes
 variant, image_size, batch_size, optimizer = sys.argv[1], *map(int, sys.argv[2:4]), sys.argv[4]
 recipe = Recipe(variant=variant, image_size=image_size, batch_size=batch_size, optimizer=optimizer)
-config, before = recipe.model(100, image_size), peak()
+config, before = recipe.model(100, image_size), memory.peak()
 config = config.replace(dropout=0.0, attention_dropout=0.0)
 train(config, recipe)
-print(json.dumps([footprint.step_bytes(config, recipe, batch_size, fused_attention=True), peak() - before]))
+print(json.dumps([footprint.step_bytes(config, recipe, batch_size, fused_attention=True), memory.peak() - before]))
 """
 
 
