@@ -46,7 +46,13 @@ fuzz: .venv  ## feed the commands nearly right inputs for ten minutes (FUZZ_MINU
 check: .venv  ## run the linter
 	.venv/bin/ruff check .
 
-bench: .venv  ## measure the drift between the frameworks (benchmarks/)
+bench: .venv  ## measure speed and memory beside peers, and the drift between the frameworks (benchmarks/, an hour)
+	$(PY) benchmarks/step.py --variant apphub
+	$(PY) benchmarks/step.py --variant small_data
+	$(PY) benchmarks/pipeline.py
+	$(PY) benchmarks/startup.py
+	$(PY) benchmarks/dropout.py
+	$(PY) benchmarks/results.py
 	$(PY) benchmarks/parity.py
 
 clean:  ## remove what was installed and written by runs

@@ -33,7 +33,7 @@ import cv2
 import PIL
 import torch
 
-from benchmarks.contenders.turns import apphub_pipeline
+from benchmarks.contenders.turns import apphub_pipeline, processor_name
 from tests.training import fe_pipeline
 from vit.data import DataPair, Dataset, Images
 from vit.training import pipeline, recipe_file
@@ -78,15 +78,6 @@ def measure(line, seconds: float, epoch: int) -> tuple[float, float]:
     return count / spent, sum(value.numel() * value.element_size() for value in batch.values()) / len(batch["x"])
 
 
-def processor() -> str:
-    """Its name, where the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
@@ -124,7 +115,7 @@ process's own.
 
 {chr(10).join(rows)}
 
-{processor()}, Python {platform.python_version()}, {versions}.
+{processor_name()}, Python {platform.python_version()}, {versions}.
 """
     (HERE / "pipeline.md").write_text(text)
     print(text)

@@ -3,15 +3,16 @@
     python benchmarks/step.py [--backends torch,tf,ms] [--variant apphub] [--batch_size 128] [--rounds 7]
 
 Each contender is a process of its own. Those of one framework take turns, one step each, so that what else the machine
-does is shared by all; the median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json` and prints a
-table. What each contender is, `benchmarks/contenders/` says.
+does is shared by all, and all wait in memory (20 GB for `apphub` in PyTorch); first those that train, then those that
+predict. The median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends` and
+`--only` leave the others as they are; `benchmarks/results.py` makes tables and a picture of it. What each contender is,
+`benchmarks/contenders/` says.
 """
 import argparse
 import ast
 import importlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,23 +24,16 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "packages/fe_compat"), str(HERE.parent / "packages/fe_mindspore")]
 
-from vit.backend import SCRIPTS, TITLES
+from benchmarks.contenders.turns import processor_name
+from vit.backend import SCRIPTS
 from vit.model import summary
 from vit.model.config import VARIANTS
 
 MODULES = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
-PEAK_FLOP = 10 * 2 * 2048**3
+PACKAGES = {"torch": ("fastestimator", "torch", "transformers"), "tf": ("fastestimator", "tensorflow", "transformers"),
+            "ms": ("fastestimator", "mindspore", "mindcv")}
+PRODUCTS_GFLOP = 10 * 2 * 2048**3 / 1e9  # of a turn of the contender `peak`
 WARM_UP = 2  # turns: the first compiles, the second takes its memory
-# The ratios that are asked of us: framework, contender, to whom, at most.
-TARGETS = {
-    "apphub": [("torch", "whole", "fe", 0.62), ("torch", "whole_compiled", "fe", 0.62),
-               ("torch", "whole", "huggingface", 0.75), ("torch", "whole_compiled", "huggingface", 0.75),
-               ("torch", "whole", "ours", 1.05),
-               ("tf", "whole", "fe", 0.90), ("tf", "whole_compiled", "fe", 0.90), ("tf", "whole", "huggingface", 0.90),
-               ("tf", "whole_compiled", "huggingface", 0.90), ("tf", "whole", "ours", 1.05),
-               ("ms", "whole", "mindcv", 0.60), ("ms", "whole", "ours", 1.05)],
-    "small_data": [("torch", "whole", "huggingface", 0.75), ("tf", "whole", "huggingface", 0.90)],
-}
 
 
 def contenders(backend: str) -> dict[str, str]:
@@ -101,28 +95,6 @@ def serve(backend: str, name: str, variant: str, batch_size: str) -> None:
     getattr(module, name)(variant, config, int(batch_size), Turns())
 
 
-def table(content: dict) -> str:
-    """The figures in Markdown."""
-    lines = []
-    for backend, found in content["contenders"].items():
-        words = contenders(backend)
-        lines += ["", f"| {TITLES[backend]}, `{content['variant']}`, batch {content['batch_size']} | seconds | "
-                  "processor seconds | peak memory |", "| --- | --- | --- | --- |"]
-        lines += [f"| {words[name]} | {row['seconds']:.3f} | {row['processor']:.2f} | {row['peak'] / 1e9:.1f} GB |"
-                  for name, row in found.items()]
-    lines += ["", "| ratio | measured | asked |", "| --- | --- | --- |"]
-    for backend, name, other, most in TARGETS.get(content["variant"], []):
-        found = content["contenders"].get(backend, {})
-        if name in found and other in found:
-            words = contenders(backend)
-            lines.append(f"| {TITLES[backend]}: {words[name]} / {words[other]} | "
-                         f"{found[name]['seconds'] / found[other]['seconds']:.2f} | at most {most} |")
-    if "share_of_peak" in content:
-        lines.append(f"| PyTorch: share of the matrix peak ({content['peak_gflops']:.0f} GFLOP/s) | "
-                     f"{content['share_of_peak']:.2f} | at least 0.75 |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         serve(*sys.argv[2:])
@@ -134,25 +106,33 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     asked = parser.parse_args()
-    content = {"variant": asked.variant, "batch_size": asked.batch_size, "rounds": asked.rounds,
-               "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-               "versions": {name: version(name) for name in ("fastestimator", "torch", "tensorflow", "mindspore",
-                                                             "transformers", "mindcv", "numpy")},
-               "contenders": {}}
-    for backend in asked.backends.split(","):
-        if backend not in SCRIPTS:
-            parser.error(f"--backends: choose from {', '.join(SCRIPTS)}")
-        names = [name for name in contenders(backend) if not asked.only or name in asked.only.split(",")]
-        content["contenders"][backend] = measure(backend, names, asked.variant, asked.batch_size, asked.rounds)
-    torch = content["contenders"].get("torch", {})
-    if "peak" in torch and "whole" in torch:
-        step = 3 * summary.flops(VARIANTS[asked.variant].replace(num_classes=100)) * asked.batch_size
-        content["peak_gflops"] = PEAK_FLOP / torch["peak"]["seconds"] / 1e9
-        best = min(row["seconds"] for name, row in torch.items() if name.startswith("whole"))
-        content["share_of_peak"] = step / best / 1e9 / content["peak_gflops"]
-    print(table(content))
-    if not asked.only:
-        (HERE / f"step-{asked.variant}.json").write_text(json.dumps(content, indent=1) + "\n")
+    backends = asked.backends.split(",")
+    if unknown := set(backends) - set(SCRIPTS):
+        parser.error(f"--backends: {', '.join(sorted(unknown))} is none of {', '.join(SCRIPTS)}")
+    for backend in backends:
+        words = contenders(backend)
+        names = [name for name in words if not asked.only or name in asked.only.split(",")]
+        predict = [name for name in names if name.endswith(("_1", "_128"))]
+        rows = {}
+        for group in ([name for name in names if name not in predict], predict):
+            found = measure(backend, group, asked.variant, asked.batch_size, asked.rounds)
+            rows |= {name: {"what": words[name], **row} for name, row in found.items()}
+            for name, row in found.items():
+                print(f"{row['seconds']:8.3f} s  {row['peak'] / 1e9:5.1f} GB  {words[name]}")
+        if not asked.only:
+            _keep(backend, rows, asked)
+
+
+def _keep(backend: str, rows: dict, asked: argparse.Namespace) -> None:
+    """Put a framework's figures, with all that they hang on, into the file of the variant."""
+    path = HERE / f"step-{asked.variant}.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    flops = summary.flops(VARIANTS[asked.variant].replace(num_classes=100))
+    content[backend] = {
+        "machine": f"{processor_name()}, {os.cpu_count()} cores", "batch_size": asked.batch_size,
+        "rounds": asked.rounds, "step_gflop": 3 * flops * asked.batch_size / 1e9, "products_gflop": PRODUCTS_GFLOP,
+        "versions": {name: version(name) for name in PACKAGES[backend]}, "contenders": rows}
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ from benchmarks.contenders.turns import batch, ours_whole
 
 def ours(variant, config, size, turns):
     """Ours, bare: a jitted step of one's own."""
-    from vit.backend import load_script
-    turns.repeat(_bare(load_script("ms").ViT(config), config, size))
+    turns.repeat(_bare(_ours(config), config, size))
 
 
 def whole(variant, config, size, turns):
@@ -16,14 +15,47 @@ def whole(variant, config, size, turns):
     ours_whole("ms", config, variant, size, turns)
 
 
+def whole_bf16(variant, config, size, turns):
+    """Ours with --precision bf16, through FastEstimator's Estimator."""
+    ours_whole("ms", config, variant, size, turns, precision="bf16")
+
+
 def mindcv(variant, config, size, turns):
     """MindCV's ViT, bare, in graph mode."""
+    turns.repeat(_bare(_mindcv(config), config, size))
+
+
+def ours_1(variant, config, size, turns):
+    """Ours, inference of one image."""
+    turns.repeat(_inference(_ours(config), config, 1))
+
+
+def ours_128(variant, config, size, turns):
+    """Ours, inference of 128 images."""
+    turns.repeat(_inference(_ours(config), config, 128))
+
+
+def mindcv_1(variant, config, size, turns):
+    """MindCV's ViT, inference of one image."""
+    turns.repeat(_inference(_mindcv(config), config, 1))
+
+
+def mindcv_128(variant, config, size, turns):
+    """MindCV's ViT, inference of 128 images."""
+    turns.repeat(_inference(_mindcv(config), config, 128))
+
+
+def _ours(config):
+    from vit.backend import load_script
+    return load_script("ms").ViT(config)
+
+
+def _mindcv(config):
     from mindcv.models.vit import VisionTransformer
-    model = VisionTransformer(
+    return VisionTransformer(
         image_size=config.image_size, patch_size=config.patch_size, num_classes=config.num_classes,
         embed_dim=config.width, depth=config.depth, num_heads=config.heads, mlp_ratio=config.mlp_dim / config.width,
         drop_rate=config.dropout, attn_drop_rate=config.attention_dropout)
-    turns.repeat(_bare(model, config, size))
 
 
 def _bare(model, config, size):
@@ -39,6 +71,17 @@ def _bare(model, config, size):
         return ops.depend(loss, optimizer(gradients))
 
     return lambda: train(x, y).asnumpy()
+
+
+def _inference(model, config, size):
+    x = ms.Tensor(batch(config, size)[0].transpose(0, 3, 1, 2).copy())
+    model.set_train(False)
+
+    @ms.jit
+    def forward(x):
+        return model(x)
+
+    return lambda: forward(x).asnumpy()
 
 
 def _loss_of(model):

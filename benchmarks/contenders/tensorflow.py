@@ -28,6 +28,11 @@ def whole_compiled(variant, config, size, turns):
     ours_whole("tf", config, variant, size, turns, compiled=True)
 
 
+def whole_bf16(variant, config, size, turns):
+    """Ours with --precision bf16, through FastEstimator's Estimator."""
+    ours_whole("tf", config, variant, size, turns, precision="bf16")
+
+
 def fe(variant, config, size, turns):
     """FastEstimator's own script, through its Estimator."""
     fe_whole(fastestimators(config), lambda: tf.keras.optimizers.SGD(0.01, momentum=0.9), size, config, False, turns)
@@ -35,14 +40,8 @@ def fe(variant, config, size, turns):
 
 def huggingface(variant, config, size, turns):
     """Hugging Face's TFViTForImageClassification, bare, in a tf.function."""
-    from transformers import TFViTForImageClassification, ViTConfig
-    model = TFViTForImageClassification(ViTConfig(
-        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
-        intermediate_size=config.mlp_dim, image_size=config.image_size, patch_size=config.patch_size,
-        num_labels=config.num_classes, hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.attention_dropout))
-    turns.repeat(_bare(lambda x, training=False: model(tf.transpose(x, (0, 3, 1, 2)), training=training).logits,
-                       config, size, variables=lambda: model.trainable_variables))
+    forward, variables = _huggingface(config)
+    turns.repeat(_bare(forward, config, size, variables=variables))
 
 
 def ours_1(variant, config, size, turns):
@@ -55,9 +54,34 @@ def ours_128(variant, config, size, turns):
     turns.repeat(_inference(_ours(config), config, 128))
 
 
+def huggingface_1(variant, config, size, turns):
+    """Hugging Face's, inference of one image."""
+    turns.repeat(_inference(_huggingface(config)[0], config, 1))
+
+
+def huggingface_128(variant, config, size, turns):
+    """Hugging Face's, inference of 128 images."""
+    turns.repeat(_inference(_huggingface(config)[0], config, 128))
+
+
 def _ours(config):
     from vit.backend import load_script
     return load_script("tf").ViT(config)
+
+
+def _huggingface(config):
+    """Its forward pass of images [B, S, S, C], and a function to its weights, which are there after the first."""
+    from transformers import TFViTForImageClassification, ViTConfig
+    model = TFViTForImageClassification(ViTConfig(
+        hidden_size=config.width, num_hidden_layers=config.depth, num_attention_heads=config.heads,
+        intermediate_size=config.mlp_dim, image_size=config.image_size, patch_size=config.patch_size,
+        num_labels=config.num_classes, hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.attention_dropout))
+
+    def forward(x, training=False):
+        return model(tf.transpose(x, (0, 3, 1, 2)), training=training).logits
+
+    return forward, lambda: model.trainable_variables
 
 
 def _bare(model, config, size, jit_compile=None, variables=None):

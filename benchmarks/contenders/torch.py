@@ -26,6 +26,11 @@ def whole_compiled(variant, config, size, turns):
     ours_whole("torch", config, variant, size, turns, compiled=True)
 
 
+def whole_bf16(variant, config, size, turns):
+    """Ours with --precision bf16, through FastEstimator's Estimator."""
+    ours_whole("torch", config, variant, size, turns, precision="bf16")
+
+
 def fe(variant, config, size, turns):
     """FastEstimator's own script, through its Estimator."""
     fe_whole(FastEstimators(config), _sgd, size, config, True, turns)

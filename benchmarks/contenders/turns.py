@@ -1,8 +1,10 @@
 """How a process takes its turns: it waits for a line, does one step, and answers with what the step took."""
 import json
+import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -50,6 +52,15 @@ def random_images(config, count: int = 10_000):
                   rng.integers(0, config.num_classes, count))
 
 
+def processor_name() -> str:
+    """What the machine's processor is called, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
 def _turn(turns: Turns):
     """The trace with which each training step is a turn."""
     from fastestimator.trace.trace import Trace
@@ -62,10 +73,10 @@ def _turn(turns: Turns):
     return Turn(mode="train")
 
 
-def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, compiled: bool = False) -> None:
+def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, compiled: bool = False,
+               precision: str = "fp32") -> None:
     """Our training through FastEstimator's Estimator: a turn is a step with its batch and all traces."""
     import tempfile
-    from pathlib import Path
 
     from vit.backend import load_script
     from vit.data import DataPair, Dataset
@@ -80,7 +91,7 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, comp
 
     images = random_images(config)
     dataset = Dataset("random", tuple(map(str, range(config.num_classes))), images, images.take(np.arange(size)))
-    recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000)
+    recipe = Recipe(variant=variant, batch_size=size, pretrain_epochs=1000, precision=precision)
     build = traces.build
     traces.build = lambda stage, model: [*build(stage, model), _turn(turns)]
     with tempfile.TemporaryDirectory() as folder:
