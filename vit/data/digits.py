@@ -7,7 +7,7 @@ test images of the other, so no digit of a test image was ever trained on.
 import cv2
 import numpy as np
 
-from vit.data.sets import DataPair, Dataset, Images
+from vit.data.sets import OF_DATA, DataPair, Dataset, Images
 
 # The sets are the same in every run: their seed is fixed and has nothing to do with --seed.
 _SEED = 2021
@@ -57,12 +57,13 @@ def load() -> DataPair:
         images = np.stack([_draw([grey[left], grey[right]]) for left, right in pairs(indices, labels, per_class, seed)])
         return Images(images, np.repeat(np.arange(100), per_class))
 
+    mean, std = OF_DATA["digits"]
     return DataPair(
         pretrain=Dataset("digits100", tuple(f"{number:02d}" for number in range(100)),
                          train=hundred(train, _TRAIN_PAIRS, 0), test=hundred(test, _TEST_PAIRS, 1)),
         finetune=ten,
-        mean=(0.2288, ) * 3,  # measured on digits100's training images
-        std=(0.3084, ) * 3,
+        mean=mean,
+        std=std,
         hflip=False)
 
 

@@ -17,15 +17,10 @@ from torch.utils.data import Dataset, default_convert
 from vit.data.augmentation import Augmentation
 from vit.data.batches import Batches, Labels
 from vit.data.seeds import sample_order
-from vit.data.sets import IMAGENET, DataPair, Images
+from vit.data.sets import NORMALIZATIONS, DataPair, Images
 from vit.model import dropout
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
-
-NORMALIZATIONS = {
-    "imagenet": IMAGENET,
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 
 
 def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
