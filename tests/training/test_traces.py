@@ -15,7 +15,7 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 # All that the traces ask of a script and a model.
-SCRIPT = SimpleNamespace(backend=SimpleNamespace(steps_between_reads=lambda: 1, hold=lambda value: value))
+SCRIPT = SimpleNamespace(backend=SimpleNamespace(on_accelerator=lambda: False, hold=lambda value: value))
 MODEL = SimpleNamespace(current_optimizer=SimpleNamespace(norm=np.float32(0.25)))
 
 
