@@ -1,4 +1,4 @@
-"""The three scripts diff, and so do the files of each room of `vit/backend/`: but for a table of words, to the hunks kept here.
+"""The three scripts diff, and so do the files of `vit/backend/`: but for a table of words, to the hunks kept here.
 
 After a change that the frameworks force, look at what it adds and write the lists anew:
 

@@ -17,6 +17,15 @@ CONFIG = VARIANTS["tiny"].replace(depth=1, num_classes=10)
 PAIR = dataclasses.replace(load("digits"), hflip=True)
 FLOAT = {"mixup": {"mixup": 0.5}, "cutmix": {"cutmix": 1.0}, "random erasing": {"random_erasing_prob": 0.5}}
 
+OPTIONS = FLOAT | {
+    "float64, no cutout": {"dtype": "float64", "cutout_size": 0},
+    "bf16": {"precision": "bf16", "normalize": "imagenet"},
+    "fp16": {"precision": "fp16"},
+    "soft labels, colors": {"label_smoothing": 0.1, "augment": "randaugment"},
+    "crops of any size": {"crop_padding": 0, "crop_scale_min": 0.5, "hflip_prob": 0.0},
+    "dropout, accumulated": {"config": CONFIG.replace(dropout=0.1), "accumulate_steps": 3},
+}
+
 
 def _recipe(**fields):
     return Recipe(**{"data": "digits", "variant": "tiny", "batch_size": 16, "train_steps_per_epoch": 3,
@@ -68,10 +77,7 @@ def test_a_run_is_the_same(backend, tmp_path):
 
 
 @pytest.mark.backend("torch")
-@pytest.mark.parametrize("options", [
-    {"dtype": "float64", "cutout_size": 0}, {"precision": "bf16", "normalize": "imagenet"}, {"precision": "fp16"},
-    {"label_smoothing": 0.1, "augment": "randaugment"}, {"crop_padding": 0, "crop_scale_min": 0.5, "hflip_prob": 0.0},
-    {"config": CONFIG.replace(dropout=0.1), "accumulate_steps": 3}, *FLOAT.values()], ids=str)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_run_is_the_same_with_other_options(options, tmp_path):
     _same(_run("torch", tmp_path, True, **options), _run("torch", tmp_path, False, **options))
 
