@@ -38,7 +38,7 @@ def _run(backend, folder, on_device, dtype="float32", config=CONFIG, **fields):
     script.backend.load_fastestimator()
     from fastestimator.trace.trace import Trace
 
-    from vit.training import traces
+    from vit.training import pipeline, traces
     job = Job(script, _recipe(**fields), PAIR, folder, RunOptions(log_steps=0), dtype, base=config)
     stage, build = job.stage("finetune", PAIR.finetune, 2), traces.build
 
@@ -46,7 +46,14 @@ def _run(backend, folder, on_device, dtype="float32", config=CONFIG, **fields):
         def on_batch_end(self, data):
             seen.append((data["x"].shape, np.asarray(data["x"]).dtype, np.asarray(data["x"]).tobytes()))
 
+    def spied(*arguments):
+        ops = normalizing(*arguments)
+        assert bool(ops) is on_device
+        return ops
+
+    normalizing = pipeline.normalizing
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "normalizing", spied)
         patch.setattr(script.backend, "on_accelerator", lambda: on_device)
         patch.setattr(traces, "build", lambda stage, model: [*build(stage, model), Spy(inputs="x")])
         weights = fit(stage, parameters.initial(stage.config, 1))
