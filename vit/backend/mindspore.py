@@ -12,6 +12,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
+from vit.backend.normalize.mindspore import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -179,9 +180,9 @@ def freeze_encoder(model, parameters):
         w.requires_grad = name.startswith("head.")
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 1 if ms.get_context("device_target") == "CPU" else 50
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return ms.get_context("device_target") != "CPU"
 
 
 def hold(value):

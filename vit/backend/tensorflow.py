@@ -9,6 +9,7 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
+from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -180,9 +181,9 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 50 if tf.config.list_physical_devices("GPU") else 1
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def hold(value):

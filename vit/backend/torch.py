@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -164,9 +165,9 @@ def freeze_encoder(model, parameters):
         w.requires_grad_(name.startswith("head."))
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 50 if torch.cuda.is_available() else 1
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return torch.cuda.is_available()
 
 
 def hold(value):

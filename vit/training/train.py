@@ -36,7 +36,11 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     def scale(loss):
         return loss * loss_scale
 
+    on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
+    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
+                             job.options.num_workers, job.dtype, stage.config, on_device)
     network = fe.Network(ops=[
+        *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
@@ -44,8 +48,6 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
     ])
-    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config)
     estimator = fe.Estimator(pipeline=batches,
                              network=network,
                              epochs=stage.epochs,
