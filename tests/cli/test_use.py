@@ -73,6 +73,11 @@ def test_predictions_are_the_likeliest_classes(file, images, capsys):
     assert status == 1 and "broken.png" in err and "1 of 6 images could not be read" in err
 
 
+def test_an_image_that_is_not_there_is_one_that_cannot_be_read(file, images, capsys):
+    status, out, err = _ends(capsys, "predict", file, "none.png", images / "0.png")
+    assert status == 1 and out.startswith(f"{images}/0.png: ") and "none.png: No such file or directory" in err
+
+
 def test_forms_and_patterns_agree(file, images, tmp_path, capsys):
     whole = [images / f"{index}.png" for index in range(3)]
     table = _ends(capsys, "predict", file, *whole, "--csv", "--top_k", 1)[1]
@@ -103,7 +108,6 @@ def test_what_a_run_leaves_is_evaluated_to_its_own_figures(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "fragment"), [
-    (("predict", "{file}", "none.png"), "none.png: no file is called so"),
     (("predict", "{file}", "*.none"), "*.none: no file is called so"),
     (("predict", "{file}", "{empty}"), "holds no image"), (("predict", "none", "{images}"), "none: no such file"),
     (("predict", "{file}", "{images}", "--top_k", "0"), "top_k must be at least 1"),

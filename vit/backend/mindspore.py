@@ -13,6 +13,7 @@ from mindspore import nn, ops
 
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
 from vit.backend.normalize.mindspore import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.mindspore import Predictor  # noqa: F401
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu

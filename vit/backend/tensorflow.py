@@ -10,6 +10,7 @@ tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
 from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.torch import Predictor  # noqa: F401
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu

@@ -53,7 +53,7 @@ class Classifier:
             self.notes.append(f"{path} does not name its classes: they are numbers")
         script = load_script(backend)
         script.backend.use_device(None)
-        self._predict = script.backend.predictor(script.ViT(self.config, weights=weights))
+        self._predictor = script.backend.Predictor(script.ViT(self.config, weights=weights))
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Give what of an image the model sees: uint8 [S, S, 3].
@@ -80,7 +80,7 @@ class Classifier:
             # All batches have one size: a graph is compiled for each.
             whole = np.concatenate([part, np.zeros((self.batch_size - len(part), *part.shape[1:]), np.uint8)])
             x = normalized(whole, self.preprocessing.mean, self.preprocessing.std, channels_first=False)
-            found.append(self._predict(x)[:len(part)])
+            found.append(self._predictor.logits(x)[:len(part)])
         return np.concatenate(found) if found else np.zeros((0, self.config.num_classes), np.float32)
 
 
