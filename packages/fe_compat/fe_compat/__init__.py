@@ -10,9 +10,10 @@ with TensorFlow, so it is the one that is taken, and any other is refused by nam
   may wait for seconds for it to end, the more often the fewer cores there are.
 * Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
-* Its import writes 3.6 MB of JavaScript into the folder for temporary files, and leaves them there.
-* It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
-  its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
+* What draws its logs writes 3.6 MB of JavaScript into the folder for temporary files, and leaves them there.
+* It imports all that any of its parts may need; most of it comes when it is used (`stand_ins`).
+* TensorFlow, which it may import, since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports
+  with its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
 
 `tests/test_fe_compat.py` fails as soon as one of these is no longer needed (Keras 2 aside).
 """

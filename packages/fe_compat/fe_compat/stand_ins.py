@@ -124,10 +124,10 @@ class _StandIn:
         return (self._get(),)
 
     def __or__(self, other):
-        return typing.Union[self, other]
+        return typing.Union[self, other]  # noqa: UP007 (`|` would come here again)
 
     def __ror__(self, other):
-        return typing.Union[other, self]
+        return typing.Union[other, self]  # noqa: UP007
 
     def __eq__(self, other):
         return self is other or (_loaded(self._package) and self._get() == other)

@@ -1,4 +1,4 @@
-"""What FastEstimator imports only in case, is imported only when it is used; then nothing shows that it was not there."""
+"""What FastEstimator imports in case it is used, is imported when it is used; then nothing shows that it came late."""
 import json
 
 import pytest
