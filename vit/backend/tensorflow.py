@@ -197,6 +197,10 @@ def compile_model(model):
     model.call = tf.function(model.call, jit_compile=True)
 
 
+def keep_graphs(key):
+    """Keep nothing: TensorFlow traces a graph in a second or two, and has no cache for it."""
+
+
 def run_stages(model, images, key=None):
     """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
     images, key = tf.constant(images), None if key is None else tf.constant(key)

@@ -190,6 +190,10 @@ def compile_model(model):
     model.compile(dynamic=False)  # else the last batch of an epoch, which is smaller, would slow all that follow
 
 
+def keep_graphs(key):
+    """Keep nothing: torch.compile has a cache of its own."""
+
+
 def run_stages(model, images, key=None):
     """Run every stage on numpy images [B, S, S, C] and dropout keys; `vit.model.config.stage_names` names them."""
     images, key = torch.tensor(images).permute(0, 3, 1, 2), None if key is None else torch.tensor(key)

@@ -26,6 +26,8 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         script.backend.freeze_encoder(model, script.parameters(model))
     if job.options.compile:
         script.backend.compile_model(model)
+    if script.__name__ == "__main__":  # a command: its functions are those of its files
+        script.backend.keep_graphs(stage.graph_key)
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     stage.model = model = fe.build(model_fn=lambda: model,
