@@ -109,7 +109,7 @@ def _draw(path: Path, shown: list[tuple[np.ndarray, str, float]]) -> None:
     from vit.training.report import figures
     columns = min(6, len(shown))
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
+    figure = Figure(figsize=(2 * columns, 2.6 * rows), layout="constrained")
     for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
         axis.set_axis_off()
     for axis, (image, name, value) in zip(axes.flat, shown, strict=False):
