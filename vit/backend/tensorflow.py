@@ -2,6 +2,7 @@
 
 Siblings: `vit/backend/torch.py` and `vit/backend/mindspore.py` define the same names.
 """
+import functools
 import math
 
 import fe_compat
@@ -188,6 +189,33 @@ def steps_between_reads():
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return tf.identity(value)
+
+
+def recompute(layers):
+    """Keep of layers' forward passes no more than their inputs; the backward pass computes the rest again.
+
+    Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    for layer in layers:
+        layer.call = functools.partial(_recomputed, layer.call)
+
+
+def _recomputed(call, x, key):
+    # tf.recompute_grad lets the graph's optimizer find out that it need not wait for the backward pass.
+    @tf.custom_gradient
+    def layer(x):
+        def gradient(*g, variables=()):
+            with tf.control_dependencies(g):
+                again, same = tf.identity(x), None if key is None else tf.identity(key)
+            with tf.GradientTape() as tape:
+                tape.watch([again, *variables])
+                y = call(again, same)
+            dx, *dw = tape.gradient(y, [again, *variables], g)
+            return dx, dw
+
+        return call(x, key), gradient
+
+    return layer(x)
 
 
 def compile_model(model):
