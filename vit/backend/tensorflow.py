@@ -10,6 +10,7 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
+from vit.backend.tensorflow_recompute import recomputed
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -197,25 +198,7 @@ def recompute(layers):
     Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
     """
     for layer in layers:
-        layer.call = functools.partial(_recomputed, layer.call)
-
-
-def _recomputed(call, x, key):
-    # tf.recompute_grad lets the graph's optimizer find out that it need not wait for the backward pass.
-    @tf.custom_gradient
-    def layer(x):
-        def gradient(*g, variables=()):
-            with tf.control_dependencies(g):
-                again, same = tf.identity(x), None if key is None else tf.identity(key)
-            with tf.GradientTape() as tape:
-                tape.watch([again, *variables])
-                y = call(again, same)
-            dx, *dw = tape.gradient(y, [again, *variables], g)
-            return dx, dw
-
-        return call(x, key), gradient
-
-    return layer(x)
+        layer.call = functools.partial(recomputed, layer.call)
 
 
 def compile_model(model):
