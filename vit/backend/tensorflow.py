@@ -2,6 +2,7 @@
 
 Siblings: `vit/backend/torch.py` and `vit/backend/mindspore.py` define the same names.
 """
+import functools
 import math
 
 import fe_compat
@@ -11,6 +12,7 @@ from tensorflow.keras import layers as nn
 
 from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
+from vit.backend.tensorflow_recompute import recomputed
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -190,6 +192,15 @@ def on_accelerator():
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return tf.identity(value)
+
+
+def recompute(layers):
+    """Keep of layers' forward passes no more than their inputs; the backward pass computes the rest again.
+
+    Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    for layer in layers:
+        layer.call = functools.partial(recomputed, layer.call)
 
 
 def compile_model(model):

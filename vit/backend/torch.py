@@ -2,6 +2,7 @@
 
 Siblings: `vit/backend/tensorflow.py` and `vit/backend/mindspore.py` define the same names.
 """
+import functools
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ import fe_compat
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.backend.predictor.torch import Predictor  # noqa: F401
@@ -174,6 +176,15 @@ def on_accelerator():
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return value.detach()
+
+
+def recompute(layers):
+    """Keep of layers' forward passes no more than their inputs; the backward pass computes the rest again.
+
+    Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    for layer in layers:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 def compile_model(model):

@@ -42,6 +42,7 @@ def _without_effect(options: RunOptions, recipe: Recipe,
     """The options and fields that this run has no use for, and why."""
     if backend == "ms":
         yield ("compile",), "MindSpore compiles all training steps"
+        yield ("activation_checkpointing",), "MindSpore frees no memory by it; a smaller batch_size does"
     if options.pretrained is not None:
         yield ("pretrain_epochs",), "--pretrained takes the place of the pretraining"
     elif recipe.data == "folder":

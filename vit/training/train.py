@@ -24,6 +24,8 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     model = script.ViT(stage.config, job.dtype, recipe.precision, weights)
     if stage.freeze_encoder:
         script.backend.freeze_encoder(model, script.parameters(model))
+    if job.options.activation_checkpointing:
+        script.backend.recompute(model.blocks)
     if job.options.compile:
         script.backend.compile_model(model)
     if script.__name__ == "__main__":  # a command: its functions are those of its files
