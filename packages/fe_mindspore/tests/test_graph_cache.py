@@ -64,7 +64,7 @@ def test_what_is_not_the_same_is_compiled(train, tmp_path):
 
 
 def test_what_else_is_compiled_in_between_takes_no_file_of_ours(train, tmp_path):
-    """An optimizer of MindSpore's compiles itself where the step is not compiled, and MindSpore counts that graph too."""
+    """An optimizer compiles itself where the step is not compiled, and MindSpore counts that graph too."""
     cache, other = {"CACHE": str(tmp_path / "cache")}, {"UNCOMPILED": "train"}
     plain = train(**other)[0]
     train(**cache)
