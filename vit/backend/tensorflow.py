@@ -208,7 +208,7 @@ def compile_model(model):
     model.call = tf.function(model.call, jit_compile=True)
 
 
-def keep_graphs(key):
+def keep_graphs(folder, key):
     """Keep nothing: TensorFlow traces a graph in a second or two, and has no cache for it."""
 
 

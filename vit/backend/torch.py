@@ -201,7 +201,7 @@ def compile_model(model):
     model.compile(dynamic=False)  # else the last batch of an epoch, which is smaller, would slow all that follow
 
 
-def keep_graphs(key):
+def keep_graphs(folder, key):
     """Keep nothing: torch.compile has a cache of its own."""
 
 

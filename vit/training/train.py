@@ -1,5 +1,6 @@
 """One stage, trained in FastEstimator's op graph: the same lines for the three frameworks."""
 from vit.model.parameters import Weights
+from vit.training import graphs
 from vit.training.job import Stage
 
 
@@ -29,7 +30,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     if job.options.compile:
         script.backend.compile_model(model)
     if script.__name__ == "__main__":  # a command: its functions are those of its files
-        script.backend.keep_graphs(stage.graph_key)
+        script.backend.keep_graphs(graphs.folder(), graphs.key(stage))
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     stage.model = model = fe.build(model_fn=lambda: model,
