@@ -25,7 +25,7 @@ FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size",
           "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed"}
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
-       "profile": False, "overwrite": False, "on_nan": "stop", "compile": False,
+       "profile": False, "overwrite": False, "on_nan": "stop", "compile": False, "reduce": "ordered",
        "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": ()}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
 

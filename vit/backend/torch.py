@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vit.backend.workers import torch as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
@@ -86,11 +87,12 @@ class Optimizer(torch.optim.Optimizer):
         parameters: What to train: canonical name to tensor.
         recipe: The `Recipe`.
         depth: Blocks of the model, for layer-wise learning rates.
+        reduce: How gradients are added over several workers, as `workers.add` says; None for one alone.
     """
 
-    def __init__(self, parameters, recipe, depth):
+    def __init__(self, parameters, recipe, depth, reduce=None):
         super().__init__(list(parameters.values()), {"lr": recipe.learning_rate, "updates": 0})
-        self.parameters = parameters
+        self.parameters, self.reduce = parameters, reduce
         self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
         self.clip_norm = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
@@ -109,6 +111,8 @@ class Optimizer(torch.optim.Optimizer):
         trained = [parts for parts in zip(group["params"], self.decays, self.lr_scales, strict=True)
                    if parts[0].grad is not None]
         gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, _, _ in trained]
+        if self.reduce is not None:
+            gradients = workers.add(gradients, self.reduce)
         gradients, self.norm = clip(gradients, self.clip_norm)
         if self.loss_scale is not None and not torch.isfinite(self.norm):
             return  # too large for float16: this step is skipped

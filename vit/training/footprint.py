@@ -21,7 +21,7 @@ def check(job: Job, stages: dict[str, Dataset]) -> None:
     """
     for name, dataset in stages.items():
         config = job.config(dataset)
-        batch_size = min(job.recipe.batch_size, len(dataset.train))
+        batch_size = -(-min(job.recipe.batch_size, len(dataset.train)) // job.world.size)  # each worker's
         frozen = job.recipe.freeze_encoder and name == "finetune"
         if memory.has_accelerator() and job.options.device_target != "CPU":
             needed, least = (host_bytes(config, count) for count in (batch_size, 1))

@@ -28,8 +28,10 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         script.backend.compile_model(model)
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
+    alone, reduce = job.world.alone, None if job.world.alone else job.world.reduce
+    weighted_sum = script.backend.workers.weighted_sum
     stage.model = model = fe.build(model_fn=lambda: model,
-                                   optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth),
+                                   optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth, reduce),
                                    model_name=stage.name)
     loss_scale = model.current_optimizer.loss_scale
 
@@ -39,13 +41,15 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     network = fe.Network(ops=[
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
-        CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
+        CrossEntropy(inputs=("y_pred", "y"), outputs="ce" if alone else "each_ce", from_logits=True,
+                     average_loss=alone),
+        *([] if alone else [LambdaOp(fn=weighted_sum, inputs=("each_ce", "weight"), outputs="ce")]),
         *([LambdaOp(fn=scale, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
     ])
     batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config)
+                             job.options.num_workers, job.dtype, stage.config, job.world.share)
     estimator = fe.Estimator(pipeline=batches,
                              network=network,
                              epochs=stage.epochs,
@@ -54,5 +58,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              eval_steps_per_epoch=stage.eval_steps,
                              log_steps=job.options.log_steps,
                              monitor_names="ce")
+    if not alone:
+        network.run_step = traces.WholeBatch(network, stage).run_step
     estimator.fit(warmup=False)
     return script.to_numpy(model)
