@@ -2,7 +2,8 @@
 
     torchrun --standalone --nproc_per_node 2 tests/training/ranks.py torch OUT CASE ...
 
-A case is the name of one of `CASES`; behind a colon, of one of `DEFECTS`, which must be seen in its results.
+A case is the name of one of `CASES`; behind a colon, of one of `DEFECTS`, which must be seen in its results, or the
+checkpoint that it goes on from.
 """
 import contextlib
 import dataclasses
@@ -50,8 +51,9 @@ def train(backend: str, name: str, world: World, folder: Path, resume: Path | No
     stage = Stage(job, "finetune", dataset, EPOCHS if recipe.batch_size == BATCH else 1, CONFIG)
     weights = fit(stage, {key: value.astype("float64") for key, value in parameters.initial(CONFIG, seed=1).items()})
     moments = [script.to_numpy(stage.model, slot) for slot in stage.model.current_optimizer.moments()]
-    history = stage.history
-    return {"losses": np.array(history.step_losses), "norms": np.array(history.gradient_norms),
+    history = stage.history  # between updates, a norm is that of the last one, which a resumed training has not
+    return {"losses": np.array(history.step_losses),
+            "norms": np.array(history.gradient_norms)[recipe.accumulate_steps - 1::recipe.accumulate_steps],
             "sizes": np.array(history.step_sizes),
             "evaluations": np.array([[epoch[key] for key in ("eval_loss", "accuracy", "top5")]
                                      for epoch in history.epochs]),
@@ -108,10 +110,9 @@ DEFECTS = {function.__name__: function
 if __name__ == "__main__":
     backend, out, *cases = sys.argv[1:]
     with joined(load_script(backend), None, "ordered") as WORLD:
-        for case in cases:
+        for i, case in enumerate(cases):
             name, _, more = case.partition(":")
-            folder = Path(out) / case
+            folder = Path(out) / (str(i) if "/" in more else case)
             with DEFECTS[more](WORLD.backend) if more in DEFECTS else contextlib.nullcontext():
-                found = train(backend, name, WORLD, folder, Path(more) if more and more not in DEFECTS else None)
-            folder.mkdir(exist_ok=True)
+                found = train(backend, name, WORLD, folder, Path(more) if "/" in more else None)
             np.savez(folder / f"rank{WORLD.rank}.npz", **found)

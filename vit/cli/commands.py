@@ -6,7 +6,7 @@ from pathlib import Path
 from vit import start
 from vit.cli.endings import Parser, report_errors
 
-COMMANDS = ("compare", "convert", "variants", "recipe", "checkpoints", "launch")  # modules beside this one, as --help lists them
+COMMANDS = ("compare", "convert", "variants", "recipe", "checkpoints", "launch")  # modules beside this one
 
 
 def main(arguments: list[str] | None = None) -> int:

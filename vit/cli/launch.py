@@ -57,7 +57,7 @@ def environments(backend: str, count: int) -> list[dict[str, str]]:
         return [{"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})}
                 for rank in range(count)]
     common = {"MS_WORKER_NUM": str(count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(ports[0]),
-              "GLOG_v": os.environ.get("GLOG_v", "3")}
+              "GLOG_v": os.environ.get("GLOG_v", "3")}  # noqa: SIM112
     return [*({**common, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(rank), "DEVICE_ID": str(rank)}
               for rank in range(count)), {**common, "MS_ROLE": "MS_SCHED"}]
 

@@ -21,12 +21,13 @@ def announced():
 
 
 def join(place):
-    """Meet the other workers; `place` is this one's on its host. The scheduler, which runs the script too, ends here."""
+    """Meet the other workers; `place` is this one's on its host. The scheduler, which runs the script too, ends."""
+    if os.environ["MS_ROLE"] == "MS_SCHED":
+        init()
+        raise SystemExit(0)
     # Seconds that a collective waits for a worker that is late, as one is that compiles; by default 30.
     os.environ.setdefault("MS_NODE_TIMEOUT", "1800")
     init()
-    if os.environ["MS_ROLE"] == "MS_SCHED":
-        raise SystemExit(0)
     # What collectives do not know they may round without a word, as float64 on a CPU.
     value = ms.Tensor(np.array([1 / 3, 2 / 3e9]))
     if get_rank() != announced()[0] or (_gathered(value)[announced()[0]] != value).any():
