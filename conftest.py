@@ -3,12 +3,16 @@
 A test that takes `backend` runs once for each framework, and one that takes `pair` once for each two of them. Any other
 test that needs a framework says so: `@pytest.mark.backend("ms")`.
 """
+import os
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from vit.backend import MissingBackend, require
+
+# Else the commands that tests start would keep MindSpore's graphs in the user's home.
+os.environ["MS_COMPILER_CACHE_ENABLE"] = "0"
 
 FRAMEWORKS = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
 # What imports a framework before a mark can be read; all that is in it needs the framework.

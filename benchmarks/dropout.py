@@ -141,7 +141,8 @@ def main() -> None:
                      f"{s['ours']:.2f} | {ratio:.2f} |")
         print(lines[-1], flush=True)
     where = f"{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 1)}"
-    text = ["# What dropout costs", "", f"Gradients of `{asked.variant}`, batch {asked.batch_size}, float32, with the same sites of dropout filled",
+    text = ["# What dropout costs", "",
+            f"Gradients of `{asked.variant}`, batch {asked.batch_size}, float32, with the same sites of dropout filled",
             f"in three ways: processor seconds, the least of {asked.rounds} rounds ({where}).",
             "`python benchmarks/dropout.py` wrote this.", "", *lines, ""]
     (HERE / "dropout.md").write_text("\n".join(text))

@@ -7,12 +7,14 @@ batches of 128. Seconds are the process's own (other processes take none of them
 the figures are medians over the rounds, and ratios are taken within a round. Writes `benchmarks/pipeline.md`.
 """
 import argparse
+import contextlib
 import os
 import platform
 import statistics
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
@@ -36,12 +38,14 @@ import torch
 from benchmarks.contenders.turns import apphub_pipeline, processor_name
 from tests.training import fe_pipeline
 from vit.data import DataPair, Dataset, Images
+from vit.data.augmentation import Draws
 from vit.training import pipeline, recipe_file
 from vit.training.recipe import Recipe
 
 BATCH, COUNT, CLASSES, STEPS = 128, 5120, 100, 20_000  # so many steps that the time is over first
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 OWN = "FastEstimator's own ops"
+UNMOVED = "as pixels, drawn for but neither cropped nor flipped"  # the most that a device could take over besides
 
 
 def images() -> Images:
@@ -59,8 +63,17 @@ def ways(train: Images, recipe: Recipe) -> dict:
     plain = dropping.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0)
     build = {"by the batch": (pipeline, plain), "by the batch, with what dropout needs": (pipeline, dropping),
              "image by image, as it was": (fe_pipeline, plain)}
-    return {way: module.build(train, train, pair, recipe, True, config=config)
-            for way, (module, config) in build.items()}
+    lines = {way: module.build(train, train, pair, recipe, True, config=config)
+             for way, (module, config) in build.items()}
+    on_device = pipeline.build(train, train, pair, recipe, True, config=plain, on_device=True)
+    if on_device.data["train"][""].batches.trains_on_pixels:
+        lines |= {"by the batch, as pixels for an accelerator": on_device, UNMOVED: on_device}
+    return lines
+
+
+def as_they_are(draws: Draws, images: np.ndarray) -> np.ndarray:
+    """In the place of `Draws.move`."""
+    return images
 
 
 def measure(line, seconds: float, epoch: int) -> tuple[float, float]:
@@ -96,7 +109,8 @@ def main() -> None:
     with tqdm(total=asked.rounds * len(lines), unit="run") as bar:
         for epoch in range(1, asked.rounds + 1):
             for key, line in lines.items():
-                rate, sizes[key] = measure(line, asked.seconds, epoch)
+                with mock.patch.object(Draws, "move", as_they_are) if key[1] == UNMOVED else contextlib.nullcontext():
+                    rate, sizes[key] = measure(line, asked.seconds, epoch)
                 rates[key].append(rate)
                 bar.update()
     own = rates["apphub", OWN]

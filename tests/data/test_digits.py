@@ -1,9 +1,12 @@
 """The bundled handwritten digits as two sets: what they show, and that no test digit was ever trained on."""
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from vit.data import digits
 from vit.data.digits import load, pairs, split
 
 TOP, BOTTOM = 4, 28  # rows that a digit fills
@@ -122,3 +125,19 @@ def test_the_sets_are_facts_and_not_draws(digits):
     for dataset, other in ((digits.pretrain, again.pretrain), (digits.finetune, again.finetune)):
         assert dataset.train.images.tobytes() == other.train.images.tobytes()
         assert dataset.test.labels.tobytes() == other.test.labels.tobytes()
+
+
+@pytest.mark.parametrize("where", ["the file", "a release that has it elsewhere"])
+def test_they_are_scikit_learns(where, monkeypatch):
+    digits._digits.cache_clear()
+    if where != "the file":
+        monkeypatch.setattr(Path, "is_file", lambda path: False)
+    images, labels = digits._digits()
+    bunch = load_digits()
+    assert np.array_equal(images, bunch.images) and np.array_equal(labels, bunch.target)
+
+
+def test_scikit_learn_itself_is_not_imported(run_python):
+    done = run_python("-c", "import sys\nfrom vit.data import digits\ndigits.load()\n"
+                            "print({'sklearn', 'scipy'} & set(sys.modules))")
+    assert done.stdout == "set()\n", done.stderr

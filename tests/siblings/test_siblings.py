@@ -1,4 +1,4 @@
-"""The three scripts diff, and so do backends and dropouts: but for a table of words, to the hunks that are kept here.
+"""The three scripts diff, and so do the files of `vit/backend/`: but for a table of words, to the hunks kept here.
 
 After a change that the frameworks force, look at what it adds and write the lists anew:
 
@@ -17,6 +17,10 @@ FILES = {
     "backend": {"torch": "vit/backend/torch.py", "tf": "vit/backend/tensorflow.py", "ms": "vit/backend/mindspore.py"},
     "dropout": {"torch": "vit/backend/dropout/torch.py", "tf": "vit/backend/dropout/tensorflow.py",
                 "ms": "vit/backend/dropout/mindspore.py"},
+    "normalize": {"torch": "vit/backend/normalize/torch.py", "tf": "vit/backend/normalize/tensorflow.py",
+                  "ms": "vit/backend/normalize/mindspore.py"},
+    "predictor": {"torch": "vit/backend/predictor/torch.py", "tf": "vit/backend/predictor/tensorflow.py",
+                  "ms": "vit/backend/predictor/mindspore.py"},
 }
 PAIRS = [(kind, backend) for kind in FILES for backend in ("tf", "ms")]
 

@@ -32,8 +32,9 @@ def test_one_that_goes_on_all_the_same_shows_no_accuracy_and_writes_no_weights(t
 def test_losses_that_are_read_seldom_are_the_same(tmp_path, monkeypatch):
     """On an accelerator: every few steps, before each checkpoint and at the end of an epoch."""
     script, options = load_script("torch"), OPTIONS | {"checkpoint_every": 4, "finetune_epochs": 1}
-    for folder, every in (("often", 1), ("seldom", 5)):
-        monkeypatch.setattr(script.backend, "steps_between_reads", lambda every=every: every)
+    monkeypatch.setattr("vit.training.traces.history.STEPS_BETWEEN_READS", 5)
+    for folder in ("often", "seldom"):
+        monkeypatch.setattr(script.backend, "on_accelerator", lambda seldom=folder == "seldom": seldom)
         script.fastestimator_run(**options, model_dir=tmp_path / folder)
     for name in ("pretrain-00000004", "pretrain-00000012", "finetune-00000008"):
         often, seldom = (checkpoints.load(tmp_path / folder / "checkpoints" / f"{name}.safetensors")
@@ -47,8 +48,9 @@ def test_losses_that_are_read_seldom_are_the_same(tmp_path, monkeypatch):
 @pytest.mark.backend("torch")
 def test_a_divergence_that_is_seen_late_names_its_step(tmp_path, monkeypatch, refused):
     script, steps = load_script("torch"), []
-    for folder, every in (("often", 1), ("seldom", 5)):
-        monkeypatch.setattr(script.backend, "steps_between_reads", lambda every=every: every)
+    monkeypatch.setattr("vit.training.traces.history.STEPS_BETWEEN_READS", 5)
+    for folder in ("often", "seldom"):
+        monkeypatch.setattr(script.backend, "on_accelerator", lambda seldom=folder == "seldom": seldom)
         with pytest.raises(ValueError, match="pretrain has diverged") as caught:
             script.fastestimator_run(**OPTIONS, learning_rate=1e5, model_dir=tmp_path / folder)
         steps.append(str(caught.value).split("; the last")[0])

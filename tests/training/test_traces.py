@@ -15,7 +15,7 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 # All that the traces ask of a script and a model.
-SCRIPT = SimpleNamespace(backend=SimpleNamespace(steps_between_reads=lambda: 1, hold=lambda value: value))
+SCRIPT = SimpleNamespace(backend=SimpleNamespace(on_accelerator=lambda: False, hold=lambda value: value))
 MODEL = SimpleNamespace(current_optimizer=SimpleNamespace(norm=np.float32(0.25)))
 
 
@@ -47,6 +47,18 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
     assert (err.getvalue() != "") is shown
     if shown:
         assert "pretrain: 100%" in err.getvalue() and "6/6" in err.getvalue() and "loss=0.500" in err.getvalue()
+
+
+@pytest.mark.parametrize(("on_accelerator", "read"), [(False, 1), (True, 0)])
+def test_losses_are_read_at_each_step_but_on_an_accelerator(on_accelerator, read, monkeypatch):
+    monkeypatch.setattr(SCRIPT.backend, "on_accelerator", lambda: on_accelerator)
+    trace = traces.TrainHistory(stage := _stage(1), MODEL)
+    trace.system = SimpleNamespace(epoch_idx=1, global_step=1)
+    trace.on_epoch_begin({})
+    trace.on_batch_end({"ce": 1.0, "y": np.zeros(3, int)})
+    assert (len(stage.history.step_losses), len(stage.history.unread)) == (read, 1 - read)
+    trace.on_epoch_end({})
+    assert stage.history.step_losses == [1.0]
 
 
 def _two_batches(tensorboard=None):

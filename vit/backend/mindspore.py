@@ -2,16 +2,23 @@
 
 Siblings: `vit/backend/torch.py` and `vit/backend/tensorflow.py` define the same names.
 """
+import contextlib
 import functools
+import hashlib
 import importlib.util
 import math
 import os
+import sys
+from pathlib import Path
 
 import fe_compat
 import mindspore as ms
 from mindspore import nn, ops
 
+import vit
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
+from vit.backend.normalize.mindspore import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.mindspore import Predictor  # noqa: F401
 from vit.backend.workers import mindspore as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
@@ -183,9 +190,9 @@ def freeze_encoder(model, parameters):
         w.requires_grad = name.startswith("head.")
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 1 if ms.get_context("device_target") == "CPU" else 50
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return ms.get_context("device_target") != "CPU"
 
 
 def hold(value):
@@ -195,6 +202,17 @@ def hold(value):
 
 def compile_model(model):
     """Leave a model as it is: MindSpore compiles all training steps."""
+
+
+def keep_graphs(key):
+    """Keep the training's graphs between runs, by what they depend on beside the program's files and their shapes."""
+    from fe_mindspore import graph_cache
+    files = hashlib.sha256()
+    for path in sorted([Path(sys.modules["__main__"].__file__), *Path(vit.__file__).parent.rglob("*.py")]):
+        files.update(path.read_bytes())
+    with contextlib.suppress(RuntimeError):  # no home
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit" / "mindspore"
+        graph_cache.keep(folder, f"{files.hexdigest()} {key}")
 
 
 def run_stages(model, images, key=None):

@@ -9,6 +9,8 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
+from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.backend.workers import tensorflow as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
@@ -186,9 +188,9 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 50 if tf.config.list_physical_devices("GPU") else 1
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def hold(value):
@@ -199,6 +201,10 @@ def hold(value):
 def compile_model(model):
     """Compile a model's forward and backward pass with XLA."""
     model.call = tf.function(model.call, jit_compile=True)
+
+
+def keep_graphs(key):
+    """Keep nothing: TensorFlow traces a graph in a second or two, and has no cache for it."""
 
 
 def run_stages(model, images, key=None):

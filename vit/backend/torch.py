@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.predictor.torch import Predictor  # noqa: F401
 from vit.backend.workers import torch as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
@@ -168,9 +170,9 @@ def freeze_encoder(model, parameters):
         w.requires_grad_(name.startswith("head."))
 
 
-def steps_between_reads():
-    """Training steps between two looks at their losses: an accelerator would have to wait for each."""
-    return 50 if torch.cuda.is_available() else 1
+def on_accelerator():
+    """Whether the training runs on another device than the host's processor."""
+    return torch.cuda.is_available()
 
 
 def hold(value):
@@ -190,6 +192,10 @@ def compile_model(model):
         print(f"note: --compile needs {missing[0]}: training goes on uncompiled", file=sys.stderr, flush=True)
         return
     model.compile(dynamic=False)  # else the last batch of an epoch, which is smaller, would slow all that follow
+
+
+def keep_graphs(key):
+    """Keep nothing: torch.compile has a cache of its own."""
 
 
 def run_stages(model, images, key=None):

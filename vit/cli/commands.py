@@ -6,7 +6,8 @@ from pathlib import Path
 from vit import start
 from vit.cli.endings import Parser, report_errors
 
-COMMANDS = ("compare", "convert", "variants", "recipe", "checkpoints", "launch")  # modules beside this one
+# Modules beside this one, as --help lists them.
+COMMANDS = ("evaluate", "predict", "compare", "convert", "variants", "recipe", "checkpoints", "launch")
 
 
 def main(arguments: list[str] | None = None) -> int:

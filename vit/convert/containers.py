@@ -1,5 +1,4 @@
 """Files of tensors, recognised by how they begin, and opened without running anything that they hold."""
-import json
 import os
 import tempfile
 import zipfile
@@ -10,10 +9,10 @@ import numpy as np
 from vit.convert import keras, protobuf, runs, state_dict
 from vit.convert.source_file import Source
 from vit.errors import UserError
-from vit.files import safetensors
+from vit.files import safetensors, usage
 from vit.files.kinds import check_file
 from vit.files.lazy_tensor import LazyTensor
-from vit.files.untrusted import MAX_HEADER_BYTES, check_distinct, listed, reading
+from vit.files.untrusted import check_distinct, listed, reading
 from vit.files.zip_directory import check_directory
 
 _FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
@@ -56,29 +55,11 @@ def _open_folder(folder: Path) -> Source:
     return source
 
 
-def read_settings(path: Path) -> dict | None:
-    """Read the `config.json` beside a Hugging Face file; None if there is none.
-
-    Raises:
-        UserError: It is there, but it is no JSON object.
-    """
-    path = path.with_name("config.json")
-    if not path.is_file():
-        return None
-    with reading(path, "JSON file"):
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError("too long")
-        settings = json.loads(path.read_bytes())
-        if not isinstance(settings, dict):
-            raise ValueError("no object")
-    return settings
-
-
 def _safetensors(path: Path) -> Source:
     tensors, metadata = safetensors.open_tensors(path)
     if runs.is_checkpoint(metadata):
         return runs.open_checkpoint(path)
-    return Source(path, safetensors.KIND, tensors, metadata.get("spec"))
+    return Source(path, safetensors.KIND, tensors, metadata.get("spec"), usage=usage.parse(path, metadata.get("usage")))
 
 
 def _zip(path: Path) -> Source:

@@ -1,11 +1,12 @@
 """Read a file of any known kind into canonical weights, their spec, and a report of what was done."""
+import dataclasses
 import os
 
 import numpy as np
 
 from vit import memory
-from vit.convert import positions
-from vit.convert.containers import open_source, read_settings
+from vit.convert import huggingface, positions
+from vit.convert.containers import open_source
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, TIMM, UNSUPPORTED, Layout
 from vit.convert.positions import PositionGrid
 from vit.convert.reporting import Report
@@ -14,6 +15,7 @@ from vit.convert.source_spec import find_spec
 from vit.errors import UserError
 from vit.files.lazy_tensor import FLOAT_TYPES, LazyTensor
 from vit.files.untrusted import duplicates, listed, reading
+from vit.files.usage import Usage
 from vit.model import parameters, summary
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
@@ -52,7 +54,7 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     manifest = "" if source.spec is None else ", with this project's manifest"
     report = Report(f"recognised {layout.title}, in a {source.container}{manifest}", notes=list(source.notes))
     if layout in (HF, HF_KERAS):
-        source.settings = read_settings(source.path)
+        source.settings = huggingface.read_settings(source.path)
     depth = 1 + max(index for index in map(layout.block_index, names) if index is not None)
     if depth > len(names):
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
@@ -68,7 +70,18 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     theirs = _check(source, layout, names, config, cells, report)
     weights = _load(source, layout, theirs, config, cells, report, seed)
     parameters.check(weights, config)
+    report.usage = _usage(source, layout, config, report)
     return weights, config, report
+
+
+def _usage(source: Source, layout: Layout, config: ViTConfig, report: Report) -> Usage:
+    """How the model is used: of a new head nobody knows the classes."""
+    usage = source.usage or (huggingface.read_usage(source, report) if layout in (HF, HF_KERAS) else Usage())
+    if "head.weight" in report.named("new"):
+        return dataclasses.replace(usage, classes=None)
+    if not usage.fits(config.num_classes):
+        raise UserError(f"{source.path}: names {len(usage.classes)} classes, and its head has {config.num_classes}")
+    return usage
 
 
 def _recognise(source: Source) -> tuple[Layout, dict[str, str]]:

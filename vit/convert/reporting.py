@@ -1,6 +1,8 @@
 """The report of a conversion: what was recognised, and what became of each tensor."""
 from dataclasses import dataclass, field
 
+from vit.files.usage import Usage
+
 
 @dataclass
 class Report:
@@ -13,11 +15,13 @@ class Report:
         notes: What the file does not say, and what was assumed instead.
         built: The arguments with which another project must build its model to load a file that was written for it,
             where its defaults are not enough.
+        usage: How the model is used, as far as the file says it.
     """
     recognised: str = ""
     rows: list[tuple[str, str, tuple[int, ...], str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     built: str = ""
+    usage: Usage = field(default_factory=Usage)
 
     def add(self, action: str, name: str, shape: tuple[int, ...], why: str) -> None:
         """Add one tensor's row."""

@@ -13,12 +13,13 @@ with. `best/` and what `--overwrite` has moved aside are files and folders as an
 import json
 from pathlib import Path
 
-from vit.checkpoints import list_checkpoints, load
+from vit.checkpoints import Checkpoint, list_checkpoints, load
 from vit.checkpoints.inventory import stage_of
 from vit.checkpoints.naming import FOLDER, parse_name
 from vit.convert.source_file import Source
-from vit.errors import UserError, printable
-from vit.files import safetensors
+from vit.data.sets import NORMALIZATIONS, OF_DATA
+from vit.errors import UserError, one_line, printable
+from vit.files import safetensors, usage
 from vit.files.lazy_tensor import LazyTensor
 
 FINISHED = {"finetune": "finetuned.safetensors", "scratch": "scratch.safetensors",
@@ -53,7 +54,23 @@ def open_checkpoint(path: Path) -> Source:
     tensors = {name: LazyTensor(value.dtype.name, value.shape, lambda value=value: value)
                for name, value in values.items()}
     note = f"{what} after step {checkpoint.step} of {checkpoint.stage} (epoch {checkpoint.epoch}, {checkpoint.phase})"
-    return Source(path, "checkpoint of a run", tensors, json.dumps(checkpoint.config.to_dict()), notes=[note])
+    return Source(path, "checkpoint of a run", tensors, json.dumps(checkpoint.config.to_dict()), notes=[note],
+                  usage=_usage(path, checkpoint))
+
+
+def _usage(path: Path, checkpoint: Checkpoint) -> usage.Usage:
+    """How the model is used: a checkpoint holds the recipe and the classes."""
+    recipe, data = checkpoint.recipe, str(checkpoint.recipe.get("data"))
+    normalization = NORMALIZATIONS.get(str(recipe.get("normalize"))) or OF_DATA.get(data)
+    known = (checkpoint.data or {}).get("pretrain" if checkpoint.stage == "pretrain" else "finetune")
+    try:
+        preprocessing = normalization and usage.Preprocessing(
+            *normalization, recipe.get("eval_crop_pct", 1.0) if data == "folder" else 1.0)
+        return usage.Usage(tuple(known["classes"]) if known else None, preprocessing, {
+            "stage": checkpoint.stage, "data": known["name"] if known else None, "variant": recipe.get("variant"),
+            "seed": recipe.get("seed"), "epochs": checkpoint.epoch, "accuracy": usage.finite(checkpoint.metric)})
+    except ValueError as error:
+        raise UserError(f"{path}: does not say how its model is used ({one_line(error)})") from None
 
 
 def open_folder(folder: Path) -> Source | None:
@@ -74,7 +91,8 @@ def open_folder(folder: Path) -> Source | None:
         if path.is_file():
             tensors, metadata = safetensors.open_tensors(path)
             notes = [f"{printable(folder)} is a folder: {name} was taken", *_begun(name, paths)]
-            return Source(path, safetensors.KIND, tensors, metadata.get("spec"), notes=notes)
+            return Source(path, safetensors.KIND, tensors, metadata.get("spec"), notes=notes,
+                          usage=usage.parse(path, metadata.get("usage")))
     passed = []
     for path in sorted(paths, key=_rank):
         try:

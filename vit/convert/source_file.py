@@ -6,6 +6,7 @@ from pathlib import Path
 from vit.errors import UserError
 from vit.files.lazy_tensor import LazyTensor
 from vit.files.untrusted import MAX_NAMES, max_tensor_bytes
+from vit.files.usage import Usage
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Source:
         container: What kind of file it is, in words.
         tensors: By the names that the file gives them.
         spec: This project's manifest, where the file carries one (JSON).
+        usage: How the model is used, where the file says it.
         settings: The `config.json` beside a Hugging Face file, where there is one.
         notes: Lines about the file for the report.
 
@@ -29,6 +31,7 @@ class Source:
     spec: str | None = None
     settings: dict | None = None
     notes: list[str] = field(default_factory=list)
+    usage: Usage | None = None
 
     def __post_init__(self) -> None:
         if len(self.tensors) > MAX_NAMES:

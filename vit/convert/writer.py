@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.convert import protobuf
+from vit.convert import huggingface, protobuf
 from vit.convert.layouts import GOOGLE, HF, MINDCV, TIMM, Layout
 from vit.convert.reporting import Report
 from vit.errors import UserError
 from vit.files import canonical
-from vit.files.atomic import whole_file
+from vit.files.atomic import whole_file, write_whole
 from vit.files.safetensors import write_tensors
 from vit.model import parameters
 from vit.model.config import ViTConfig
@@ -64,7 +64,7 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
 
 
 def _canonical(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
-    canonical.save(path, weights, config)
+    canonical.save(path, weights, config, report.usage)
 
 
 def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
@@ -75,14 +75,15 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
         raise UserError("Hugging Face's ViT has one LayerNorm epsilon, and this model has two: "
                         f"{config.block_norm_eps:g} (block_norm_eps) and {config.final_norm_eps:g} (final_norm_eps)")
     weights, config = _with_patch_bias(weights, config, report)
+    labels = report.usage.classes or [f"LABEL_{i}" for i in range(config.num_classes)]
     settings = {
         "architectures": ["ViTForImageClassification"], "model_type": "vit", "hidden_size": config.width,
         "num_hidden_layers": config.depth, "num_attention_heads": config.heads, "intermediate_size": config.mlp_dim,
         "hidden_act": _HF_ACTIVATIONS[config.activation], "layer_norm_eps": config.block_norm_eps,
         "image_size": config.image_size, "patch_size": config.patch_size, "num_channels": config.in_channels,
         "qkv_bias": config.qkv_bias, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-        "id2label": {str(i): f"LABEL_{i}" for i in range(config.num_classes)},
-        "label2id": {f"LABEL_{i}": i for i in range(config.num_classes)},
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
         "torch_dtype": str(weights["pos_embed"].dtype),
     }
     path.mkdir(parents=True, exist_ok=True)
@@ -92,6 +93,12 @@ def _hf(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None
           whole_file(path / "model.safetensors") as file):
         write_tensors(file, tensors, {"format": "pt"})
         settings_file.write(json.dumps(settings, indent=2).encode() + b"\n")
+    if preprocessing := report.usage.preprocessing:
+        if preprocessing.crop_pct is not None:
+            report.notes.append("Hugging Face's processor stretches an image that is no square, where this model was "
+                                "used to the middle of it")
+        write_whole(path / huggingface.PREPROCESSOR,
+                    json.dumps(huggingface.preprocessor(preprocessing, config.image_size), indent=2).encode() + b"\n")
 
 
 def _timm(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:

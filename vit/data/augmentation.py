@@ -101,11 +101,30 @@ class Draws:
             pass
         return drawn
 
-    def apply(self, images: np.ndarray, mean: tuple, std: tuple, channels_first: bool) -> np.ndarray:
-        """Do what was drawn.
+    def move(self, images: np.ndarray) -> np.ndarray:
+        """Do what was drawn up to normalization: crop, flip, change colors.
 
         Args:
-            images: uint8 [n, S, S, 3], as many as were added.
+            images: uint8 [n, S, S, 3], as many as were added; they may be changed.
+
+        Returns:
+            uint8 [n, S, S, 3].
+        """
+        if self.augmentation.crop_padding:
+            tops, lefts = np.array(self.tops), np.array(self.lefts)
+            images = cropping.windows(images, self.augmentation.crop_padding, tops, lefts)
+        if self.flipped:
+            cropping.flip(images, self.flipped)
+        for place, operations in enumerate(self.operations):
+            if operations:
+                images[place] = image_operations.apply(images[place], operations)
+        return images
+
+    def apply(self, images: np.ndarray, mean: tuple, std: tuple, channels_first: bool) -> np.ndarray:
+        """Do all that was drawn.
+
+        Args:
+            images: uint8 [n, S, S, 3], as many as were added; they may be changed.
             mean: Of each channel, of pixels / 255.
             std: Likewise.
             channels_first: How the images lie in memory.
@@ -113,18 +132,9 @@ class Draws:
         Returns:
             float32 [n, S, S, 3], normalized; a view of [n, 3, S, S] where channels are first in memory.
         """
-        todo = self.augmentation
-        if todo.crop_padding:
-            images = cropping.windows(images, todo.crop_padding, np.array(self.tops), np.array(self.lefts))
-        if self.flipped:
-            cropping.flip(images, self.flipped)
-        for place, operations in enumerate(self.operations):
-            if operations:
-                images[place] = image_operations.apply(images[place], operations)
-        x = normalized(images, mean, std, channels_first)
-        if todo.cutout_size:
-            squares = np.lib.stride_tricks.sliding_window_view(x, (todo.cutout_size, todo.cutout_size), axis=(1, 2),
-                                                               writeable=True)
+        x, side = normalized(self.move(images), mean, std, channels_first), self.augmentation.cutout_size
+        if side:
+            squares = np.lib.stride_tricks.sliding_window_view(x, (side, side), axis=(1, 2), writeable=True)
             tops, lefts = np.array(self.holes).T
             squares[np.arange(self.count), tops, lefts] = 0
         mixing.erase(x, self.erasures)
@@ -166,6 +176,20 @@ def _normalize(images: np.ndarray, mean: np.ndarray, inverse: np.ndarray, x: np.
         mean, inverse = np.tile(mean, width), np.tile(inverse, width)
     x -= mean
     x *= inverse
+
+
+def table(mean: tuple, std: tuple) -> np.ndarray:
+    """Normalize each value that a pixel can have, for who looks them up.
+
+    Args:
+        mean: Of each channel, of pixels / 255.
+        std: Likewise.
+
+    Returns:
+        float32 [256, 3].
+    """
+    values = np.arange(256, dtype=np.uint8).reshape(1, 256, 1, 1)
+    return normalized(np.repeat(values, 3, axis=3), mean, std, False).reshape(256, 3)
 
 
 @functools.cache

@@ -36,7 +36,7 @@ class Labels:
 
 @dataclass
 class Batches:
-    """A set as batches of normalized images.
+    """A set as batches of images, normalized, or as the device is to normalize them.
 
     Args:
         images: The set, an `Images` or a `FolderImages`.
@@ -47,8 +47,10 @@ class Batches:
         labels: What becomes of training labels; None leaves them classes.
         crop_pct: Of an image of another size, the share of its shorter edge in the square that is cut out of its
             middle and resized.
-        channels_first: Whether images leave as [B, 3, S, S]; else [B, S, S, 3].
-        dtype: Of the images and soft labels that leave; they are computed in float32.
+        channels_first: Whether normalized images leave as [B, 3, S, S]; else [B, S, S, 3].
+        dtype: Of the normalized images and soft labels that leave; they are computed in float32.
+        on_device: Whether the device normalizes: images leave as uint8 [B, S, S, 3], unless mixing or random erasing
+            makes them float before.
     """
     images: Images
     augmentation: Augmentation
@@ -59,9 +61,21 @@ class Batches:
     crop_pct: float = 1.0
     channels_first: bool = True
     dtype: str = "float32"
+    on_device: bool = False
 
     def __post_init__(self) -> None:
         self.generators = random.Random(0), QuickRandomState()
+
+    @property
+    def trains_on_pixels(self) -> bool:
+        """Whether training images leave as uint8."""
+        mixes = self.labels is not None and self.labels.mixes
+        return self.on_device and not mixes and not self.augmentation.random_erasing_prob
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether training batches say where the device has to cut squares out."""
+        return self.trains_on_pixels and bool(self.augmentation.cutout_size)
 
     def evaluation(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Make a batch of images as they are.
@@ -72,8 +86,10 @@ class Batches:
         Returns:
             "x", images, and "y", int64 [B].
         """
-        x = normalized(self._middles(indices), self.mean, self.std, self.channels_first)
-        return {"x": self._leave(x), "y": self.images.labels[indices]}
+        x = self._middles(indices)
+        if not self.on_device:
+            x = self._leave(normalized(x, self.mean, self.std, self.channels_first))
+        return {"x": x, "y": self.images.labels[indices]}
 
     def training(self, epoch: int, rounds: np.ndarray | int, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Make a batch of augmented images.
@@ -84,7 +100,8 @@ class Batches:
             indices: Which samples, [B].
 
         Returns:
-            "x", images, and "y": int64 [B], or soft labels [B, classes].
+            "x", images; "y": int64 [B], or soft labels [B, classes]; and, for the device, "holes": the upper left
+            corners of the squares to cut out, int64 [B, 2].
         """
         (python, numpy), labels = self.generators, self.labels
         begin = super(random.Random, python).seed  # of the C type, without Random's look at the seed's type
@@ -100,14 +117,17 @@ class Batches:
                 partners.add(other)
                 places.append(place)
                 mixes.append(mixing.draw_mix(self.augmentation.size, labels.mixup, labels.cutmix, numpy))
-        x, y = own.images(), self.images.labels[indices]
+        x = own.pixels() if self.trains_on_pixels else own.images()
+        y = self.images.labels[indices]
         if labels:
             y = mixing.soft_labels(y, labels.classes, labels.smoothing)
             if places:
                 partner_y = mixing.soft_labels(self.images.labels[partners.indices], labels.classes, labels.smoothing)
                 mixing.mix(x, y, places, partners.images(), partner_y, mixes)
             y = y.astype(self.dtype, copy=False)
-        return {"x": self._leave(x), "y": y}
+        if not self.trains_on_pixels:
+            x = self._leave(x)
+        return {"x": x, "y": y} | ({"holes": np.array(own.draws.holes)} if self.has_holes else {})
 
     def _middles(self, indices: np.ndarray | list[int]) -> np.ndarray:
         """The images, or a square out of the middle of each: uint8 [n, S, S, 3]."""
@@ -136,8 +156,14 @@ class _Drawn:
             self.parts.append(cropping.resized(image, box, self.batches.augmentation.size))
         self.draws.add()
 
+    def pixels(self) -> np.ndarray:
+        """Before normalization, cutout and random erasing: uint8 [n, S, S, 3]."""
+        return self.draws.move(self._sources())
+
     def images(self) -> np.ndarray:
         """Float32 [n, S, S, 3]."""
         batches = self.batches
-        images = np.stack(self.parts) if self.parts else batches._middles(self.indices)
-        return self.draws.apply(images, batches.mean, batches.std, batches.channels_first)
+        return self.draws.apply(self._sources(), batches.mean, batches.std, batches.channels_first)
+
+    def _sources(self) -> np.ndarray:
+        return np.stack(self.parts) if self.parts else self.batches._middles(self.indices)

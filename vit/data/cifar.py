@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import download, unpickle
-from vit.data.sets import DataPair, Dataset, Images
+from vit.data.sets import OF_DATA, DataPair, Dataset, Images
 from vit.errors import UserError
 from vit.files.kinds import check_file
 from vit.files.untrusted import reading
@@ -100,7 +100,7 @@ def load(name: str, data_dir: Path | None) -> DataPair:
         UserError: A file is damaged or foreign, holds impossible labels, or cannot be downloaded.
     """
     pretrain, finetune = (_read(archive, data_dir) for archive in PAIRS[name])
-    return DataPair(pretrain, finetune, mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616), hflip=True)
+    return DataPair(pretrain, finetune, *OF_DATA[name], hflip=True)
 
 
 def _read(archive: _Archive, data_dir: Path | None) -> Dataset:

@@ -4,10 +4,15 @@
 Kaynak 1998, 8x8 pixels, 17 grey levels) are split once: the training images of both sets are made of one part and the
 test images of the other, so no digit of a test image was ever trained on.
 """
+import functools
+import gzip
+import importlib.util
+from pathlib import Path
+
 import cv2
 import numpy as np
 
-from vit.data.sets import DataPair, Dataset, Images
+from vit.data.sets import OF_DATA, DataPair, Dataset, Images
 
 # The sets are the same in every run: their seed is fixed and has nothing to do with --seed.
 _SEED = 2021
@@ -15,10 +20,23 @@ _TEST_DIGITS = 360
 _TRAIN_PAIRS, _TEST_PAIRS = 100, 20  # images of each of the 100 classes
 
 
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Read scikit-learn's digits: images [n, 8, 8] of 0 to 16, and labels [n]."""
+    found = importlib.util.find_spec("sklearn")
+    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    if file is None or not file.is_file():
+        from sklearn.datasets import load_digits  # here: its import takes longer than all else that is done here
+        bunch = load_digits()
+        return bunch.images, bunch.target
+    with gzip.open(file) as stream:
+        rows = np.loadtxt(stream, delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
+
+
 def split() -> tuple[np.ndarray, np.ndarray]:
     """Split scikit-learn's digits: the indices of those to train on and of those to test on, two int64 arrays."""
-    from sklearn.datasets import load_digits
-    order = np.random.default_rng(_SEED).permutation(len(load_digits().target))
+    order = np.random.default_rng(_SEED).permutation(len(_digits()[1]))
     return order[_TEST_DIGITS:], order[:_TEST_DIGITS]
 
 
@@ -44,10 +62,9 @@ def pairs(indices: np.ndarray, labels: np.ndarray, per_class: int, seed: int) ->
 
 def load() -> DataPair:
     """Make the pair `digits100`, `digits10`."""
-    from sklearn.datasets import load_digits
-    bunch = load_digits()
-    labels = bunch.target.astype(np.int64)
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # n, 8, 8
+    images, labels = _digits()
+    labels = labels.astype(np.int64)
+    grey = np.round(images * (255 / 16)).astype(np.uint8)  # n, 8, 8
     train, test = split()
     single = np.stack([_draw([digit]) for digit in grey])
     ten = Dataset("digits10", tuple(str(digit) for digit in range(10)),
@@ -57,12 +74,13 @@ def load() -> DataPair:
         images = np.stack([_draw([grey[left], grey[right]]) for left, right in pairs(indices, labels, per_class, seed)])
         return Images(images, np.repeat(np.arange(100), per_class))
 
+    mean, std = OF_DATA["digits"]
     return DataPair(
         pretrain=Dataset("digits100", tuple(f"{number:02d}" for number in range(100)),
                          train=hundred(train, _TRAIN_PAIRS, 0), test=hundred(test, _TEST_PAIRS, 1)),
         finetune=ten,
-        mean=(0.2288, ) * 3,  # measured on digits100's training images
-        std=(0.3084, ) * 3,
+        mean=mean,
+        std=std,
         hflip=False)
 
 

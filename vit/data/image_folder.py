@@ -20,7 +20,7 @@ import numpy as np
 from fe_compat import quiet_stderr
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from vit.data.sets import IMAGENET, DataPair, Dataset
+from vit.data.sets import OF_DATA, DataPair, Dataset
 from vit.errors import UserError, one_line, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -83,7 +83,7 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         print(f"note: {printable(folder)}: left out of its class folders: {_counted(others)}; images end in "
               f"{', '.join(ENDINGS)}", flush=True)
     name = os.fsencode(folder.resolve().name).decode(errors="replace")
-    return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *IMAGENET, hflip=True)
+    return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *OF_DATA["folder"], hflip=True)
 
 
 def read(path: Path) -> np.ndarray:
@@ -95,11 +95,25 @@ def read(path: Path) -> np.ndarray:
     Raises:
         UserError: It cannot be read; the message names it.
     """
+    image, fault = attempt(path)
+    if fault is not None:
+        raise UserError(f"{path}: {fault}; mend or remove it, or pass --skip_bad_images")
+    return image
+
+
+def attempt(path: Path) -> tuple[np.ndarray | None, str | None]:
+    """Read one image as RGB.
+
+    Returns:
+        The image, uint8 [h, w, 3], and None; or None, and why it cannot be read.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        return None, "not a file"
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return np.asarray(_rgb(ImageOps.exif_transpose(image)))
+            return np.asarray(_rgb(ImageOps.exif_transpose(image))), None
     except _FAULTS as error:
-        raise UserError(f"{path}: {_fault(error)}; mend or remove it, or pass --skip_bad_images") from None
+        return None, _fault(error)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -3,7 +3,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of each channel, of pixels / 255
+# Mean and standard deviation of each channel, of pixels / 255: as recipes name them, and of the data that --data names.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NORMALIZATIONS = {"imagenet": IMAGENET, "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+_CIFAR = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
+OF_DATA = {"digits": ((0.2288, ) * 3, (0.3084, ) * 3),  # measured on digits100's training images
+           "cifar": _CIFAR, "cifair": _CIFAR, "folder": IMAGENET}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from vit.files.format_number import check_format
 from vit.files.model_check import check_model, check_tensors
 from vit.files.safetensors import open_tensors, write_tensors
 from vit.files.untrusted import listed
+from vit.files.usage import Usage
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights, check, not_finite
 
@@ -18,8 +19,14 @@ FORMAT = "vit-canonical-2"
 _KNOWN = ("vit-canonical-1", FORMAT)
 
 
-def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
+def save(path: str | os.PathLike, weights: Weights, config: ViTConfig, usage: Usage | None = None) -> None:
     """Write weights with their model's spec, whole or not at all.
+
+    Args:
+        path: The file.
+        weights: Canonical weights.
+        config: Their model's spec.
+        usage: How the model is used, where that is known.
 
     Raises:
         UserError: The weights are not this model's, or not finite, or the path is no file.
@@ -29,8 +36,11 @@ def save(path: str | os.PathLike, weights: Weights, config: ViTConfig) -> None:
     if bad := not_finite(weights):  # no reader would take them
         raise UserError(f"{path}: not written: {len(bad)} of its {len(weights)} tensors hold values that are not "
                         f"finite: {listed(bad, 3)}")
+    metadata = {"format": FORMAT, "spec": json.dumps(config.to_dict())}
+    if usage is not None:
+        metadata["usage"] = usage.to_json()
     with whole_file(path) as file:
-        write_tensors(file, weights, {"format": FORMAT, "spec": json.dumps(config.to_dict())})
+        write_tensors(file, weights, metadata)
 
 
 def load(path: str | os.PathLike, expected: ViTConfig | None = None) -> tuple[Weights, ViTConfig]:

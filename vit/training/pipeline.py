@@ -6,6 +6,7 @@ any number of processes that prepare them, and epoch 7 can be had without the si
 train together, each makes its share of every batch, and all shares are the one batch.
 """
 import math
+from types import ModuleType
 
 import numpy as np
 from fe_compat import load_fastestimator
@@ -13,21 +14,17 @@ from fe_compat import load_fastestimator
 fe = load_fastestimator()
 
 from fastestimator.op.numpyop import Batch
+from fastestimator.op.tensorop.tensorop import LambdaOp
 from torch.utils.data import Dataset, default_convert
 
-from vit.data.augmentation import Augmentation
+from vit.data.augmentation import Augmentation, table
 from vit.data.batches import Batches, Labels
 from vit.data.seeds import sample_order
-from vit.data.sets import IMAGENET, DataPair, Images
+from vit.data.sets import NORMALIZATIONS, DataPair, Images
 from vit.data.share import WHOLE, Share
 from vit.model import dropout
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
-
-NORMALIZATIONS = {
-    "imagenet": IMAGENET,
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
 
 
 def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -38,7 +35,8 @@ def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tu
 
 
 def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_first: bool,
-          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None, share: Share = WHOLE):
+          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None, on_device: bool = False,
+          share: Share = WHOLE):
     """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but resizing over `test`.
 
     Args:
@@ -51,19 +49,22 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         dtype: Of the images and soft labels that leave: "float32" or, widened after all else, "float64".
         config: The model: its image size, its classes, and whether it has dropout, which needs keys. None is a model
             without dropout for images as they are; it cannot have soft labels.
+        on_device: Whether images leave as uint8 where they can, for the ops of `normalizing` to normalize.
         share: Which part of each batch this process takes; by default, all of it.
 
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
         y is [B, classes] of `dtype`; and for a model with dropout there is `"key"`, int32 [B, 2], a key of
-        `vit.model.dropout.keys` per image. Of a share there is `"weight"`, [B] of `dtype`: of the whole batch's mean.
+        `vit.model.dropout.keys` per image. Where x is uint8, [B, S, S, C], there may be `"holes"`, int64 [B, 2], of
+        which the ops know. Of a share there is `"weight"`, [B] of `dtype`: of the whole batch's mean.
     """
     size = config.image_size if config else train.image_size
     mean, std = normalization(pair, recipe)
 
     def batches(images: Images, **training) -> Batches:
         return Batches(images, mean=tuple(mean), std=tuple(std), channels_first=channels_first, dtype=dtype,
-                       crop_pct=1.0 if images.image_size else recipe.eval_crop_pct, **training)
+                       crop_pct=1.0 if images.image_size else recipe.eval_crop_pct, on_device=on_device,
+                       **training)
 
     augmented = batches(train, augmentation=_augmentation(size, pair, recipe), seed=recipe.seed,
                         labels=_labels(config, recipe) if recipe.soft_labels else None)
@@ -72,6 +73,24 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
                                                  share=share),
                           batch_size=recipe.batch_size, ops=Batch(collate_fn=default_convert),
                           num_process=num_workers)
+
+
+def normalizing(line: "SeededPipeline", backend: ModuleType) -> list:
+    """List the ops that a network begins with: none, or what normalizes on its device the images that are uint8 yet.
+
+    Args:
+        line: The pipeline, as `build` made it.
+        backend: The framework's, of `vit/backend/`.
+    """
+    train, test = (line.data[mode][""].batches for mode in ("train", "eval"))
+    if not test.on_device:
+        return []
+    size, cutout_size = train.augmentation.size, train.augmentation.cutout_size
+    normalize = backend.Normalize(table(train.mean, train.std).astype(train.dtype), size, cutout_size)
+    ops = [LambdaOp(fn=normalize, inputs="x", outputs="x", mode="!train")]
+    if train.trains_on_pixels:
+        ops.append(LambdaOp(fn=normalize, inputs=("x", "holes") if train.has_holes else "x", outputs="x", mode="train"))
+    return ops
 
 
 def _augmentation(size: int, pair: DataPair, recipe: Recipe) -> Augmentation:

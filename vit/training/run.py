@@ -19,7 +19,7 @@ from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import footprint, ignored, recipe_file, resume, stretches, train, workers
+from vit.training import footprint, ignored, recipe_file, resume, stretches, train, usage, workers
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
@@ -197,7 +197,8 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
         raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so {file} is "
                         f"not written; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
     if job.world.first:
-        canonical.save(job.model_dir / file, stage.weights, stage.config)
+        canonical.save(job.model_dir / file, stage.weights, stage.config,
+                       usage.of(stage, stage.history.epochs[-1]["accuracy"]))
     return stage.weights
 
 

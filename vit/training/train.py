@@ -26,6 +26,8 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         script.backend.freeze_encoder(model, script.parameters(model))
     if job.options.compile:
         script.backend.compile_model(model)
+    if script.__name__ == "__main__" and job.world.alone:  # a command: its functions are those of its files
+        script.backend.keep_graphs(stage.graph_key)
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     alone, reduce = job.world.alone, None if job.world.alone else job.world.reduce
@@ -38,7 +40,11 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     def scale(loss):
         return loss * loss_scale
 
+    on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
+    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
+                             job.options.num_workers, job.dtype, stage.config, on_device, job.world.share)
     network = fe.Network(ops=[
+        *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
         CrossEntropy(inputs=("y_pred", "y"), outputs="ce" if alone else "each_ce", from_logits=True,
@@ -48,8 +54,6 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
     ])
-    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config, job.world.share)
     estimator = fe.Estimator(pipeline=batches,
                              network=network,
                              epochs=stage.epochs,

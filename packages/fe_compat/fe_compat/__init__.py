@@ -10,9 +10,10 @@ with TensorFlow, so it is the one that is taken, and any other is refused by nam
   may wait for seconds for it to end, the more often the fewer cores there are.
 * Its ModelOp spreads a lone input over a Keras model whose `call` may take a second one.
 * It needs the Keras 2 that TensorFlow no longer ships: `TF_USE_LEGACY_KERAS=1` before TensorFlow is first imported.
-* Its import writes 3.6 MB of JavaScript into the folder for temporary files, and leaves them there.
-* It imports TensorFlow, which since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports with
-  its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
+* What draws its logs writes 3.6 MB of JavaScript into the folder for temporary files, and leaves them there.
+* It imports all that any of its parts may need; most of it comes when it is used (`stand_ins`).
+* TensorFlow, which it may import, since 2.20 lends its LLVM to whatever is loaded later; triton, which torch imports
+  with its first optimizer (not torch's CPU build, which has none), would take it for its own and crash.
 
 `tests/test_fe_compat.py` fails as soon as one of these is no longer needed (Keras 2 aside).
 """
@@ -27,6 +28,8 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+
+from fe_compat import stand_ins
 
 HEADLESS = "opencv-python-headless==4.11.0.86"  # as in pyproject.toml
 
@@ -44,6 +47,15 @@ def legacy_tensorflow():
     Raises:
         Unusable: TensorFlow was imported with Keras 3 already, or Python drops docstrings.
     """
+    _prepare_tensorflow()
+    with quiet_stderr():
+        import tensorflow
+        tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
+    return tensorflow
+
+
+def _prepare_tensorflow() -> None:
+    """Make whoever imports TensorFlow from now on get the one with Keras 2; raise Unusable if it is too late."""
     require_docstrings()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules:
@@ -52,10 +64,6 @@ def legacy_tensorflow():
         raise Unusable("TensorFlow was already imported with Keras 3, and FastEstimator needs Keras 2: set "
                         "TF_USE_LEGACY_KERAS=1 before the first `import tensorflow` (or import FastEstimator first)")
     _load_triton_apart()
-    with quiet_stderr():
-        import tensorflow
-        tensorflow.config.list_physical_devices("GPU")  # here, for its complaint where there is none
-    return tensorflow
 
 
 def require_docstrings() -> None:
@@ -101,7 +109,8 @@ def load_fastestimator():
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
     try:
         from cv2 import setNumThreads  # noqa: F401  (FastEstimator calls it first, and a broken OpenCV lacks it)
-        legacy_tensorflow()
+        _prepare_tensorflow()
+        stand_ins.install()
         import fastestimator
         import fastestimator.estimator
         from fastestimator.dataset.dataloader import InfiniteSampler
@@ -121,7 +130,7 @@ def load_fastestimator():
         InfiniteSampler.__iter__ = lambda sampler: _endless(begin_pass(sampler))
         ModelOp.build = functools.partialmethod(_build_model_op, ModelOp.build)
         Estimator._configure_loader = functools.partialmethod(_configure_loader, Estimator._configure_loader)
-        _remove_script_at_exit()
+        atexit.register(_remove_script, os.getpid())
         # FastEstimator collects garbage after every pass over the data, through all that the frameworks have loaded
         # (750,000 objects, 0.4 s): they are there to stay, and need not be looked at.
         gc.freeze()
@@ -173,26 +182,26 @@ def _build_model_op(op, build, framework: str, device=None) -> None:
 
 def _configure_loader(estimator, configure, loader):
     """`Estimator._configure_loader`, and for TensorFlow without the tuner."""
-    import tensorflow
     loader = configure(estimator, loader)
-    if not isinstance(loader, tensorflow.data.Dataset):
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or not isinstance(loader, tensorflow.data.Dataset):
         return loader
     options = tensorflow.data.Options()
     options.autotune.enabled = False
     return loader.with_options(options)
 
 
-def _remove_script_at_exit() -> None:
-    """Remove the copy of plotly's JavaScript that FastEstimator has written for the figures of its logs."""
-    from fastestimator.summary.logs import log_plot
+def _remove_script(owner: int) -> None:
+    """Remove the copy of plotly's JavaScript that FastEstimator has written if it has had figures of logs to draw.
+
+    Args:
+        owner: The process that may do it; a child that was forked from it ends first.
+    """
+    log_plot = sys.modules.get("fastestimator.summary.logs.log_plot")
+    if log_plot is None or os.getpid() != owner:
+        return
     path = getattr(log_plot._kaleido.scope, "plotlyjs", None)  # none without kaleido
     if path and os.path.dirname(path) == tempfile.gettempdir():
-        atexit.register(_remove, path, os.getpid())
-
-
-def _remove(path: str, owner: int) -> None:
-    """Remove a file, unless this is a child of the process that it belongs to."""
-    if os.getpid() == owner:
         with contextlib.suppress(OSError):
             os.unlink(path)
 

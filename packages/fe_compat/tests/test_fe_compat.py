@@ -135,6 +135,7 @@ def test_with_the_bridge_tensorflow_tunes_no_data_pipeline():
 def test_with_the_bridge_no_javascript_is_left_behind(run_python, tmp_path):
     """The child that Python forks ends first, and the file is its parent's."""
     done = run_python("-c", "import fe_compat, glob, os, sys\nfe_compat.load_fastestimator()\n"
+                      "import fastestimator.summary.logs.log_plot\n"
                       "if os.fork() == 0: sys.exit()\nos.wait()\n"
                       "print(len(glob.glob(os.environ['TMPDIR'] + '/*.min.js')))", TMPDIR=str(tmp_path))
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr

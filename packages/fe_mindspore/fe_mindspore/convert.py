@@ -1,9 +1,9 @@
 """The border between FastEstimator (torch tensors on the CPU) and MindSpore (`ms.Tensor`), through numpy."""
+import sys
 from typing import Any
 
 import mindspore as ms
 import numpy as np
-import tensorflow as tf
 import torch
 from mindspore import ops
 
@@ -29,7 +29,7 @@ def to_mindspore(data: Any, key: str) -> Any:
         if data.dtype == torch.bfloat16:  # numpy has no bfloat16; float32 holds every one of its values
             return ms.Tensor(data.float().numpy()).astype(ms.bfloat16)
         data = data.numpy()
-    elif tf.is_tensor(data):
+    elif "tensorflow" in sys.modules and sys.modules["tensorflow"].is_tensor(data):  # else nothing is one
         data = data.numpy()
     array = np.asarray(data)
     if array.dtype.kind not in "biufc":

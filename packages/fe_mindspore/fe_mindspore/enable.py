@@ -14,12 +14,10 @@ import os
 import sys
 from collections.abc import Callable
 
-import tensorflow.keras.mixed_precision as mixed_precision_tf
 from fastestimator import estimator as fe_estimator
 from fastestimator import network as fe_network
 from fastestimator.backend import _get_lr, _load_model, _save_model, _set_lr
 from fastestimator.summary.system import System
-from fastestimator.trace.io.traceability import Traceability
 from fastestimator.util import traceability_util
 from mindspore import nn
 
@@ -86,6 +84,7 @@ def _lr_set(model: nn.Cell, lr: float, weight_decay: float | None = None) -> Non
 
 def _compiled(model: nn.Cell, optimizer_fn, weight, name, mixed_precision: bool) -> nn.Cell:
     if mixed_precision:  # fe.build has set it for TensorFlow already
+        from tensorflow.keras import mixed_precision as mixed_precision_tf
         mixed_precision_tf.set_global_policy("float32")
     return build.compile_cell(model, optimizer_fn, weight, name, mixed_precision)
 
@@ -152,10 +151,11 @@ def _checked_traces(original: Callable) -> Callable:
         original(self, run_modes)
         if not isinstance(self.network, MSNetwork):
             return
-        # Only a program that uses the TensorBoard trace has imported it, and needs the tensorboard package.
+        # Only a program that uses these traces has imported them, and needs what they import.
         tensorboard = sys.modules.get("fastestimator.trace.io.tensorboard")
+        traceability = sys.modules.get("fastestimator.trace.io.traceability")
         for trace in fe_estimator.get_current_items(self.traces_in_use, run_modes=run_modes):
-            if isinstance(trace, Traceability):
+            if traceability is not None and isinstance(trace, traceability.Traceability):
                 raise UnsupportedError("the Traceability trace draws torch and TensorFlow models only: leave it out "
                                        "for a MindSpore network")
             if tensorboard is not None and isinstance(trace, tensorboard.TensorBoard):

@@ -4,10 +4,13 @@
 A step is a register machine: every part takes the tuple of all values so far and returns it with its own appended.
 `construct` methods are compiled by MindSpore from their source: plain loops over constants, which it unrolls.
 """
+import contextlib
+
 import mindspore as ms
 from fastestimator.op.tensorop.tensorop import TensorOp
 from mindspore import nn, ops
 
+from fe_mindspore.graph_cache import compiling
 from fe_mindspore.merge import MergeState
 from fe_mindspore.ops import UserOp, make_cell
 from fe_mindspore.plan import Forward, Gradients, Merge, Plan, Run, Update
@@ -28,13 +31,15 @@ class Step:
         outs = [None] * (len(parts) - 1) + [tuple(plan.outputs.values())]
         cells = [_Part([_block(block, mode, merges) for block in blocks], out)
                  for blocks, out in zip(parts, outs, strict=True)]
-        self.parts = [ms.jit(cell) for cell in cells] if compiled else cells
+        self.cells, self.parts = cells, [ms.jit(cell) for cell in cells] if compiled else cells
+        self.descriptions = [f"{mode} {_describe(blocks)} {out}" for blocks, out in zip(parts, outs, strict=True)]
 
     def __call__(self, *values):
         """Run it: the epoch and one value per `plan.inputs` in, one value per `plan.outputs` out."""
-        for part in self.parts:
-            # MindSpore takes tensors inside of containers for constants unless told otherwise.
-            values = part(*[value if isinstance(value, ms.Tensor) else ms.mutable(value) for value in values])
+        for cell, part, description in zip(self.cells, self.parts, self.descriptions, strict=True):
+            with contextlib.nullcontext() if part is cell else compiling(cell, description, values):
+                # MindSpore takes tensors inside of containers for constants unless told otherwise.
+                values = part(*[value if isinstance(value, ms.Tensor) else ms.mutable(value) for value in values])
         return values
 
 
@@ -55,6 +60,18 @@ class _Part(nn.Cell):
         for index in self.outs:
             outputs = outputs + (values[index],)
         return outputs
+
+
+def _describe(blocks: list) -> list:
+    """What a part does, in plain words and numbers: the same ones in each process."""
+    def plain(value):
+        if isinstance(value, Run):
+            return [type(value.op).__name__, value.ins, value.outs]
+        if isinstance(value, tuple):
+            return [plain(one) for one in value]
+        return value if value is None or isinstance(value, int) else type(value).__name__
+
+    return [[type(block).__name__, *(plain(value) for value in vars(block).values())] for block in blocks]
 
 
 def _block(block: Forward | Gradients | Merge | Update, mode: str, merges: dict[TensorOp, MergeState]) -> nn.Cell:

@@ -39,7 +39,7 @@ def run_python(tmp_path):
     def run(*arguments, **environment):
         # As this process has set them by now.
         variables = {name: value for name, value in os.environ.items()
-                     if name not in ("TF_USE_LEGACY_KERAS", "MS_DEV_HOST_BLOCKING_RUN")}
+                     if name not in ("TF_USE_LEGACY_KERAS", "MS_DEV_HOST_BLOCKING_RUN", "MS_COMPILER_CACHE_ENABLE")}
         variables["PYTHONPATH"] = os.pathsep.join(str(Path(package.__file__).parents[1])
                                                   for package in (fe_mindspore, fe_compat))
         return subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120,

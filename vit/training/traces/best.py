@@ -5,6 +5,7 @@ from fastestimator.trace import io
 
 from vit.errors import UserError
 from vit.files import canonical
+from vit.training import usage
 
 
 class BestModelSaver(io.BestModelSaver):  # of FastEstimator's name, since checkpoints keep its state under it
@@ -33,7 +34,8 @@ class BestModelSaver(io.BestModelSaver):  # of FastEstimator's name, since check
         """Write the file; return what kept it from being written, or None."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            canonical.save(self.path, self.stage.job.script.to_numpy(self.model), self.stage.config)
+            canonical.save(self.path, self.stage.job.script.to_numpy(self.model), self.stage.config,
+                           usage.of(self.stage, float(self.best)))
         except OSError as error:
             return f"{self.path}: the best model could not be written ({error.strerror})"
         except UserError as error:

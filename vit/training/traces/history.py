@@ -10,6 +10,8 @@ from tqdm import tqdm
 from vit.errors import UserError
 from vit.training.history import count_top, log_line
 
+STEPS_BETWEEN_READS = 50  # on an accelerator, which would have to wait for each look at a loss
+
 
 class _Mean:
     """Mean of per-batch means, weighted by the size of the batch."""
@@ -40,7 +42,7 @@ class TrainHistory(Trace):
     def __init__(self, stage, model, loss_scale=None) -> None:
         super().__init__(inputs=["ce", "y"], mode="train")
         self.stage, self.history, self.model, self.loss_scale = stage, stage.history, model, loss_scale
-        self.every = stage.job.script.backend.steps_between_reads()
+        self.every = STEPS_BETWEEN_READS if stage.job.script.backend.on_accelerator() else 1
 
     def on_epoch_begin(self, data) -> None:
         self.begin, self.first_step = time.perf_counter(), None

@@ -1,0 +1,26 @@
+"""Prediction in MindSpore.
+
+Siblings: `vit/backend/predictor/torch.py` and `vit/backend/predictor/tensorflow.py` define the same names.
+"""
+import mindspore as ms
+
+
+class Predictor:
+    """A model that only predicts, on the device that there is.
+
+    Args:
+        model: A script's ViT.
+    """
+
+    def __init__(self, model):
+        model.set_train(False)
+
+        @ms.jit
+        def forward(x):
+            return model(x)
+
+        self.model = forward
+
+    def logits(self, images):
+        """From normalized images in numpy [B, S, S, C] to logits in numpy [B, classes]."""
+        return self.model(ms.Tensor(images).permute(0, 3, 1, 2)).asnumpy()

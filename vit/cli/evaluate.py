@@ -1,0 +1,104 @@
+"""`python -m vit evaluate`: how well a file's model does on a set."""
+import argparse
+import csv
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vit.backend import SCRIPTS
+from vit.data import NAMES, load
+from vit.data.sets import DataPair, Dataset
+from vit.errors import UserError, printable
+from vit.files.atomic import write_whole
+
+
+def add_parser(commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("evaluate", help="how well a file's model does on a set", description=(
+        "Evaluate a model on the test images of a set: top-1 and top-5 accuracy, cross entropy, and the expected "
+        "calibration error. The set is the one of --data whose classes the model has."))
+    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("--data", choices=NAMES, required=True, help="as of the scripts")
+    parser.add_argument("--data_dir", metavar="DIR", help="as of the scripts")
+    parser.add_argument("--split", choices=("test", "train"), default="test", help="default: %(default)s")
+    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
+    parser.add_argument("--skip_bad_images", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument("--out", metavar="DIR", help="write metrics.json, classes.csv and confusion.png there")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from vit.use.classifier import Classifier
+    from vit.use.metrics import Metrics
+    if options.batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
+    model = Classifier(options.source, options.backend, options.batch_size)
+    dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
+    images, metrics, begin = getattr(dataset, options.split), Metrics(len(model.classes)), time.perf_counter()
+    for start in tqdm(range(0, len(images), model.batch_size), "evaluating", unit="batch", disable=None):
+        indices = range(start, min(start + model.batch_size, len(images)))
+        metrics.add(model.logits(np.stack([model.pixels(images[index]) for index in indices])), images.labels[indices])
+    seconds = time.perf_counter() - begin
+    content = {"file": str(options.source), "backend": options.backend, "data": dataset.name, "split": options.split,
+               **metrics.result(), "images_per_second": len(images) / seconds}
+    if options.out:
+        _write(Path(options.out), content, metrics, model.classes)
+    if options.json:
+        print(json.dumps(content, indent=2))
+        return 0
+    print(*(f"note: {printable(note)}" for note in model.notes), sep="\n", end="\n" if model.notes else "")
+    print(f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
+          f"{printable(dataset.name)}, {options.backend}, {content['images_per_second']:,.0f} images/s")
+    print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
+          f"calibration error {content['calibration_error']:.2%}")
+    return 0
+
+
+def _choose(pair: DataPair, model, source: str) -> Dataset:
+    """The set whose classes the model has: their names, or their number where the file has no names."""
+    sets = [dataset for dataset in (pair.finetune, pair.pretrain) if dataset is not None]
+    for dataset in sets:
+        if dataset.classes == model.classes or (model.numbered and len(dataset.classes) == len(model.classes)):
+            return dataset
+    there = " and ".join(f"{one.name} has {len(one.classes)} ({', '.join(one.classes[:3])}, ...)" for one in sets)
+    raise UserError(f"{source}: has {len(model.classes)} classes ({', '.join(model.classes[:3])}, ...), and {there}")
+
+
+def _write(folder: Path, content: dict, metrics, names: tuple[str, ...]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, ("class", "images", "recall", "precision"))
+    writer.writeheader()
+    writer.writerows(metrics.per_class(names))
+    write_whole(folder / "classes.csv", text.getvalue().encode())
+    _draw(folder / "confusion.png", metrics.confusion, names, content)
+    write_whole(folder / "metrics.json", f"{json.dumps(content, indent=2)}\n".encode())
+
+
+def _draw(path: Path, confusion: np.ndarray, names: tuple[str, ...], content: dict) -> None:
+    """The share of each class's images, by row, that is taken for each class."""
+    from matplotlib.figure import Figure
+
+    from vit.training.report import figures
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    edge = min(14.0, max(4.5, 0.28 * len(names) + 2))
+    figure = Figure(figsize=(edge + 1, edge), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, label="share of the class's images", shrink=0.8)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("is")
+    if len(names) <= 50:
+        shown = [name if len(name) <= 20 else f"{name[:19]}…" for name in names]
+        axes.set_xticks(range(len(names)), shown, rotation=90, **figures.text_options())
+        axes.set_yticks(range(len(names)), shown, **figures.text_options())
+    axes.set_title(f"top-1 {content['top1']:.1%} on {content['images']:,} images of {content['data']}", fontsize=10,
+                   **figures.text_options())
+    figures.save(figure, path, dpi=100)

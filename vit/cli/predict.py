@@ -1,0 +1,119 @@
+"""`python -m vit predict`: what a file's model takes images for."""
+import argparse
+import csv
+import glob
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vit.backend import SCRIPTS
+from vit.errors import UserError, printable
+
+_SHOWN = 48  # images of the grid, at most
+
+
+def add_parser(commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("predict", help="what a file's model takes images for", description=(
+        "Name the likeliest classes of images. An image that cannot be read is named on stderr, the others are "
+        "predicted, and the exit status is 1."))
+    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("images", nargs="+", metavar="IMAGE",
+                        help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
+    parser.add_argument("--top_k", type=int, default=5, metavar="K", help="classes named (default: %(default)s)")
+    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print a JSON object a line for each image")
+    forms.add_argument("--csv", action="store_true", help="print CSV: image, rank, class, probability")
+    parser.add_argument("--grid", metavar="PNG", help=f"draw the first {_SHOWN} images under what they are taken for")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vit.use.classifier import Classifier, probabilities
+    for name in ("top_k", "batch_size"):
+        if getattr(options, name) < 1:
+            raise UserError(f"{name} must be at least 1, not {getattr(options, name)}")
+    paths = list(_find(options.images))
+    model = Classifier(options.source, options.backend, min(options.batch_size, len(paths)))
+    for note in model.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    top_k, failed, shown = min(options.top_k, len(model.classes)), 0, []
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if options.csv:
+        writer.writerow(("image", "rank", "class", "probability"))
+    for start in range(0, len(paths), model.batch_size):
+        some, pixels = _read(model, paths[start:start + model.batch_size])
+        failed += len(paths[start:start + model.batch_size]) - len(some)
+        for path, image, row in zip(some, pixels, probabilities(model.logits(pixels)), strict=True):
+            best = np.argsort(-row, kind="stable")[:top_k]
+            named = [(model.classes[index], row[index].item()) for index in best]
+            if options.json:
+                print(json.dumps({"image": str(path), "predictions": [
+                    {"class": name, "probability": value} for name, value in named]}, ensure_ascii=False))
+            elif options.csv:
+                writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(named, 1))
+            else:
+                print(printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}"))
+            if options.grid and len(shown) < _SHOWN:
+                shown.append((image, *named[0]))
+    if options.grid and shown:
+        _draw(Path(options.grid), shown)
+    if failed:
+        print(f"{failed} of {len(paths)} images could not be read", file=sys.stderr)
+    return int(failed > 0)
+
+
+def _find(given: list[str]) -> Iterator[Path]:
+    """The images that are named, of folders those that end as images do, each in the order of their names."""
+    from vit.data.image_folder import ENDINGS
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
+            if not found:
+                raise UserError(f"{name}: holds no image; images end in {', '.join(ENDINGS)}")
+        else:
+            # A file may be called what is a pattern too.
+            found = [path] if path.exists() or not glob.has_magic(name) else sorted(map(Path, glob.glob(name)))
+            if not found:
+                raise UserError(f"{name}: no file is called so")
+        yield from found
+
+
+def _read(model, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
+    """The images that can be read, and what the model sees of them; the others are named on stderr."""
+    from vit.data import image_folder
+    some, pixels = [], []
+    for path in paths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of large and of odd files
+            image, fault = image_folder.attempt(path)
+        if fault is None:
+            pixels.append(model.pixels(image))
+            some.append(path)
+        else:
+            print(printable(f"{path}: {fault}"), file=sys.stderr)
+    size = model.config.image_size
+    return some, np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+
+
+def _draw(path: Path, shown: list[tuple[np.ndarray, str, float]]) -> None:
+    from matplotlib.figure import Figure
+
+    from vit.training.report import figures
+    columns = min(6, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(2 * columns, 2.6 * rows), layout="constrained")
+    for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
+        axis.set_axis_off()
+    for axis, (image, name, value) in zip(axes.flat, shown, strict=False):
+        axis.imshow(image, interpolation="nearest" if len(image) < 100 else None)
+        name = name if len(name) <= 20 else f"{name[:19]}…"
+        axis.set_title(f"{name}\n{value:.0%}", fontsize=10, **figures.text_options())
+    figures.save(figure, path, dpi=100)
