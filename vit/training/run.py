@@ -104,7 +104,7 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) 
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard and world.first:
         folder.probe(Path(options.tensorboard), "tensorboard")
-    ignored.tell(options, job.recipe, fields, job.backend)
+    ignored.tell(options, job.recipe, fields, job.backend, world.size)
     return job, found, weights
 
 
