@@ -39,8 +39,8 @@ def _changed(spec: RunOptions | Recipe) -> set[str]:
     return {field.name for field in fields(spec) if getattr(spec, field.name) != field.default}
 
 
-def _without_effect(options: RunOptions, recipe: Recipe, backend: str,
-                    workers: int) -> Iterator[tuple[tuple[str, ...], str]]:
+def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
+                    workers: int = 1) -> Iterator[tuple[tuple[str, ...], str]]:
     """The options and fields that this run has no use for, and why."""
     if backend == "ms":
         yield ("compile",), "MindSpore compiles all training steps"
