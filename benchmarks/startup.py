@@ -31,21 +31,26 @@ from vit.model.config import VARIANTS
 MODULES = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
 PARTS = {"rest": "other imports", "own": "its framework", "other": "other frameworks", "fastestimator": "FastEstimator",
          "building": "building", "step": "first step"}
-OURS, BESIDE, PEER, FLOOR = "ours", "ours, before", "FastEstimator's own script", "the framework's bare import"
+OURS, FIRST, BESIDE, PEER, FLOOR = ("ours", "ours, with no graphs kept", "ours, before", "FastEstimator's own script",
+                                    "the framework's bare import")
 BOUNDS = """\
 ## What bounds it
 
 - *The framework's own import* is the floor: nothing of it can be left out. TensorFlow imports pandas and jax itself.
 - *FastEstimator's pipeline* is torch's DataLoader whatever the framework, so TensorFlow's and MindSpore's runs import
   torch, and torch has no part that could come later: `import torch` needs nearly all that it loads.
+- *TensorFlow's tracing* is most of its first step, and half of that is AutoGraph, which translates FastEstimator's and
+  our functions. FastEstimator's need it (gradients that are merged branch on a tensor); ours could do without.
 - *MindSpore's graphs* are read from the cache, but for the first run of a recipe; then its backend still builds them.
 """
 
 
-def run(command: list[str], root: Path, folder: str) -> dict:
+def run(command: list[str], root: Path, folder: str, keeps: bool = True) -> dict:
     """Run a command to its end: wall and processor seconds, and what `contenders/start.py` answers, if it is that."""
     paths = [root, root / "packages/fe_compat", root / "packages/fe_mindspore"]
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(map(str, paths)),
+                   "TMPDIR": folder, "XDG_CACHE_HOME": f"{folder}/cache"}
+    environment |= {} if keeps else {"MS_COMPILER_CACHE_ENABLE": "0"}
     read, write = os.pipe()
     begun = time.monotonic()
     parts = [str({"DESCRIPTOR": write, "SECONDS": begun}.get(part, part)) for part in command]
@@ -73,7 +78,9 @@ def commands(backend: str, variant: str, folder: str, beside: Path | None) -> di
     for name, root in ((OURS, ROOT), *([(BESIDE, beside)] if beside else [])):
         script = root / f"{SCRIPTS[backend]}.py"
         found[name] = [start, "DESCRIPTOR", "SECONDS", str(script), *flags], root
-    if backend != "ms":
+    if backend == "ms":
+        found[FIRST] = found[OURS]
+    else:
         found[PEER] = [start, "DESCRIPTOR", "SECONDS", module, variant], ROOT
     found[FLOOR] = ["-c", f"import {module}"], ROOT
     for name, root in ((OURS, ROOT), *([(BESIDE, beside)] if beside else [])):
@@ -88,10 +95,12 @@ def measure(asked: argparse.Namespace) -> dict[tuple[str, str], list[dict]]:
         jobs = {(backend, name): what for backend in asked.backends
                 for name, what in commands(backend, asked.variant, folder, asked.beside).items()}
         jobs["", "`vit list`"] = ["-m", "vit", "list"], ROOT
+        if ("ms", OURS) in jobs:
+            run(*jobs["ms", OURS], folder)  # which keeps its graphs
         with tqdm(total=len(jobs) * asked.rounds, unit="run") as bar:
             for _ in range(asked.rounds):
                 for key, (command, root) in jobs.items():
-                    found.setdefault(key, []).append(run(command, root, folder))
+                    found.setdefault(key, []).append(run(command, root, folder, key[1] != FIRST))
                     bar.update()
     return found
 

@@ -143,6 +143,26 @@ def test_a_script_that_runs_is_not_imported_a_second_time(backend, tmp_path):
     assert imported.isdisjoint(SCRIPTS.values())
 
 
+NOT_NEEDED = {"torch": {"tensorflow", "keras", "tf_keras", "mindspore", "pandas", "sklearn", "scipy"},
+              "tf": {"keras", "mindspore", "sklearn"},
+              "ms": {"tensorflow", "keras", "tf_keras", "pandas"}}
+
+
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
+    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
+def test_a_run_imports_what_it_uses(backend, run_python, tmp_path):
+    flags = {"--data": "digits", "--variant": "tiny", "--model_dir": tmp_path / "run", "--batch_size": 8,
+             "--pretrain_epochs": 1, "--finetune_epochs": 1, "--train_steps_per_epoch": 1, "--eval_steps_per_epoch": 1}
+    done = run_python("-c", "import atexit, runpy, sys\natexit.register(lambda: print(*sys.modules))\n"
+                      f"sys.argv[0] = {str(ROOT / SCRIPTS[backend]) + '.py'!r}\n"
+                      "runpy.run_path(sys.argv[0], run_name='__main__')",
+                      *(str(part) for flag in flags.items() for part in flag))
+    assert (tmp_path / "run" / "results.json").is_file(), done.stderr[-2000:]
+    imported = set(done.stdout.splitlines()[-1].split())
+    assert "fastestimator.estimator" in imported
+    assert imported & NOT_NEEDED[backend] == set()
+
+
 # The first and the last put each framework before and behind each other one.
 ORDERS = list(permutations(SCRIPTS.values()))
 ORDERS[1:-1] = [pytest.param(order, marks=pytest.mark.full) for order in ORDERS[1:-1]]

@@ -53,13 +53,16 @@ def test_the_estimate_is_below_the_measured_peak(run_python, size):
 def test_every_part_counts():
     config, recipe = VARIANTS["apphub"].replace(attention_dropout=0.0), Recipe()
 
-    def needed(config=config, batch_size=8, frozen=False, fused_attention=True, **fields):
-        return footprint.step_bytes(config, dataclasses.replace(recipe, **fields), batch_size, frozen, fused_attention)
+    def needed(config=config, batch_size=8, frozen=False, fused_attention=True, recomputed=False, **fields):
+        return footprint.step_bytes(config, dataclasses.replace(recipe, **fields), batch_size, frozen, fused_attention,
+                                    recomputed)
 
     values = sum(value.size for value in parameters.initial(config, 0).values())
     assert needed(optimizer="adamw") - needed() == needed(ema_decay=0.9) - needed() == 4 * values
     assert needed(config.replace(attention_dropout=0.1)) == needed(fused_attention=False) > needed()
     assert needed(fused_attention=False) - needed() == 4 * config.depth * 8 * config.heads * config.tokens**2
+    once = 4 * 64 * config.tokens * (5 * config.width + config.mlp_dim)  # what a block holds beside its input
+    assert needed(batch_size=64) - needed(batch_size=64, recomputed=True) == (config.depth - 1) * once
     assert footprint.host_bytes(config, 8) < needed(frozen=True) < needed(precision="bf16") < needed()
     assert needed(batch_size=1) == footprint.host_bytes(config, 1) + 4 * 2 * values  # here the gradients are more
 
@@ -80,6 +83,18 @@ def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, stub, re
     with refused("takes at least", "GB of memory, and there are 1.0 GB", *fragments):
         stub.run(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists() and stub.given == []
+
+
+def test_activation_checkpointing_may_be_the_way_out(tmp_path, stub, monkeypatch, refused):
+    monkeypatch.setattr(memory, "available", lambda: 1 << 28)
+    asked = {"variant": "vit_ti_16_224", "image_size": 224, "batch_size": 16}
+    with refused("16 images of 224 x 224", "a smaller --batch_size, or --activation_checkpointing, needs less"):
+        stub.run(tmp_path / "run", **asked)
+    stub.run(tmp_path / "other", **asked, activation_checkpointing=True)
+    assert len(stub.given) > 0
+    stub.backend.NAME = "ms"  # which cannot
+    with refused("a smaller --batch_size needs less"):
+        stub.run(tmp_path / "third", **asked, activation_checkpointing=True)
 
 
 def test_what_can_be_is_not(tmp_path, stub, monkeypatch):

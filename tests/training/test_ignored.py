@@ -75,6 +75,13 @@ def test_mindspore_compiles_anyway():
     assert ignored(asked, Recipe(), (), "torch") == ignored(RunOptions(), Recipe(), (), "ms") == {}
 
 
+def test_mindspore_does_not_recompute():
+    asked = RunOptions(activation_checkpointing=True)
+    assert ignored(asked, Recipe(), (), "ms") == {
+        "--activation_checkpointing": "MindSpore frees no memory by it; a smaller batch_size does"}
+    assert ignored(asked, Recipe(), (), "tf") == {}
+
+
 def test_a_run_says_it_on_stderr(tmp_path, stub, capsys):
     canonical.save(tmp_path / "w.safetensors", parameters.initial(VARIANTS["tiny"], 0), VARIANTS["tiny"])
     stub.run(tmp_path / "run", pretrained=tmp_path / "w.safetensors", momentum=0.5, optimizer="adamw")

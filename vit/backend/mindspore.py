@@ -2,20 +2,15 @@
 
 Siblings: `vit/backend/torch.py` and `vit/backend/tensorflow.py` define the same names.
 """
-import contextlib
 import functools
-import hashlib
 import importlib.util
 import math
 import os
-import sys
-from pathlib import Path
 
 import fe_compat
 import mindspore as ms
 from mindspore import nn, ops
 
-import vit
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
 from vit.backend.normalize.mindspore import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.backend.predictor.mindspore import Predictor  # noqa: F401
@@ -200,19 +195,18 @@ def hold(value):
     return value + 0
 
 
+def recompute(layers):
+    """Leave layers as they are: MindSpore's Cell.recompute costs the time, and on a CPU frees no memory."""
+
+
 def compile_model(model):
     """Leave a model as it is: MindSpore compiles all training steps."""
 
 
-def keep_graphs(key):
-    """Keep the training's graphs between runs, by what they depend on beside the program's files and their shapes."""
+def keep_graphs(folder, key):
+    """Keep the graphs of training steps in a folder, by a key that says what they depend on beside their shapes."""
     from fe_mindspore import graph_cache
-    files = hashlib.sha256()
-    for path in sorted([Path(sys.modules["__main__"].__file__), *Path(vit.__file__).parent.rglob("*.py")]):
-        files.update(path.read_bytes())
-    with contextlib.suppress(RuntimeError):  # no home
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vit" / "mindspore"
-        graph_cache.keep(folder, f"{files.hexdigest()} {key}")
+    graph_cache.keep(folder, key)
 
 
 def run_stages(model, images, key=None):

@@ -2,6 +2,7 @@
 
 Siblings: `vit/backend/torch.py` and `vit/backend/mindspore.py` define the same names.
 """
+import functools
 import math
 
 import fe_compat
@@ -11,6 +12,7 @@ from tensorflow.keras import layers as nn
 
 from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
+from vit.backend.tensorflow_recompute import recomputed
 from vit.backend.workers import tensorflow as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
@@ -198,12 +200,21 @@ def hold(value):
     return tf.identity(value)
 
 
+def recompute(layers):
+    """Keep of layers' forward passes no more than their inputs; the backward pass computes the rest again.
+
+    Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    for layer in layers:
+        layer.call = functools.partial(recomputed, layer.call)
+
+
 def compile_model(model):
     """Compile a model's forward and backward pass with XLA."""
     model.call = tf.function(model.call, jit_compile=True)
 
 
-def keep_graphs(key):
+def keep_graphs(folder, key):
     """Keep nothing: TensorFlow traces a graph in a second or two, and has no cache for it."""
 
 

@@ -2,6 +2,7 @@
 
 Siblings: `vit/backend/tensorflow.py` and `vit/backend/mindspore.py` define the same names.
 """
+import functools
 import importlib.util
 import os
 import shutil
@@ -11,6 +12,7 @@ import fe_compat
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
 from vit.backend.predictor.torch import Predictor  # noqa: F401
@@ -180,6 +182,15 @@ def hold(value):
     return value.detach()
 
 
+def recompute(layers):
+    """Keep of layers' forward passes no more than their inputs; the backward pass computes the rest again.
+
+    Memory for time: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+    """
+    for layer in layers:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+
+
 def compile_model(model):
     """Compile a model's forward and backward pass with torch.compile; where that cannot be, say so and leave it."""
     compilers = ("g++", "clang++") if "CXX" not in os.environ else (os.environ["CXX"],)
@@ -194,7 +205,7 @@ def compile_model(model):
     model.compile(dynamic=False)  # else the last batch of an epoch, which is smaller, would slow all that follow
 
 
-def keep_graphs(key):
+def keep_graphs(folder, key):
     """Keep nothing: torch.compile has a cache of its own."""
 
 

@@ -23,13 +23,19 @@ def check(job: Job, stages: dict[str, Dataset]) -> None:
         config = job.config(dataset)
         batch_size = -(-min(job.recipe.batch_size, len(dataset.train)) // job.world.size)  # each worker's
         frozen = job.recipe.freeze_encoder and name == "finetune"
+        can = job.backend != "ms"  # recompute blocks
+        asked = can and job.options.activation_checkpointing
+        there = memory.available()
         if memory.has_accelerator() and job.options.device_target != "CPU":
             needed, least = (host_bytes(config, count) for count in (batch_size, 1))
+            recomputed = needed
         else:
-            needed, least = (step_bytes(config, job.recipe, count, frozen, fused_attention=job.backend == "torch")
-                             for count in (batch_size, 1))
-        there = memory.available()
+            needed, least, recomputed = (
+                step_bytes(config, job.recipe, count, frozen, job.backend == "torch", again)
+                for count, again in ((batch_size, asked), (1, asked), (batch_size, can)))
         option = "--batch_size" if there is None or least <= there else "--image_size or --variant"
+        if there is not None and recomputed <= there:
+            option += ", or --activation_checkpointing,"
         memory.check_room(needed, f"{name}: a training step of {batch_size} images of {config.image_size} x "
                           f"{config.image_size}", f"a smaller {option} needs less")
 
@@ -40,7 +46,7 @@ def host_bytes(config: ViTConfig, batch_size: int) -> int:
 
 
 def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool = False,
-               fused_attention: bool = False) -> int:
+               fused_attention: bool = False, recomputed: bool = False) -> int:
     """Give the bytes that a training step takes at the very least, on a CPU.
 
     It is deliberately low, so that nothing that could run is refused: what any framework must hold at once, even one
@@ -54,8 +60,9 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
                                 B * H * N * N           the attention weights, where they are not fused away
         gradients               P                       if that is more than all blocks: it comes when they are gone
 
-    Each is of 4 bytes; with mixed precision a block's values are of 2. Under a frozen encoder there are weights, images
-    and one block, of which nothing is kept. What the framework, FastEstimator and the images' set take is not in it.
+    Each is of 4 bytes; with mixed precision a block's values are of 2. Where blocks are recomputed, all but one hold
+    their input alone, B * N * D. Under a frozen encoder there are weights, images and one block, of which nothing is
+    kept. What the framework, FastEstimator and the images' set take is not in it.
 
     Args:
         config: The model.
@@ -63,13 +70,16 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
         batch_size: Images of a step.
         frozen: Whether the head alone is trained.
         fused_attention: Whether the framework computes attention without keeping its weights, where it has no dropout.
+        recomputed: Whether the backward pass computes each block again.
     """
     B, N, D, P = batch_size, config.tokens, config.width, summary.parameters(config)
     block = B * N * (6 * D + config.mlp_dim)
     if config.attention_dropout or not fused_attention:
         block += B * config.heads * N * N
-    block *= 4 if recipe.precision == "fp32" else 2
+    others = (config.depth - 1) * (B * N * D if recomputed else block)
+    width = 4 if recipe.precision == "fp32" else 2
+    block, others = width * block, width * others
     if frozen:
         return host_bytes(config, B) + block
     moments = (1 if recipe.optimizer == "sgd" else 2) + (recipe.ema_decay > 0)
-    return host_bytes(config, B) + 4 * P * moments + max(config.depth * block, 4 * P)
+    return host_bytes(config, B) + 4 * P * moments + max(block + others, 4 * P)

@@ -44,6 +44,7 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
     """The options and fields that this run has no use for, and why."""
     if backend == "ms":
         yield ("compile",), "MindSpore compiles all training steps"
+        yield ("activation_checkpointing",), "MindSpore frees no memory by it; a smaller batch_size does"
     if workers == 1:
         yield ("reduce",), "one worker has nothing to add"
     if options.pretrained is not None:

@@ -15,9 +15,6 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 from vit.training.workers import ALONE, World
 
-# Fields of the recipe that say which images are trained on, how long and from where, and nothing of a step.
-_NOT_IN_GRAPHS = ("data", "seed", "pretrain_epochs", "finetune_epochs", "train_steps_per_epoch", "eval_steps_per_epoch")
-
 
 @dataclass(slots=True)  # FastEstimator looks into the __dict__ of what its traces are given, and chokes on modules
 class Job:
@@ -128,13 +125,6 @@ class Stage:
     def steps(self) -> int:
         """Training steps of the whole stage."""
         return self.steps_per_epoch * self.epochs
-
-    @property
-    def graph_key(self) -> str:
-        """What a graph of its training may depend on beside the program and the shapes of what goes into it."""
-        fields = {name: value for name, value in self.job.recipe.to_dict().items() if name not in _NOT_IN_GRAPHS}
-        config = self.config.to_dict()
-        return repr((sorted(fields.items()), sorted(config.items()), self.job.dtype, self.freeze_encoder))
 
     @property
     def eval_steps(self) -> int | None:

@@ -63,6 +63,11 @@ class RunOptions:
 
         Numbers agree with those of the uncompiled model to rounding, not to the bit. MindSpore compiles always.""",
         flag="training")
+    activation_checkpointing: bool = option(
+        False, """Keep only the input of each block for the backward pass, which computes the rest of it again.
+
+        A step takes less memory and a forward pass more time. Its numbers stay what they are, in PyTorch to the bit.
+        MindSpore ignores it.""", flag="training")
     model_dir: str | os.PathLike | None = option(
         None, "Folder that the run's files go to (default: runs/<time>-<backend>).", flag="saving", metavar="DIR")
     overwrite: bool = option(

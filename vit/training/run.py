@@ -122,7 +122,8 @@ def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
 def _facts(job: Job, weights: Weights | None) -> dict[str, object]:
     """What all workers of a run must have in common."""
     options = {name: getattr(job.options, name) for name in (
-        "on_nan", "compare_scratch", "compile", "checkpoint_every", "resume_override", "reduce", "overwrite")}
+        "on_nan", "compare_scratch", "compile", "activation_checkpointing", "checkpoint_every", "resume_override",
+        "reduce", "overwrite")}
     return {"a script": job.backend, "code": workers.code(), "versions": stretches.versions(),
             "a recipe": job.recipe.to_dict(), "options": options, "data": job.fingerprint,
             "pretrained weights": weights and parameters.sha256(weights),

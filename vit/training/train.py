@@ -1,5 +1,6 @@
 """One stage, trained in FastEstimator's op graph: the same lines for the three frameworks."""
 from vit.model.parameters import Weights
+from vit.training import graphs
 from vit.training.job import Stage
 
 
@@ -24,10 +25,12 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     model = script.ViT(stage.config, job.dtype, recipe.precision, weights)
     if stage.freeze_encoder:
         script.backend.freeze_encoder(model, script.parameters(model))
+    if job.options.activation_checkpointing:
+        script.backend.recompute(model.blocks)
     if job.options.compile:
         script.backend.compile_model(model)
     if script.__name__ == "__main__" and job.world.alone:  # a command: its functions are those of its files
-        script.backend.keep_graphs(stage.graph_key)
+        script.backend.keep_graphs(graphs.folder(), graphs.key(stage))
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     alone, reduce = job.world.alone, None if job.world.alone else job.world.reduce

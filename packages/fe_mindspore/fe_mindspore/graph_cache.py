@@ -23,6 +23,7 @@ from typing import Any
 import mindspore as ms
 from fe_compat import quiet_stderr
 from mindspore import nn
+from mindspore.graph import api
 
 MOST = 32  # of the keys in a folder: those that were used last stay
 _VARIABLES = ("MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH")
@@ -65,14 +66,12 @@ def compiling(cell: nn.Cell, description: str, values: Sequence[Any]) -> Iterato
     try:
         with quiet_stderr():  # MindSpore warns of what `keep` is for
             yield
-        if not loaded:
-            _cache.save(path)
+        _cache.after(None if loaded else path)
     except Exception:
+        _cache.after(None)
         if loaded:
             path.unlink(missing_ok=True)
         raise
-    finally:
-        _cache.count += 1
 
 
 class _GraphCache:
@@ -85,11 +84,8 @@ class _GraphCache:
         self.folder = Path(root) / f"rank_{os.environ.get('RANK_ID', 0)}" / "graph_cache"
         self.folder.mkdir(parents=True)
         os.environ.update(MS_COMPILER_CACHE_ENABLE="1", MS_COMPILER_CACHE_PATH=root)
-
-    @property
-    def graph(self) -> Path:
-        """Where MindSpore looks for the next graph, and leaves it."""
-        return self.folder / f"compile_cache_{self.count}.mindir"
+        # It would look for the program's files before each compilation; the key says what is to be known of them.
+        api._get_compile_cache_dep_files = lambda: [__file__]
 
     def place(self, path: Path) -> bool:
         """Let MindSpore find a file of the store, if it is there and whole; the first one decides of all others."""
@@ -101,21 +97,37 @@ class _GraphCache:
             if digest == hashlib.sha256(hash_ + graph).digest():
                 if not self.count:
                     (self.folder / _HASH).write_bytes(hash_)
-                self.graph.unlink(missing_ok=True)
-                self.graph.write_bytes(graph)
+                (self.folder / f"compile_cache_{self.count}.mindir").write_bytes(graph)
                 os.utime(path.parent)
                 return True
         return False
 
-    def save(self, path: Path) -> None:
-        """Put what MindSpore has compiled into the store."""
-        with contextlib.suppress(OSError):
-            rest = (self.folder / _HASH).read_bytes() + self.graph.read_bytes()
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(hashlib.sha256(rest).digest() + rest)
-            os.replace(file.name, path)
-            _prune(path.parent.parent)
+    def after(self, path: Path | None) -> None:
+        """Put what MindSpore has compiled into the store, if it is to be there, and leave it nothing to find.
+
+        It counts what others compile as well, and would take a file of ours for theirs: so there is never one but while
+        the graph that it belongs to is compiled. (Should the counts differ, it does not find it, and compiles.)
+        """
+        self.count += 1
+        for file in self.folder.glob("*.mindir"):
+            with contextlib.suppress(OSError):
+                if path is not None:
+                    self.count = int(file.stem.rpartition("_")[2]) + 1
+                    _write(path, (self.folder / _HASH).read_bytes() + file.read_bytes())
+            file.unlink()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file of the store, whole or not at all."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(hashlib.sha256(content).digest() + content)
+    try:
+        os.replace(file.name, path)
+    except OSError:
+        os.unlink(file.name)
+        raise
+    _prune(path.parent.parent)
 
 
 def _store(folder: Path, key: str) -> Path:

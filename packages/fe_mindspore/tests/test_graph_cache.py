@@ -9,7 +9,7 @@ import hashlib, json, os, sys
 from fe_mindspore import graph_cache
 sys.path.insert(0, os.environ["HELPERS"])
 import fe_mindspore, fastestimator as fe, mindspore as ms, numpy as np
-from fems_helpers import MLP, classifier, sgd
+from fems_helpers import MLP, classifier, sgd, steps
 
 loaded = []
 if "CACHE" in os.environ:
@@ -24,7 +24,9 @@ rng = np.random.default_rng(0)
 losses = []
 for mode, size in (("train", 4), ("train", 4), ("train", 3), ("eval", 4), ("train", 4)):
     batch = {"x": rng.normal(size=(size, width)).astype("float32"), "y": rng.integers(0, 3, size).astype("int32")}
-    losses.append(float(network.transform(batch, mode)["ce"]))
+    if mode == "eval":
+        network.transform(batch, os.environ.get("UNCOMPILED", mode))
+    losses.append(float(steps(network, [batch], mode)[0]["ce"]))
 weights = b"".join(one.asnumpy().tobytes() for one in model.get_parameters())
 print(json.dumps([losses + [hashlib.sha256(weights).hexdigest()], loaded]))
 """
@@ -37,7 +39,7 @@ def train(run_python, tmp_path, request):
     def run(**environment):
         done = run_python("-c", PROGRAM, HELPERS=str(request.path.parent), **environment)
         assert done.returncode == 0, done.stderr
-        assert "compil" not in done.stderr, done.stderr
+        assert "compil" not in done.stderr or "UNCOMPILED" in environment, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
@@ -61,20 +63,24 @@ def test_what_is_not_the_same_is_compiled(train, tmp_path):
     assert train(**cache, MS_DEV_SOMETHING="1")[1] == [False] * 3
 
 
-@pytest.mark.parametrize("harm", ["cut", "change", "empty", "folder"])
+def test_what_else_is_compiled_in_between_takes_no_file_of_ours(train, tmp_path):
+    """An optimizer compiles itself where the step is not compiled, and MindSpore counts that graph too."""
+    cache, other = {"CACHE": str(tmp_path / "cache")}, {"UNCOMPILED": "train"}
+    plain = train(**other)[0]
+    train(**cache)
+    assert [train(**cache, **other)[0] for _ in range(2)] == [plain, plain]
+
+
+@pytest.mark.parametrize("harm", ["change", "empty"])
 def test_a_file_that_is_not_whole_is_not_read_and_is_replaced(train, tmp_path, harm):
     cache = {"CACHE": str(tmp_path / "cache")}
     good = train(**cache)[0]
     for path in (tmp_path / "cache").glob("*/*"):
         content = bytearray(path.read_bytes())
-        path.unlink()
-        if harm == "folder":
-            path.mkdir()
-        else:
-            content[len(content) // 2] ^= 255
-            path.write_bytes({"cut": content[:len(content) // 3], "change": content, "empty": b""}[harm])
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content if harm == "change" else b"")
     assert train(**cache) == [good, [False] * 3]
-    assert train(**cache) == [good, [harm != "folder"] * 3]
+    assert train(**cache) == [good, [True] * 3]
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(train, tmp_path):
