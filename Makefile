@@ -13,7 +13,7 @@ TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo known-backend test test-full test-fe-mindspore parity crash-test fuzz check bench clean
+.PHONY: help demo known-backend test test-full test-fe-mindspore parity scale-test crash-test fuzz check bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,10 @@ test-fe-mindspore: .venv  ## run the tests of packages/fe_mindspore from inside 
 
 parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full" --backends $(BACKENDS)
+
+scale-test: .venv  ## hold several workers to one, in each framework: losses, weights, evaluations; planted defects
+	$(TWO) $(PY) -m pytest tests/training/test_workers.py tests/training/test_workers_run.py tests/cli/test_launch.py \
+		-m "full or not full" --backends $(BACKENDS)
 
 crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end
 	$(PY) -m tests.checkpoints.crash

@@ -18,6 +18,7 @@ from vit.model import parameters
 from vit.model.config import VARIANTS
 from vit.training import run
 from vit.training.options import split
+from vit.training.workers import ALONE
 
 ROOT = Path(__file__).parent.parent
 _FOLDERS = []
@@ -78,7 +79,8 @@ def test_a_profile_is_of_a_few_steps(tmp_path):
     script = SimpleNamespace(backend=SimpleNamespace(profiler=profiler))
     for steps, expected in ((20, "..." + ">....."), (2, ".>."), (1, ">.")):
         seen.clear()
-        trace = Profile(SimpleNamespace(job=SimpleNamespace(script=script, model_dir=tmp_path), steps_per_epoch=steps))
+        job = SimpleNamespace(script=script, model_dir=tmp_path, world=ALONE)
+        trace = Profile(SimpleNamespace(job=job, steps_per_epoch=steps))
         trace.on_begin(None)
         for _ in range(steps):
             trace.on_batch_begin(None)

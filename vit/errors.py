@@ -5,6 +5,19 @@ class UserError(ValueError):
     """Bad input from a person: the message is one line that names what is wrong and how to put it right."""
 
 
+class WorkerLost(UserError):
+    """Another worker of a run does not answer.
+
+    Args:
+        rank: The worker that has noticed it.
+        why: What its framework says.
+    """
+
+    def __init__(self, rank: int, why: str) -> None:
+        super().__init__(f"rank {rank}: another worker has ended, or cannot be reached ({why}); once all have ended, "
+                         "--resume auto goes on from the last checkpoint")
+
+
 def one_line(error: BaseException, most: int = 200) -> str:
     """Shorten an exception's message to one printable line of at most `most` characters."""
     return (printable(error) or type(error).__name__)[:most]

@@ -104,3 +104,9 @@ def test_bad_input_is_one_line_all_the_same(tmp_path, stub, capsys, refused):
     with refused("no such file"):
         stub.run(tmp_path / "run", pretrained=tmp_path / "none", momentum=0.5, optimizer="adamw")
     assert capsys.readouterr().err == ""
+
+
+def test_one_worker_reduces_nothing():
+    asked = RunOptions(reduce="fast")
+    assert ignored(asked, Recipe(), ()) == {"--reduce": "one worker has nothing to add"}
+    assert ignored(asked, Recipe(), (), "torch", 2) == ignored(RunOptions(), Recipe(), ()) == {}

@@ -20,6 +20,7 @@ REFUSED = {
     "num_workers": (-1, 1.5, "2", None, True),
     "pretrained": (3, "", {}, 1.5),
     "compile": (1, "yes", None),
+    "reduce": ("slow", None, 1),
     "activation_checkpointing": (1, "yes", None),
     "compare_scratch": (1, "yes", None),
     "device_target": (3, ""),

@@ -22,6 +22,7 @@ from vit.backend.device.mindspore import (  # noqa: F401
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
 from vit.backend.normalize.mindspore import Normalize  # noqa: F401
 from vit.backend.predictor.mindspore import Predictor  # noqa: F401
+from vit.backend.workers import mindspore as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
 
@@ -111,14 +112,15 @@ class Optimizer(nn.Optimizer):
         parameters: What to train: canonical name to tensor.
         recipe: The `Recipe`.
         depth: Blocks of the model, for layer-wise learning rates.
+        reduce: How gradients are added over several workers, as `workers.add` says; None for one alone.
     """
 
-    def __init__(self, parameters, recipe, depth):
+    def __init__(self, parameters, recipe, depth, reduce=None):
         super().__init__(recipe.learning_rate, [w for w in parameters.values() if w.requires_grad])
         dtype = next(iter(parameters.values())).dtype
         number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
         self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
-        self.names = tuple(parameters)
+        self.names, self.reduce = tuple(parameters), reduce
         self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
         self.clip_norm = number(recipe.clip_norm) if recipe.clip_norm else None
         self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
@@ -137,6 +139,8 @@ class Optimizer(nn.Optimizer):
     def construct(self, gradients):
         if self.loss_scale is not None:
             gradients = [g / self.loss_scale for g in gradients]
+        if self.reduce is not None:
+            gradients = workers.add(gradients, self.reduce)
         gradients, norm = clip(gradients, self.clip_norm)
         ops.assign(self.norm, norm)
         if self.loss_scale is None or ops.isfinite(norm):  # else too large for float16: this step is skipped

@@ -21,6 +21,7 @@ from vit.backend.device.tensorflow import (  # noqa: F401
 from vit.backend.normalize.tensorflow import Normalize  # noqa: F401
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.backend.tensorflow_recompute import recomputed
+from vit.backend.workers import tensorflow as workers
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = tf.Tensor
@@ -117,13 +118,14 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         parameters: What to train: canonical name to tensor.
         recipe: The `Recipe`.
         depth: Blocks of the model, for layer-wise learning rates.
+        reduce: How gradients are added over several workers, as `workers.add` says; None for one alone.
     """
 
-    def __init__(self, parameters, recipe, depth):
+    def __init__(self, parameters, recipe, depth, reduce=None):
         super().__init__(name="Optimizer", jit_compile=False)
         dtype = next(iter(parameters.values())).dtype
         self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
-        self.parameters = parameters
+        self.parameters, self.reduce = parameters, reduce
         self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
         self.clip_norm = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
@@ -139,6 +141,10 @@ class Optimizer(tf.keras.optimizers.Optimizer):
     def apply_gradients(self, grads_and_vars, name=None):
         gradients, weights = zip(*self.aggregate_gradients(list(grads_and_vars)), strict=True)
         gradients = [g if self.loss_scale is None else g / self.loss_scale for g in gradients]
+        if self.reduce is not None:
+            # By their weights' shapes: some gradients have none of their own.
+            gradients = [tf.ensure_shape(g, w.shape) for g, w in zip(gradients, weights, strict=True)]
+            gradients = workers.add(gradients, self.reduce)
         gradients, norm = clip(gradients, self.clip_norm)
         self.norm.assign(norm)
         if self.loss_scale is None or tf.math.is_finite(norm):  # else too large for float16: this step is skipped

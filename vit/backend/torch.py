@@ -24,6 +24,7 @@ from vit.backend.device.torch import (  # noqa: F401
 )
 from vit.backend.normalize.torch import Normalize  # noqa: F401
 from vit.backend.predictor.torch import Predictor  # noqa: F401
+from vit.backend.workers import torch as workers
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = torch.Tensor
@@ -96,11 +97,12 @@ class Optimizer(torch.optim.Optimizer):
         parameters: What to train: canonical name to tensor.
         recipe: The `Recipe`.
         depth: Blocks of the model, for layer-wise learning rates.
+        reduce: How gradients are added over several workers, as `workers.add` says; None for one alone.
     """
 
-    def __init__(self, parameters, recipe, depth):
+    def __init__(self, parameters, recipe, depth, reduce=None):
         super().__init__(list(parameters.values()), {"lr": recipe.learning_rate, "updates": 0})
-        self.parameters = parameters
+        self.parameters, self.reduce = parameters, reduce
         self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
         self.clip_norm = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
@@ -119,6 +121,8 @@ class Optimizer(torch.optim.Optimizer):
         trained = [parts for parts in zip(group["params"], self.decays, self.lr_scales, strict=True)
                    if parts[0].grad is not None]
         gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, _, _ in trained]
+        if self.reduce is not None:
+            gradients = workers.add(gradients, self.reduce)
         gradients, self.norm = clip(gradients, self.clip_norm)
         if self.loss_scale is not None and not torch.isfinite(self.norm):
             return  # too large for float16: this step is skipped

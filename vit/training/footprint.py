@@ -21,7 +21,7 @@ def check(job: Job, stages: dict[str, Dataset]) -> None:
     """
     for name, dataset in stages.items():
         config = job.config(dataset)
-        batch_size = min(job.recipe.batch_size, len(dataset.train))
+        batch_size = -(-min(job.recipe.batch_size, len(dataset.train)) // job.world.size)  # each worker's
         frozen = job.recipe.freeze_encoder and name == "finetune"
         can = job.backend != "ms"  # recompute blocks
         asked = can and job.options.activation_checkpointing

@@ -7,7 +7,7 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 
-def tell(options: RunOptions, recipe: Recipe, given: Collection[str], backend: str = "") -> None:
+def tell(options: RunOptions, recipe: Recipe, given: Collection[str], backend: str = "", workers: int = 1) -> None:
     """Print a note on stderr for each option and field that has no effect on this run.
 
     Args:
@@ -15,12 +15,14 @@ def tell(options: RunOptions, recipe: Recipe, given: Collection[str], backend: s
         recipe: Its recipe.
         given: The fields of the recipe that were given beside the recipe's file.
         backend: Which framework trains: "torch", "tf" or "ms".
+        workers: How many processes train together.
     """
-    for name, why in ignored(options, recipe, given, backend).items():
+    for name, why in ignored(options, recipe, given, backend, workers).items():
         print(f"note: {name} is ignored: {why}", file=sys.stderr, flush=True)
 
 
-def ignored(options: RunOptions, recipe: Recipe, given: Collection[str], backend: str = "") -> dict[str, str]:
+def ignored(options: RunOptions, recipe: Recipe, given: Collection[str], backend: str = "",
+            workers: int = 1) -> dict[str, str]:
     """List what was asked for and has no effect, each with the reason. Of a resumed run it was listed as it began.
 
     A field that has its default's value counts as asked for only where it is in `given`: a file may list all fields.
@@ -30,19 +32,21 @@ def ignored(options: RunOptions, recipe: Recipe, given: Collection[str], backend
     asked = set(given) | _changed(recipe) | _changed(options)
     flags = {field.name for field in (*fields(Recipe), *fields(RunOptions)) if field.metadata["flag"]}
     return {f"--{name}" if name in flags else name: why
-            for names, why in _without_effect(options, recipe, backend) for name in names if name in asked}
+            for names, why in _without_effect(options, recipe, backend, workers) for name in names if name in asked}
 
 
 def _changed(spec: RunOptions | Recipe) -> set[str]:
     return {field.name for field in fields(spec) if getattr(spec, field.name) != field.default}
 
 
-def _without_effect(options: RunOptions, recipe: Recipe,
-                    backend: str = "") -> Iterator[tuple[tuple[str, ...], str]]:
+def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
+                    workers: int = 1) -> Iterator[tuple[tuple[str, ...], str]]:
     """The options and fields that this run has no use for, and why."""
     if backend == "ms":
         yield ("compile",), "MindSpore compiles all training steps"
         yield ("activation_checkpointing",), "MindSpore frees no memory by it; a smaller batch_size does"
+    if workers == 1:
+        yield ("reduce",), "one worker has nothing to add"
     if options.pretrained is not None:
         yield ("pretrain_epochs",), "--pretrained takes the place of the pretraining"
     elif recipe.data == "folder":

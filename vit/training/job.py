@@ -13,6 +13,7 @@ from vit.model.parameters import Weights
 from vit.training.history import History
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
+from vit.training.workers import ALONE, World
 
 
 @dataclass(slots=True)  # FastEstimator looks into the __dict__ of what its traces are given, and chokes on modules
@@ -34,6 +35,7 @@ class Job:
         stages: What was trained so far.
         stretches: Each process that trained a part of the run, as `vit.training.stretches` notes it.
         trains: Whether this process is the last of them.
+        world: The workers that train it together.
     """
     script: ModuleType
     recipe: Recipe
@@ -49,6 +51,7 @@ class Job:
     stages: list["Stage"] = field(default_factory=list)
     stretches: list[dict] = field(default_factory=list)
     trains: bool = False
+    world: World = ALONE
 
     @property
     def backend(self) -> str:

@@ -53,6 +53,11 @@ class RunOptions:
 
         PyTorch and TensorFlow take no such option, but the first GPU that CUDA_VISIBLE_DEVICES shows.""",
         flag="training")
+    reduce: str = option(
+        "ordered", """How the gradients of several workers are added: in the order of their ranks, or as it comes.
+
+        "ordered" gives all workers the same bits, as often as one likes; "fast" is the framework's own all-reduce. For
+        one worker there is nothing to add.""", choices=("ordered", "fast"), flag="training")
     compile: bool = option(
         False, """Compile the model: torch.compile, or XLA in TensorFlow; steps are faster, the first ones take minutes.
 

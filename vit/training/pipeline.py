@@ -2,7 +2,8 @@
 
 FastEstimator sees a dataset whose items are whole batches. The dataset says which samples each batch holds, and
 `vit/data/batches.py` makes arrays of them, from (seed, epoch, pass, index) alone; so the batches are the same bytes for
-any number of workers, and epoch 7 can be had without the six before it.
+any number of processes that prepare them, and epoch 7 can be had without the six before it. Of several workers that
+train together, each makes its share of every batch, and all shares are the one batch.
 """
 import math
 from types import ModuleType
@@ -20,6 +21,7 @@ from vit.data.augmentation import Augmentation, table
 from vit.data.batches import Batches, Labels
 from vit.data.seeds import sample_order
 from vit.data.sets import NORMALIZATIONS, DataPair, Images
+from vit.data.share import WHOLE, Share
 from vit.model import dropout
 from vit.model.config import ViTConfig
 from vit.training.recipe import Recipe
@@ -33,7 +35,8 @@ def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tu
 
 
 def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_first: bool,
-          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None, on_device: bool = False):
+          num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None, on_device: bool = False,
+          share: Share = WHOLE):
     """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but resizing over `test`.
 
     Args:
@@ -47,12 +50,13 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         config: The model: its image size, its classes, and whether it has dropout, which needs keys. None is a model
             without dropout for images as they are; it cannot have soft labels.
         on_device: Whether images leave as uint8 where they can, for the ops of `normalizing` to normalize.
+        share: Which part of each batch this process takes; by default, all of it.
 
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
         y is [B, classes] of `dtype`; and for a model with dropout there is `"key"`, int32 [B, 2], a key of
         `vit.model.dropout.keys` per image. Where x is uint8, [B, S, S, C], there may be `"holes"`, int64 [B, 2], of
-        which the ops know.
+        which the ops know. Of a share there is `"weight"`, [B] of `dtype`: of the whole batch's mean.
     """
     size = config.image_size if config else train.image_size
     mean, std = normalization(pair, recipe)
@@ -64,8 +68,9 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
 
     augmented = batches(train, augmentation=_augmentation(size, pair, recipe), seed=recipe.seed,
                         labels=_labels(config, recipe) if recipe.soft_labels else None)
-    return SeededPipeline(train_data=BatchDataset(augmented, recipe, config),
-                          eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe),
+    return SeededPipeline(train_data=BatchDataset(augmented, recipe, config, share),
+                          eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe,
+                                                 share=share),
                           batch_size=recipe.batch_size, ops=Batch(collate_fn=default_convert),
                           num_process=num_workers)
 
@@ -111,11 +116,13 @@ class BatchDataset(Dataset):
         batches: What makes arrays of indices.
         recipe: Batch size and seed.
         config: The model, where its dropout needs keys.
+        share: Which part of each batch this process takes.
     """
     fe_batch = 1  # tells FastEstimator that an item is a batch
 
-    def __init__(self, batches: Batches, recipe: Recipe, config: ViTConfig | None = None) -> None:
-        self.batches, self.recipe, self.config = batches, recipe, config
+    def __init__(self, batches: Batches, recipe: Recipe, config: ViTConfig | None = None,
+                 share: Share = WHOLE) -> None:
+        self.batches, self.recipe, self.config, self.share = batches, recipe, config, share
         self.begin_epoch(True, 1)
 
     def begin_epoch(self, training: bool, epoch: int, steps: int | None = None, skipped: int = 0) -> None:
@@ -130,13 +137,14 @@ class BatchDataset(Dataset):
     def fe_reset_ds(self, shuffle: bool) -> None:
         self.shuffle, self.next = shuffle, self.first
 
-    def fe_batch_indices(self, _: int) -> tuple[bool, int, np.ndarray, np.ndarray]:
+    def fe_batch_indices(self, _: int) -> tuple[bool, int, np.ndarray, np.ndarray, np.ndarray]:
         start = self.next * self.recipe.batch_size
         self.next += 1
-        positions = np.arange(start, min(start + self.recipe.batch_size, self.samples))
+        places, weights = self.share.take(min(self.recipe.batch_size, self.samples - start))
+        positions = start + places
         rounds, offsets = np.divmod(positions, len(self.batches.images))
         indices = np.concatenate([self._order(round_)[offsets[rounds == round_]] for round_ in np.unique(rounds)])
-        return self.training, self.epoch, rounds, indices
+        return self.training, self.epoch, rounds, indices, weights
 
     def _order(self, round_: int) -> np.ndarray:
         if round_ not in self.orders:
@@ -145,14 +153,14 @@ class BatchDataset(Dataset):
             self.orders = kept | {round_: order}
         return self.orders[round_]
 
-    def __getitem__(self, key: int | tuple[bool, int, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    def __getitem__(self, key: int | tuple[bool, int, np.ndarray, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
         if not isinstance(key, tuple):  # FastEstimator asks for item 0 to see what is in a batch
-            key = self.training, 1, np.array([0]), np.array([key])
-        training, epoch, rounds, indices = key
-        if not training:
-            return self.batches.evaluation(indices)
-        batch = self.batches.training(epoch, rounds, indices)
-        if self.config and dropout.sites(self.config):
+            key = self.training, 1, np.array([0]), np.array([key]), np.array([1.0])
+        training, epoch, rounds, indices, weights = key
+        batch = self.batches.training(epoch, rounds, indices) if training else self.batches.evaluation(indices)
+        if self.share.size > 1:
+            batch["weight"] = weights.astype(self.batches.dtype)
+        if training and self.config and dropout.sites(self.config):
             batch["key"] = np.concatenate([
                 dropout.keys(self.recipe.seed, epoch, int(round_), indices[rounds == round_])
                 for round_ in np.unique(rounds)])  # rounds only rise, so these are in order

@@ -1,7 +1,9 @@
 """The story of a run: read, pretrain, copy the encoder, finetune, write the results."""
+import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +19,14 @@ from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import footprint, ignored, recipe_file, resume, stretches, train, usage
+from vit.training import footprint, ignored, recipe_file, resume, stretches, train, usage, workers
 from vit.training.job import Job, Stage
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
 from vit.training.report import folder, results
+from vit.training.resume import Resume
+from vit.training.workers import World
 
 
 def run(script: ModuleType, **given) -> dict:
@@ -40,13 +44,53 @@ def run(script: ModuleType, **given) -> dict:
     Raises:
         UserError: Bad input; nothing was written.
     """
-    started = time.perf_counter()
     options, fields = split(given)
+    with workers.joined(script, options.device_target, options.reduce) as world:
+        return _run(script, options, fields, world)
+
+
+def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) -> dict:
+    started = time.perf_counter()
+    # The first worker begins alone, so that what must be downloaded is there for the others.
+    for turn in (True,) if world.alone else (True, False):
+        with world.together():
+            if world.first is turn:
+                job, found, weights = _ready(script, options, fields, world)
+    options = job.options
+    if not world.alone:
+        world.agree(_facts(job, weights))
+    with contextlib.ExitStack() as held:
+        with world.together():
+            if world.first:
+                held.enter_context(_own_folder(job, found))
+        if not world.alone:
+            job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
+        if weights is not None and not isinstance(options.pretrained, str):
+            # The run can be resumed without the model.
+            options = job.options = replace(options, pretrained=str(job.model_dir / START))
+            if world.first:
+                canonical.save(options.pretrained, weights, job.base)
+        job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
+        if world.first:
+            write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
+            write_whole(job.model_dir / "classes.json",
+                        json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
+        if weights is None and job.data.pretrain is not None:
+            weights = pretrain(job)
+        finetune(job, weights)
+        if options.compare_scratch and weights is not None:
+            finetune(job, None)
+        return results.write(job, time.perf_counter() - started)
+
+
+def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) -> tuple[Job, Resume | None, Weights]:
+    """Read and check all that a run needs, and write nothing: its job, what it goes on from, what it starts from."""
     found = None
     if options.resume is not None:
         found = resume.find(options, fields)
         options, fields = found.options, found.recipe
     job = prepare(script, options, fields)
+    job.world = world
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
     job.fingerprint = fingerprint.fingerprint(job.data)
     if found is not None:
@@ -58,28 +102,33 @@ def run(script: ModuleType, **given) -> dict:
     _check_updates(job, pretrains)
     footprint.check(job, ({"pretrain": job.data.pretrain} if pretrains else {}) | {"finetune": job.data.finetune})
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
-    if options.tensorboard:
+    if options.tensorboard and world.first:
         folder.probe(Path(options.tensorboard), "tensorboard")
-    if options.model_dir is None:
+    ignored.tell(options, job.recipe, fields, job.backend, world.size)
+    return job, found, weights
+
+
+@contextlib.contextmanager
+def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
+    """Keep the run's folder to itself, in order."""
+    if job.options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    ignored.tell(options, job.recipe, fields, job.backend)
-    with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=options.overwrite):
+    with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=job.options.overwrite):
         if found is not None:
             found.set_aside()
-        if weights is not None and not isinstance(options.pretrained, str):
-            # The run can be resumed without the model.
-            options = job.options = replace(options, pretrained=str(job.model_dir / START))
-            canonical.save(options.pretrained, weights, job.base)
-        job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
-        write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
-        write_whole(job.model_dir / "classes.json",
-                    json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
-        if weights is None and job.data.pretrain is not None:
-            weights = pretrain(job)
-        finetune(job, weights)
-        if options.compare_scratch and weights is not None:
-            finetune(job, None)
-        return results.write(job, time.perf_counter() - started)
+        yield
+
+
+def _facts(job: Job, weights: Weights | None) -> dict[str, object]:
+    """What all workers of a run must have in common."""
+    options = {name: getattr(job.options, name) for name in (
+        "on_nan", "compare_scratch", "compile", "activation_checkpointing", "checkpoint_every", "resume_override",
+        "reduce", "overwrite")}
+    return {"a script": job.backend, "code": workers.code(), "versions": stretches.versions(),
+            "a recipe": job.recipe.to_dict(), "options": options, "data": job.fingerprint,
+            "pretrained weights": weights and parameters.sha256(weights),
+            "checkpoints": {name: [one.phase, one.step, parameters.sha256(one.weights)]
+                            for name, one in job.checkpoints.items()}}
 
 
 def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
@@ -136,7 +185,8 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
         if finished and stage.name == "pretrain":
             # More epochs are asked for: what was trained from it was trained from less.
             checkpoints = job.model_dir / "checkpoints"
-            set_aside(checkpoints, checkpoints / checkpoint_name("pretrain", checkpoint.step))
+            if job.world.first:
+                set_aside(checkpoints, checkpoints / checkpoint_name("pretrain", checkpoint.step))
             job.checkpoints = {"pretrain": checkpoint}
         stretches.begin(stage)
         try:
@@ -147,8 +197,9 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
     if spoilt := parameters.not_finite(stage.weights):
         raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so {file} is "
                         f"not written; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
-    canonical.save(job.model_dir / file, stage.weights, stage.config,
-                   usage.of(stage, stage.history.epochs[-1]["accuracy"]))
+    if job.world.first:
+        canonical.save(job.model_dir / file, stage.weights, stage.config,
+                       usage.of(stage, stage.history.epochs[-1]["accuracy"]))
     return stage.weights
 
 

@@ -29,12 +29,14 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         script.backend.recompute(model.blocks)
     if job.options.compile:
         script.backend.compile_model(model)
-    if script.__name__ == "__main__":  # a command: its functions are those of its files
+    if script.__name__ == "__main__" and job.world.alone:  # a command: its functions are those of its files
         script.backend.keep_graphs(graphs.folder(), graphs.key(stage))
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
+    alone, reduce = job.world.alone, None if job.world.alone else job.world.reduce
+    weighted_sum = script.backend.workers.weighted_sum
     stage.model = model = fe.build(model_fn=lambda: model,
-                                   optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth),
+                                   optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth, reduce),
                                    model_name=stage.name)
     loss_scale = model.current_optimizer.loss_scale
 
@@ -43,12 +45,14 @@ def fit(stage: Stage, weights: Weights) -> Weights:
 
     on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
     batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config, on_device)
+                             job.options.num_workers, job.dtype, stage.config, on_device, job.world.share)
     network = fe.Network(ops=[
         *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
-        CrossEntropy(inputs=("y_pred", "y"), outputs="ce", from_logits=True),
+        CrossEntropy(inputs=("y_pred", "y"), outputs="ce" if alone else "each_ce", from_logits=True,
+                     average_loss=alone),
+        *([] if alone else [LambdaOp(fn=weighted_sum, inputs=("each_ce", "weight"), outputs="ce")]),
         *([LambdaOp(fn=scale, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
@@ -61,5 +65,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              eval_steps_per_epoch=stage.eval_steps,
                              log_steps=job.options.log_steps,
                              monitor_names="ce")
+    if not alone:
+        network.run_step = traces.WholeBatch(network, stage).run_step
     estimator.fit(warmup=False)
     return script.to_numpy(model)

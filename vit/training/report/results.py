@@ -20,7 +20,7 @@ _TIMES = ("stage", "epoch", "train_seconds", "step_seconds", "eval_seconds", "im
 
 
 def write(job: Job, seconds: float) -> dict:
-    """Write every file of a finished run and print its table.
+    """Write every file of a finished run, in the first worker of it, and print its table.
 
     Args:
         job: The run, with its trained stages.
@@ -47,6 +47,9 @@ def write(job: Job, seconds: float) -> dict:
         "seconds": round(seconds, 3),
         "weights_sha256": parameters.sha256(main.weights),
     }
+    plain = _plain(content)
+    if not job.world.first:
+        return plain
     rows = [{"stage": stage.name, **epoch} for stage in job.stages for epoch in stage.history.epochs]
     for name, columns in (("history.csv", _HISTORY), ("times.csv", _TIMES)):
         text = io.StringIO(newline="")
@@ -57,7 +60,6 @@ def write(job: Job, seconds: float) -> dict:
     plot(job.stages, job.model_dir / "curves.png")
     predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
-    plain = _plain(content)
     write_whole(job.model_dir / "results.json", f"{json.dumps(plain, indent=2, allow_nan=False)}\n".encode())
     print(table(content, job.model_dir), flush=True)
     return plain

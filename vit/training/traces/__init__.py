@@ -14,9 +14,10 @@ from vit.training.traces.history import EvalHistory, TrainHistory
 from vit.training.traces.loss_scale import LossScale
 from vit.training.traces.profile import Profile
 from vit.training.traces.progress import Progress
+from vit.training.traces.whole_batch import WholeBatch
 
 __all__ = ["EMA", "Accuracy", "BestModelSaver", "CheckpointSaver", "EvalHistory", "LossScale", "Profile", "Progress",
-           "Saving", "TrainHistory", "build"]
+           "Saving", "TrainHistory", "WholeBatch", "build"]
 
 
 def build(stage, model) -> list:
@@ -33,7 +34,7 @@ def build(stage, model) -> list:
         saving = Saving(job.script, job.model_dir / "checkpoints", job.options.checkpoint_every, job.options.keep,
                         job.options.on_save_error, stage.name, accumulate_steps=recipe.accumulate_steps,
                         resume=job.checkpoints.get(stage.name), recipe=recipe.to_dict(), options=job.started_with,
-                        data=job.fingerprint, stretches=job.stretches)
+                        data=job.fingerprint, stretches=job.stretches, world=job.world)
         stage.saver = CheckpointSaver(model, saving, stage.history, ema, loss_scale)
     profile = Profile(stage) if job.options.profile and stage is job.stages[0] else None  # one stage is enough
     return [

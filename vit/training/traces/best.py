@@ -24,7 +24,7 @@ class BestModelSaver(io.BestModelSaver):  # of FastEstimator's name, since check
 
     def on_epoch_end(self, data) -> None:
         super().on_epoch_end(data)
-        fault = self._save() if self.since_best == 0 else None
+        fault = self._save() if self.since_best == 0 and self.stage.job.world.first else None
         if fault is not None:
             if self.stage.job.options.on_save_error == "stop":
                 raise UserError(f"{fault}; training stopped, as on_save_error says")

@@ -16,6 +16,7 @@ from vit.model import parameters
 from vit.model.parameters import Weights
 from vit.training.history import History
 from vit.training.stopping import StopRequest
+from vit.training.workers import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)  # without a __dict__, into which FastEstimator would look
@@ -38,6 +39,7 @@ class Saving:
         options: What else the run was started with, as plain values.
         data: The fingerprint of the run's images, or None.
         stretches: Each process that trained a part of the run so far, this one included.
+        world: The workers that train together; the first one writes.
     """
     script: ModuleType
     folder: Path
@@ -52,6 +54,7 @@ class Saving:
     options: dict = field(default_factory=dict)
     data: dict | None = None
     stretches: list[dict] = field(default_factory=list)
+    world: World = ALONE
 
 
 class CheckpointSaver(Trace):
@@ -63,6 +66,9 @@ class CheckpointSaver(Trace):
         history: The record that is saved, and filled again; or None.
         ema: The `EMA` trace, if there is one.
         loss_scale: The `LossScale` trace, if there is one.
+
+    Attributes:
+        agreed: Of several workers, the exit status that any of them was asked to stop with, once all know it.
 
     Raises:
         UserError: The folder cannot be made.
@@ -76,10 +82,11 @@ class CheckpointSaver(Trace):
         self.request = StopRequest()
         self.step = self.batch = self.epoch = 0
         self.due = self.better = False
-        self.last = self.best = self.best_name = self.written = None
+        self.last = self.best = self.best_name = self.written = self.agreed = None
         try:
-            saving.folder.mkdir(parents=True, exist_ok=True)
-            remove_parts(saving.folder)
+            if saving.world.first:
+                saving.folder.mkdir(parents=True, exist_ok=True)
+                remove_parts(saving.folder)
         except OSError as error:
             raise UserError(f"{saving.folder}: cannot be made ({error.strerror})") from None
 
@@ -122,7 +129,9 @@ class CheckpointSaver(Trace):
 
     def on_end(self, data) -> None:
         self._save("finished")
-        if self.request.status:
+        told = self.saving.world.gather(np.array(self.request.status or 0))
+        self.agreed = next((int(status) for status, in told if status), None)
+        if self._stopping():
             self._leave()
         self.close()
 
@@ -132,8 +141,12 @@ class CheckpointSaver(Trace):
 
     # Saving.
 
+    def _stopping(self) -> int | None:
+        """The exit status to stop with; all workers must stop after the same step."""
+        return self.request.status if self.saving.world.alone else self.agreed
+
     def _save_if(self, phase: str, due: bool) -> None:
-        stopping = self.request.status
+        stopping = self._stopping()
         if self.step % self.saving.accumulate_steps:
             return
         if due or stopping:
@@ -145,7 +158,7 @@ class CheckpointSaver(Trace):
         self.close()
         print(f"stopped after step {self.step} of {self.saving.stage}; to go on: --resume auto --model_dir "
               f"{self.saving.folder.parent}", file=sys.stderr, flush=True)
-        raise SystemExit(self.request.status)
+        raise SystemExit(self._stopping())
 
     def _save(self, phase: str) -> None:
         folder, name = self.saving.folder, checkpoints.checkpoint_name(self.saving.stage, self.step)
@@ -157,6 +170,9 @@ class CheckpointSaver(Trace):
         if self.better:
             self.best_name = name
         self.due = self.better = False
+        if not self.saving.world.first:
+            self.written = folder / name
+            return
         try:
             checkpoints.save(folder / name, self._gather(phase))
             self.written = folder / name

@@ -52,7 +52,8 @@ class TrainHistory(Trace):
             self.history.first_steps.append(len(self.history.step_losses))
 
     def on_batch_end(self, data) -> None:
-        size, hold = len(data["y"]), self.stage.job.script.backend.hold
+        hold = self.stage.job.script.backend.hold
+        size = len(data["y"]) if self.stage.job.world.alone else data["samples"]
         self.history.step_sizes.append(size)
         self.history.unread.append((hold(data["ce"]), hold(self.model.current_optimizer.norm)))
         if len(self.history.unread) >= self.every:
@@ -125,7 +126,7 @@ class EvalHistory(Trace):
             "eval_seconds": time.perf_counter() - self.begin,
         }
         tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs))
-        if self.stage.tensorboard:
+        if self.stage.tensorboard and self.stage.job.world.first:
             self.write_events(self.history.epochs[-1], self.system.global_step)
 
     def write_events(self, epoch: dict, step: int) -> None:

@@ -23,7 +23,7 @@ class Profile(Trace):
         self.block, self.seen = None, 0  # here, and so anew in a resumed training
 
     def on_batch_begin(self, data) -> None:
-        if self.seen == self.skipped:
+        if self.seen == self.skipped and self.stage.job.world.first:
             self.block = contextlib.ExitStack()
             self.block.enter_context(self.stage.job.script.backend.profiler(str(self.folder)))
 

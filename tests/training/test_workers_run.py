@@ -1,0 +1,86 @@
+"""Runs of two workers as a person starts them: one folder, one voice, one end."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vit import checkpoints
+
+pytestmark = pytest.mark.backend("torch")
+FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--finetune_epochs", "1", "--batch_size",
+         "16", "--eval_steps_per_epoch", "2", "--checkpoint_every", "2", "--log_steps", "0"]
+
+
+LAUNCHER = ("vit", "launch", "--backend", "torch", "--nproc", "2")
+
+
+def _start(repo, folder, *flags, script="vit_torch.py", launcher=LAUNCHER):
+    return subprocess.Popen([sys.executable, "-m", *launcher, str(script), *FLAGS, "--model_dir", str(folder), *flags],
+                            cwd=repo, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)})
+
+
+def _training(process, folder):
+    """Wait until it trains; return the processes of the ranks."""
+    deadline = time.monotonic() + 240
+    while not list(folder.glob("checkpoints/pretrain-*.safetensors")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.1)
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
+    process = _start(repo, tmp_path / "run", "--train_steps_per_epoch", "3",
+                     launcher=("torch.distributed.run", "--standalone", "--nproc_per_node", "2"))
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, err
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
+        "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv"}
+    assert out.count("Top-1 accuracy on the test images") == out.count("pretrain: epoch 1/1") == 1
+    assert list(json.loads((tmp_path / "run" / "results.json").read_text())["stages"]) == ["pretrain", "finetune"]
+
+
+def test_a_signal_at_any_rank_stops_all_after_the_same_step(repo, tmp_path):
+    process = _start(repo, tmp_path, "--train_steps_per_epoch", "4000")
+    os.kill(_training(process, tmp_path)[1], signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.count("stopped after step") == 1 and "Traceback" not in err
+    checkpoint = checkpoints.newest(tmp_path / "checkpoints", pytest.fail)["pretrain"]
+    assert f"[0] stopped after step {checkpoint.step} of pretrain" in err
+    assert not (tmp_path / "results.json").exists() and not (tmp_path / ".lock").exists()
+
+
+def test_a_rank_that_is_killed_ends_the_run(repo, tmp_path):
+    process = _start(repo, tmp_path, "--train_steps_per_epoch", "4000")
+    pids = _training(process, tmp_path)
+    os.kill(pids[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 137
+    assert "error: rank 1 was ended by SIGKILL" in err
+    assert "[0] error: rank 0: another worker has ended" in err and "Traceback" not in err
+    assert not Path(f"/proc/{pids[0]}").exists()
+    checkpoints.newest(tmp_path / "checkpoints", pytest.fail)
+
+
+@pytest.mark.parametrize(("flag", "fragment"), [("--seed", "a recipe"), ("--on_nan", "options")])
+def test_ranks_that_differ_are_refused_before_anything_is_written(repo, tmp_path, flag, fragment):
+    script = tmp_path / "script.py"
+    script.write_text(f"""import os, runpy, sys
+sys.path.insert(0, {str(repo)!r})
+sys.argv += [{flag!r}, {{"--seed": "01", "--on_nan": ("stop", "continue")}}[{flag!r}][int(os.environ["RANK"])]]
+runpy.run_path({str(repo / "vit_torch.py")!r}, run_name="__main__")
+""")
+    process = _start(repo, tmp_path / "run", script=script)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 2
+    assert [line for line in err.splitlines() if "error" in line] == [
+        f"[0] error: rank 1 has {fragment} other than rank 0's: all workers of a run need the same command line, "
+        "files and code"]
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,89 @@
+"""Several workers in MindSpore: what msrun tells a process, and the collectives between processes.
+
+Siblings: `vit/backend/workers/torch.py` and `vit/backend/workers/tensorflow.py` define the same names.
+"""
+import os
+
+import mindspore as ms
+import numpy as np
+from mindspore import ops
+from mindspore.communication import get_rank, init
+
+from vit.errors import UserError
+
+
+def announced():
+    """Tell this process's rank, the number of workers and its place on its host; None where it was started alone."""
+    if "MS_WORKER_NUM" not in os.environ:
+        return None
+    rank = 0 if os.environ["MS_ROLE"] == "MS_SCHED" else int(os.environ["MS_NODE_ID"])
+    return rank, int(os.environ["MS_WORKER_NUM"]), int(os.environ.get("DEVICE_ID", rank))
+
+
+def join(place):
+    """Meet the other workers; `place` is this one's on its host. The scheduler, which runs the script too, ends."""
+    if os.environ["MS_ROLE"] == "MS_SCHED":
+        init()
+        raise SystemExit(0)
+    # Seconds that a collective waits for a worker that is late, as one is that compiles; by default 30.
+    os.environ.setdefault("MS_NODE_TIMEOUT", "1800")
+    init()
+    # What collectives do not know they may round without a word, as float64 on a CPU.
+    value = ms.Tensor(np.array([1 / 3, 2 / 3e9]))
+    if get_rank() != announced()[0] or (_gathered(value)[announced()[0]] != value).any():
+        raise UserError("this MindSpore's collectives change the values that they send, or the order of the workers")
+
+
+def leave():
+    """Part from the other workers."""
+
+
+def lost(error):
+    """Whether an error says that another worker does not answer."""
+    words = ("cluster", "collective", "Collective", "AllGather", "communicat", "rank")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def gather(data):
+    """Give every worker's bytes, in the order of their ranks: uint8 [n] to uint8 [workers, n]."""
+    whole = np.zeros(-(-data.size // 4) * 4, np.uint8)  # collectives know no bytes
+    whole[:data.size] = data
+    gathered = ops.AllGather()(ms.Tensor(whole.view(np.int32)).expand_dims(0))
+    return gathered.asnumpy().view(np.uint8)[:, :data.size]
+
+
+def add(tensors, how):
+    """Sum tensors over the workers: "ordered", in the order of their ranks, or "fast", as it comes.
+
+    Ordered, all workers hold the same bits each time, and the three frameworks do the same arithmetic.
+    """
+    flat = ops.concat([tensor.reshape(-1) for tensor in tensors])
+    if how == "fast" and flat.dtype == ms.float32:  # on a CPU there is no other
+        flat = ops.AllReduce()(flat)
+    else:
+        rows = _gathered(flat)
+        flat = rows[0]
+        for other in rows[1:]:
+            flat = flat + other
+    parts = ops.split(flat, tuple([tensor.size for tensor in tensors]))
+    return [parts[i].reshape(tensors[i].shape) for i in range(len(tensors))]
+
+
+def weighted_sum(values, weights):
+    """Sum values [B], each times its weight [B]."""
+    return ops.sum(values * weights)
+
+
+def _gathered(tensor):
+    if tensor.dtype != ms.float64:
+        return ops.unbind(ops.AllGather()(tensor.expand_dims(0)))
+    # On a CPU, float64 would be rounded on its way. Three float32 hold it exactly, but for what is below 1e-38.
+    parts, rest = (), tensor
+    for _ in range(3):
+        part = ops.cast(rest, ms.float32)
+        parts, rest = parts + (part,), rest - ops.cast(part, ms.float64)
+    rows = ()
+    for row in ops.unbind(ops.AllGather()(ops.stack(parts).expand_dims(0))):
+        high, middle, low = ops.unbind(ops.cast(row, ms.float64))
+        rows = rows + (high + middle + low,)
+    return rows
