@@ -15,5 +15,5 @@ def of(stage: Stage, accuracy: float) -> Usage:
     mean, std = pipeline.normalization(job.data, recipe)
     crop_pct = 1.0 if stage.dataset.test.image_size else recipe.eval_crop_pct
     provenance = {"stage": stage.name, "data": stage.dataset.name, "variant": recipe.variant, "seed": recipe.seed,
-                  "epochs": epochs[-1]["epoch"], "accuracy": finite(accuracy)}
+                  "epochs": epochs[-1]["epoch"] if epochs else 0, "accuracy": finite(accuracy)}
     return Usage(tuple(stage.dataset.classes), Preprocessing(tuple(mean), tuple(std), crop_pct), provenance)
