@@ -150,7 +150,7 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
         rank, size, local = backend.announced() or (0, 1, 0)
         if not 0 <= rank < size or local < 0:
             raise ValueError(f"rank {rank} of {size}, {local} on its host")
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the variables of a run of several workers make no sense ({printable(error)}): start it as "
                         "docs/scale-out.md says") from None
     if size == 1:
