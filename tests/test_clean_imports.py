@@ -10,7 +10,7 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "tf_keras", "mindspore", "fastesti
 # Imported when a script or a training starts.
 EXEMPT = ("vit.backend.torch", "vit.backend.tensorflow", "vit.backend.mindspore",
           "vit.backend.mindspore_gradients", "vit.backend.tensorflow_recompute", "vit.backend.dropout",
-          "vit.backend.normalize", "vit.backend.predictor", "vit.backend.workers",
+          "vit.backend.normalize", "vit.backend.predictor", "vit.backend.device", "vit.backend.workers",
           "vit.training.pipeline", "vit.training.traces")
 
 IMPORT = """

@@ -19,6 +19,8 @@ FILES = {
                 "ms": "vit/backend/dropout/mindspore.py"},
     "normalize": {"torch": "vit/backend/normalize/torch.py", "tf": "vit/backend/normalize/tensorflow.py",
                   "ms": "vit/backend/normalize/mindspore.py"},
+    "device": {"torch": "vit/backend/device/torch.py", "tf": "vit/backend/device/tensorflow.py",
+               "ms": "vit/backend/device/mindspore.py"},
     "predictor": {"torch": "vit/backend/predictor/torch.py", "tf": "vit/backend/predictor/tensorflow.py",
                   "ms": "vit/backend/predictor/mindspore.py"},
     "workers": {"torch": "vit/backend/workers/torch.py", "tf": "vit/backend/workers/tensorflow.py",

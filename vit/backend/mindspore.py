@@ -11,13 +11,20 @@ import fe_compat
 import mindspore as ms
 from mindspore import nn, ops
 
+# What is imported and not used here is a part of what a backend has.
+from vit.backend.device.mindspore import (  # noqa: F401
+    multiplies_bfloat16,
+    on_accelerator,
+    profiler,
+    supports_dtype,
+    use_device,
+)
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
-from vit.backend.normalize.mindspore import Normalize  # noqa: F401  (a part of what a backend has)
+from vit.backend.normalize.mindspore import Normalize  # noqa: F401
 from vit.backend.predictor.mindspore import Predictor  # noqa: F401
 from vit.backend.workers import mindspore as workers
 from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
-from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = ms.Tensor
 NAME = "ms"
@@ -185,11 +192,6 @@ def freeze_encoder(model, parameters):
         w.requires_grad = name.startswith("head.")
 
 
-def on_accelerator():
-    """Whether the training runs on another device than the host's processor."""
-    return ms.get_context("device_target") != "CPU"
-
-
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return value + 0
@@ -225,40 +227,6 @@ def loss_gradients(model, parameters, images, labels):
     differentiate = ms.value_and_grad(mean_loss, None, ms.ParameterTuple(parameters.values()))
     loss, gradients = differentiate(ms.Tensor(images).permute(0, 3, 1, 2), ms.Tensor(labels, ms.int32))
     return loss.item(), dict(zip(parameters, gradients, strict=True))
-
-
-def profiler(folder):
-    """Give the context that traces its block into a folder, for MindSpore's viewer."""
-    from mindspore import profiler as tools
-    devices = {"Ascend": [tools.ProfilerActivity.NPU], "GPU": [tools.ProfilerActivity.GPU]}
-    activities = [tools.ProfilerActivity.CPU, *devices.get(ms.get_context("device_target"), [])]
-    return tools.profile(activities=activities, start_profile=False,
-                         on_trace_ready=tools.tensorboard_trace_handler(folder))
-
-
-def supports_dtype(name):
-    """Whether matrices of a dtype can be multiplied where the training would do it."""
-    try:
-        matrix = ops.ones((2, 2), getattr(ms, name))
-        ops.matmul(matrix, matrix).asnumpy()
-    except (RuntimeError, TypeError, NotImplementedError):
-        return False
-    return True
-
-
-def multiplies_bfloat16():
-    """Whether the device has products of bfloat16, and need not emulate them."""
-    return supports_dtype("bfloat16") if ms.get_context("device_target") != "CPU" else multiplies_bfloat16_on_cpu()
-
-
-def use_device(target):
-    """Choose the device, before the framework has looked for any: one of `DEVICE_TARGETS`, or what is there."""
-    try:
-        with fe_compat.quiet_stderr(show_on_failure=False):
-            ms.set_device(target) if target is not None else None
-    except (RuntimeError, ValueError):
-        raise UserError(f"device_target {target}: this MindSpore finds no such device") from None
-    fe_compat.use_one_gpu()
 
 
 def load_fastestimator():

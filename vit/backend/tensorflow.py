@@ -10,13 +10,19 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
-from vit.backend.normalize.tensorflow import Normalize  # noqa: F401  (a part of what a backend has)
+# What is imported and not used here is a part of what a backend has.
+from vit.backend.device.tensorflow import (  # noqa: F401
+    multiplies_bfloat16,
+    on_accelerator,
+    profiler,
+    supports_dtype,
+    use_device,
+)
+from vit.backend.normalize.tensorflow import Normalize  # noqa: F401
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.backend.tensorflow_recompute import recomputed
 from vit.backend.workers import tensorflow as workers
-from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
-from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = tf.Tensor
 NAME = "tf"
@@ -190,11 +196,6 @@ def freeze_encoder(model, parameters):
     model._trainable_weights.clear()
 
 
-def on_accelerator():
-    """Whether the training runs on another device than the host's processor."""
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return tf.identity(value)
@@ -230,37 +231,6 @@ def loss_gradients(model, parameters, images, labels):
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, model(tf.constant(images))))
     gradients = tape.gradient(loss, list(parameters.values()))
     return float(loss), dict(zip(parameters, gradients, strict=True))
-
-
-def profiler(folder):
-    """Give the context that traces its block into a folder, for TensorFlow's viewer."""
-    return tf.profiler.experimental.Profile(folder)
-
-
-def supports_dtype(name):
-    """Whether matrices of a dtype can be multiplied where the training would do it."""
-    try:
-        matrix = tf.ones((2, 2), dtype=name)
-        tf.matmul(matrix, matrix).numpy()
-    except (RuntimeError, TypeError, NotImplementedError):
-        return False
-    return True
-
-
-def multiplies_bfloat16():
-    """Whether the device has products of bfloat16, and need not emulate them."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return multiplies_bfloat16_on_cpu()
-    return tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0)) >= (8, 0)
-
-
-def use_device(target):
-    """Choose the device, before the framework has looked for any: the first visible GPU, or the CPU."""
-    if target is not None:
-        raise UserError(f"device_target {target!r} is MindSpore's: TensorFlow takes the first GPU that "
-                        "CUDA_VISIBLE_DEVICES shows")
-    fe_compat.use_one_gpu()
 
 
 def load_fastestimator():

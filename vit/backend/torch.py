@@ -14,12 +14,18 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from vit.backend.normalize.torch import Normalize  # noqa: F401  (a part of what a backend has)
+# What is imported and not used here is a part of what a backend has.
+from vit.backend.device.torch import (  # noqa: F401
+    multiplies_bfloat16,
+    on_accelerator,
+    profiler,
+    supports_dtype,
+    use_device,
+)
+from vit.backend.normalize.torch import Normalize  # noqa: F401
 from vit.backend.predictor.torch import Predictor  # noqa: F401
 from vit.backend.workers import torch as workers
-from vit.errors import UserError
 from vit.model.precision import FIRST_SCALE, scales_loss
-from vit.processor import multiplies_bfloat16 as multiplies_bfloat16_on_cpu
 
 Tensor = torch.Tensor
 NAME = "torch"
@@ -172,11 +178,6 @@ def freeze_encoder(model, parameters):
         w.requires_grad_(name.startswith("head."))
 
 
-def on_accelerator():
-    """Whether the training runs on another device than the host's processor."""
-    return torch.cuda.is_available()
-
-
 def hold(value):
     """Keep a tensor's value as it is now, on its device."""
     return value.detach()
@@ -221,36 +222,6 @@ def loss_gradients(model, parameters, images, labels):
     loss = F.cross_entropy(model.eval()(torch.tensor(images).permute(0, 3, 1, 2)), torch.tensor(labels))
     gradients = torch.autograd.grad(loss, list(parameters.values()))
     return loss.item(), dict(zip(parameters, gradients, strict=True))
-
-
-def profiler(folder):
-    """Give the context that traces its block into a folder, for PyTorch's viewer."""
-    return torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(folder))
-
-
-def supports_dtype(name):
-    """Whether matrices of a dtype can be multiplied where the training would do it."""
-    try:
-        matrix = torch.ones(2, 2, dtype=getattr(torch, name), device="cuda" if torch.cuda.is_available() else "cpu")
-        (matrix @ matrix).cpu()
-    except (RuntimeError, TypeError, NotImplementedError):
-        return False
-    return True
-
-
-def multiplies_bfloat16():
-    """Whether the device has products of bfloat16, and need not emulate them."""
-    if not torch.cuda.is_available():
-        return multiplies_bfloat16_on_cpu()
-    return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def use_device(target):
-    """Choose the device, before the framework has looked for any: the first visible GPU, or the CPU."""
-    if target is not None:
-        raise UserError(f"device_target {target!r} is MindSpore's: PyTorch takes the first GPU that "
-                        "CUDA_VISIBLE_DEVICES shows")
-    fe_compat.use_one_gpu()
 
 
 def load_fastestimator():
