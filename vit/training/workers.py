@@ -96,6 +96,9 @@ class World:
         except Exception as error:
             fault = error
         failed = [rank for rank, (flag,) in enumerate(self.gather(np.array(fault is not None))) if flag]
+        if failed:
+            with contextlib.suppress(WorkerLost):  # once more: else one could be gone before another has heard of it
+                self.gather(np.array(True))
         if failed and failed[0] == self.rank:
             raise UserError(f"rank {self.rank}: {fault}") if self.rank and isinstance(fault, UserError) else fault
         if failed:
