@@ -166,8 +166,14 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
     world = World(rank, size, backend, reduce)
     with world.heard():
         backend.join(local)
-    with world.quiet():
-        yield world
+    try:
+        with world.quiet():
+            yield world
+    except WorkerLost:
+        raise
+    except BaseException:
+        backend.leave()  # torch's threads may abort a process that ends among them
+        raise
     backend.leave()
 
 
