@@ -23,6 +23,8 @@ FILES = {
                "ms": "vit/backend/device/mindspore.py"},
     "predictor": {"torch": "vit/backend/predictor/torch.py", "tf": "vit/backend/predictor/tensorflow.py",
                   "ms": "vit/backend/predictor/mindspore.py"},
+    "workers": {"torch": "vit/backend/workers/torch.py", "tf": "vit/backend/workers/tensorflow.py",
+                "ms": "vit/backend/workers/mindspore.py"},
 }
 PAIRS = [(kind, backend) for kind in FILES for backend in ("tf", "ms")]
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from vit.data import DataPair, Dataset, Images
+from vit.data.share import Share
+from vit.model.config import ViTConfig
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
@@ -114,6 +116,28 @@ def test_a_long_epoch_passes_again_in_another_order_with_other_images():
 
 def test_a_short_epoch_is_the_beginning_of_a_whole_one():
     assert _bytes(_batches(steps=2)) == _bytes(_batches())[:2]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+@pytest.mark.parametrize(("mode", "steps"), [("train", None), ("train", 11), ("eval", None)])
+def test_shares_are_parts_of_the_batches(mode, steps, size):
+    mixed = {"mixup": 0.4, "label_smoothing": 0.1}
+    config = ViTConfig(image_size=32, patch_size=8, width=16, depth=1, heads=2, mlp_dim=16, num_classes=COUNT,
+                       dropout=0.1)
+    sets = Dataset("set", ("a", ), TRAIN, TEST)
+    recipe = Recipe(batch_size=4, seed=5, **mixed)
+    lines = [pipeline.build(TRAIN, TEST, DataPair(sets, sets, MEAN, STD, True), recipe, True, config=config,
+                            share=Share(rank, of)) for rank, of in ((0, 1), *((rank, size) for rank in range(size)))]
+    whole, *shares = (_batches(mode, 2, steps, line=line) for line in lines)
+    for batch, *parts in zip(whole, *shares, strict=True):
+        count = len(batch["y"])
+        assert {len(part["y"]) for part in parts} == {-(-count // size)} and "weight" not in batch
+        for key, value in batch.items():
+            joined = np.concatenate([part[key] for part in parts])
+            assert joined[:count].tobytes() == value.tobytes(), key
+            assert all((padding == joined[count - 1]).all() for padding in joined[count:])
+        weights = np.concatenate([part["weight"] for part in parts])
+        assert (weights[:count] == np.float32(1 / count)).all() and not weights[count:].any()
 
 
 # What is in a batch.

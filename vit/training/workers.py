@@ -96,6 +96,9 @@ class World:
         except Exception as error:
             fault = error
         failed = [rank for rank, (flag,) in enumerate(self.gather(np.array(fault is not None))) if flag]
+        if failed:
+            with contextlib.suppress(WorkerLost):  # once more: else one could be gone before another has heard of it
+                self.gather(np.array(True))
         if failed and failed[0] == self.rank:
             raise UserError(f"rank {self.rank}: {fault}") if self.rank and isinstance(fault, UserError) else fault
         if failed:
@@ -150,7 +153,7 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
         rank, size, local = backend.announced() or (0, 1, 0)
         if not 0 <= rank < size or local < 0:
             raise ValueError(f"rank {rank} of {size}, {local} on its host")
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the variables of a run of several workers make no sense ({printable(error)}): start it as "
                         "docs/scale-out.md says") from None
     if size == 1:
@@ -163,8 +166,14 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
     world = World(rank, size, backend, reduce)
     with world.heard():
         backend.join(local)
-    with world.quiet():
-        yield world
+    try:
+        with world.quiet():
+            yield world
+    except WorkerLost:
+        raise
+    except BaseException:
+        backend.leave()  # torch's threads may abort a process that ends among them
+        raise
     backend.leave()
 
 

@@ -16,8 +16,11 @@ def announced():
     """Tell this process's rank, the number of workers and its place on its host; None where it was started alone."""
     if "MS_WORKER_NUM" not in os.environ:
         return None
-    rank = 0 if os.environ["MS_ROLE"] == "MS_SCHED" else int(os.environ["MS_NODE_ID"])
-    return rank, int(os.environ["MS_WORKER_NUM"]), int(os.environ.get("DEVICE_ID", rank))
+    scheduler, size = os.environ["MS_ROLE"] == "MS_SCHED", int(os.environ["MS_WORKER_NUM"])
+    if scheduler and size == 1:
+        raise SystemExit(0)  # it runs the script too, and one worker needs none
+    rank = 0 if scheduler else int(os.environ["MS_NODE_ID"])
+    return rank, size, int(os.environ.get("DEVICE_ID", rank))
 
 
 def join(place):
