@@ -122,9 +122,9 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
 
 
 def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
-    """List the ops of `fit`'s `fe.Network` in float32: of each its name, the keys that it reads and makes."""
+    """List the ops of `fit`'s `fe.Network` in float32 and one worker: of each its name, the keys it reads and makes."""
     def value(node: ast.expr) -> str | list[str]:
-        node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 has another key there, and one more op
+        node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 and several workers have others there
         # The images; a model with dropout takes their keys as well.
         return "x" if ast.unparse(node) == "stage.train_inputs" else ast.literal_eval(node)
 

@@ -483,6 +483,7 @@ def test_a_folder_is_finetuned_from_a_file(trained, tmp_path):
     assert (tmp_path / "run" / "finetuned.safetensors").is_file()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("backend", [pytest.param("vit_tf", marks=pytest.mark.backend("tf")),
                                      pytest.param("vit_ms", marks=pytest.mark.backend("ms"))])
 def test_other_frameworks_train_on_a_folder(trained, tmp_path, backend):

@@ -46,7 +46,8 @@ print(memory.peak() - before)
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")),
+                                     pytest.param("tf", marks=[pytest.mark.backend("tf"), pytest.mark.full])])
 def test_it_takes_less_memory(backend, run_python):
     taken = []
     for asked in (True, False):

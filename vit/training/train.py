@@ -33,7 +33,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         script.backend.keep_graphs(graphs.folder(), graphs.key(stage))
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
-    alone, reduce = job.world.alone, None if job.world.alone else job.world.reduce
+    shared, reduce = not job.world.alone, None if job.world.alone else job.world.reduce
     weighted_sum = script.backend.workers.weighted_sum
     stage.model = model = fe.build(model_fn=lambda: model,
                                    optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth, reduce),
@@ -50,9 +50,9 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
         ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
-        CrossEntropy(inputs=("y_pred", "y"), outputs="ce" if alone else "each_ce", from_logits=True,
-                     average_loss=alone),
-        *([] if alone else [LambdaOp(fn=weighted_sum, inputs=("each_ce", "weight"), outputs="ce")]),
+        CrossEntropy(inputs=("y_pred", "y"), outputs="each_ce" if shared else "ce", from_logits=True,
+                     average_loss=not shared),
+        *([LambdaOp(fn=weighted_sum, inputs=("each_ce", "weight"), outputs="ce")] if shared else []),
         *([LambdaOp(fn=scale, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
@@ -65,7 +65,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              eval_steps_per_epoch=stage.eval_steps,
                              log_steps=job.options.log_steps,
                              monitor_names="ce")
-    if not alone:
+    if shared:
         network.run_step = traces.WholeBatch(network, stage).run_step
     estimator.fit(warmup=False)
     return script.to_numpy(model)

@@ -55,6 +55,7 @@ def test_a_graph_that_is_loaded_computes_what_it_was_compiled_to(train, tmp_path
     assert train(**cache, **other) == [train(**other)[0], [True] * 3] != [plain, [True] * 3]
 
 
+@pytest.mark.full
 def test_what_is_not_the_same_is_compiled(train, tmp_path):
     cache = {"CACHE": str(tmp_path / "cache")}
     train(**cache)
@@ -63,6 +64,7 @@ def test_what_is_not_the_same_is_compiled(train, tmp_path):
     assert train(**cache, MS_DEV_SOMETHING="1")[1] == [False] * 3
 
 
+@pytest.mark.full
 def test_what_else_is_compiled_in_between_takes_no_file_of_ours(train, tmp_path):
     """An optimizer compiles itself where the step is not compiled, and MindSpore counts that graph too."""
     cache, other = {"CACHE": str(tmp_path / "cache")}, {"UNCOMPILED": "train"}
