@@ -76,11 +76,12 @@ def step_table(variant: str, backend: str, content: dict) -> list[str]:
 
 
 def draw(steps: dict) -> None:
-    """Bars: seconds a step of each contender that trains, ours in colour."""
+    """Bars: seconds a step of each contender that trains, ours in colour, but for those that take over ten seconds."""
     from matplotlib.figure import Figure
     parts = [(variant, backend, content) for variant, found in steps.items() for backend, content in found.items()]
     trained = [[(name, row) for name, row in content["contenders"].items()
-                if name != "peak" and not name.endswith(("_1", "_128"))] for _, _, content in parts]
+                if name != "peak" and not name.endswith(("_1", "_128")) and row["seconds"] < 10]
+               for _, _, content in parts]
     figure = Figure(figsize=(10, 0.6 * len(parts) + 0.34 * sum(map(len, trained))), layout="constrained")
     all_axes = figure.subplots(len(parts), squeeze=False, height_ratios=[len(rows) + 1 for rows in trained])[:, 0]
     for axes, rows, (variant, backend, content) in zip(all_axes, trained, parts, strict=True):

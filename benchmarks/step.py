@@ -4,9 +4,10 @@
 
 Each contender is a process of its own. Those of one framework take turns, one step each, so that what else the machine
 does is shared by all, and all wait in memory (20 GB for `apphub` in PyTorch); first those that train, then those that
-predict. The median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends` and
-`--only` leave the others as they are; `benchmarks/results.py` makes tables and a picture of it. What each contender is,
-`benchmarks/contenders/` says.
+predict. Steps in bfloat16 are left out where the processor emulates its products, as they take half a minute and more.
+The median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends` leaves the
+others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a picture of it. What each
+contender is, `benchmarks/contenders/` says.
 """
 import argparse
 import ast
@@ -25,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "packages/fe_compat"), str(HERE.parent / "packages/fe_mindspore")]
 
 from benchmarks.contenders.turns import processor_name
+from vit import processor
 from vit.backend import SCRIPTS
 from vit.model import summary
 from vit.model.config import VARIANTS
@@ -111,7 +113,9 @@ def main() -> None:
         parser.error(f"--backends: {', '.join(sorted(unknown))} is none of {', '.join(SCRIPTS)}")
     for backend in backends:
         words = contenders(backend)
-        names = [name for name in words if not asked.only or name in asked.only.split(",")]
+        emulated = not processor.multiplies_bfloat16()
+        names = [name for name in words if (name in asked.only.split(",") if asked.only else
+                                            not (emulated and name.endswith("bf16")))]
         predict = [name for name in names if name.endswith(("_1", "_128"))]
         rows = {}
         for group in ([name for name in names if name not in predict], predict):
