@@ -35,10 +35,13 @@ def add_parser(commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
+    from vit.training.report import folder
     from vit.use.classifier import Classifier
     from vit.use.metrics import Metrics
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
+    if options.out is not None:
+        folder.probe(Path(options.out), "out")
     model = Classifier(options.source, options.backend, options.batch_size)
     dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
     images, metrics, begin = getattr(dataset, options.split), Metrics(len(model.classes)), time.perf_counter()
@@ -48,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - begin
     content = {"file": str(options.source), "backend": options.backend, "data": dataset.name, "split": options.split,
                **metrics.result(), "images_per_second": len(images) / seconds}
-    if options.out:
+    if options.out is not None:
         _write(Path(options.out), content, metrics, model.classes)
     if options.json:
         print(json.dumps(content, indent=2))
@@ -72,7 +75,6 @@ def _choose(pair: DataPair, model, source: str) -> Dataset:
 
 
 def _write(folder: Path, content: dict, metrics, names: tuple[str, ...]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ("class", "images", "recall", "precision"))
     writer.writeheader()

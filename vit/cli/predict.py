@@ -35,10 +35,15 @@ def add_parser(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from vit.training.report import folder
     from vit.use.classifier import Classifier, probabilities
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"{name} must be at least 1, not {getattr(options, name)}")
+    if options.grid is not None:
+        if Path(options.grid).is_dir():
+            raise UserError(f"{options.grid}: is a folder; name a file for --grid")
+        folder.probe(Path(options.grid).parent, "grid")
     paths = list(_find(options.images))
     model = Classifier(options.source, options.backend, min(options.batch_size, len(paths)))
     for note in model.notes:
@@ -60,9 +65,9 @@ def _run(options: argparse.Namespace) -> int:
                 writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(named, 1))
             else:
                 print(printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}"))
-            if options.grid and len(shown) < _SHOWN:
+            if options.grid is not None and len(shown) < _SHOWN:
                 shown.append((image, *named[0]))
-    if options.grid and shown:
+    if shown:
         _draw(Path(options.grid), shown)
     if failed:
         print(f"{failed} of {len(paths)} images could not be read", file=sys.stderr)
