@@ -98,7 +98,7 @@ def _draw(path: Path, confusion: np.ndarray, names: tuple[str, ...], content: di
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
     if len(names) <= 50:
-        shown = [name if len(name) <= 20 else f"{name[:19]}…" for name in names]
+        shown = [figures.short(name) for name in names]
         axes.set_xticks(range(len(names)), shown, rotation=90, **figures.text_options())
         axes.set_yticks(range(len(names)), shown, **figures.text_options())
     axes.set_title(f"top-1 {content['top1']:.1%} on {content['images']:,} images of {content['data']}", fontsize=10,

@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from vit.training.report import folder
+    from vit.training.report import figures, folder
     from vit.use.classifier import Classifier, probabilities
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
@@ -66,9 +66,10 @@ def _run(options: argparse.Namespace) -> int:
             else:
                 print(printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}"))
             if options.grid is not None and len(shown) < _SHOWN:
-                shown.append((image, *named[0]))
+                shown.append((image, f"{figures.short(named[0][0])}\n{named[0][1]:.0%}"))
     if shown:
-        _draw(Path(options.grid), shown)
+        images, titles = zip(*shown, strict=True)
+        figures.save(figures.grid(images, titles, ["black"] * len(shown), 6, 2.6), Path(options.grid), dpi=100)
     if failed:
         print(f"{failed} of {len(paths)} images could not be read", file=sys.stderr)
     return int(failed > 0)
@@ -106,19 +107,3 @@ def _read(model, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
             print(printable(f"{path}: {fault}"), file=sys.stderr)
     size = model.config.image_size
     return some, np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
-
-
-def _draw(path: Path, shown: list[tuple[np.ndarray, str, float]]) -> None:
-    from matplotlib.figure import Figure
-
-    from vit.training.report import figures
-    columns = min(6, len(shown))
-    rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(2 * columns, 2.6 * rows), layout="constrained")
-    for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
-        axis.set_axis_off()
-    for axis, (image, name, value) in zip(axes.flat, shown, strict=False):
-        axis.imshow(image, interpolation="nearest" if len(image) < 100 else None)
-        name = name if len(name) <= 20 else f"{name[:19]}…"
-        axis.set_title(f"{name}\n{value:.0%}", fontsize=10, **figures.text_options())
-    figures.save(figure, path, dpi=100)

@@ -18,8 +18,6 @@ def draw(stage: Stage, path: Path) -> None:
         stage: A stage that has been trained.
         path: The file to write.
     """
-    from matplotlib.figure import Figure
-
     from vit.training import pipeline
     images, labels = _batch(stage)
     job, script = stage.job, stage.job.script
@@ -27,17 +25,10 @@ def draw(stage: Stage, path: Path) -> None:
     guesses = script.backend.run_stages(model, images)[-1].argmax(axis=1)
     mean, std = pipeline.normalization(job.data, job.recipe)
     shown = np.clip(images * std + mean, 0, 1)
-    columns = min(COLUMNS, len(labels))
-    rows = -(-len(labels) // columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
-    options = figures.text_options()
-    names = [name if len(name) <= 20 else f"{name[:19]}…" for name in stage.dataset.classes]
-    for axis in (axes := figure.subplots(rows, columns, squeeze=False)).flat:
-        axis.set_axis_off()
-    for axis, image, label, guess in zip(axes.flat, shown, labels, guesses, strict=False):
-        axis.imshow(image, interpolation="nearest" if len(image) < 100 else None)
-        title = names[guess] if guess == label else f"{names[guess]}\n(is {names[label]})"
-        axis.set_title(title, color=RIGHT if guess == label else WRONG, fontsize=10, **options)
+    names = [figures.short(name) for name in stage.dataset.classes]
+    titles = [names[guess] if guess == label else f"{names[guess]}\n(is {names[label]})"
+              for label, guess in zip(labels, guesses, strict=True)]
+    figure = figures.grid(shown, titles, [RIGHT if right else WRONG for right in guesses == labels], COLUMNS, 2.3)
     figure.suptitle(f"{(guesses == labels).sum()} of these {len(labels)} are right")
     figures.save(figure, path, dpi=100)
 
