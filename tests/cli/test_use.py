@@ -13,6 +13,8 @@ from vit.files.usage import Preprocessing, Usage
 from vit.model import parameters
 from vit.model.config import VARIANTS
 
+pytestmark = pytest.mark.backend("torch")
+
 CONFIG = VARIANTS["tiny"].replace(num_classes=10)
 
 

@@ -33,7 +33,7 @@ def test_they_go_to_hugging_face_and_come_back(file, tmp_path):
 
 
 def test_hugging_faces_own_classes_read_what_is_written(file, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
     convert_command(file, tmp_path / "hf", "--to", "hf")
     assert transformers.ViTConfig.from_pretrained(tmp_path / "hf").id2label == dict(enumerate(CLASSES))
     processor = transformers.ViTImageProcessor.from_pretrained(tmp_path / "hf")
@@ -65,8 +65,9 @@ def test_more_names_than_classes_are_refused(tmp_path, small, refused):
 
 
 @pytest.mark.parametrize(("fields", "fragment"), [
-    ({"do_resize": False}, "do_resize"), ({"rescale_factor": 1 / 127.5}, "rescale_factor"), ({"resample": 1}, "one of"),
-    ({"image_mean": 0.5}, "iterable"), ({"image_std": [0, 0, 0]}, "std")])
+    ({"do_resize": False}, "do_resize"), ({"do_center_crop": True}, "stretch"),
+    ({"size": {"shortest_edge": 32}}, "stretch"), ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
+    ({"resample": 1}, "one of"), ({"image_mean": 0.5}, "iterable"), ({"image_std": [0, 0, 0]}, "std")])
 def test_a_processor_that_cannot_be_expressed_is_noted(file, tmp_path, fields, fragment):
     convert_command(file, tmp_path / "hf", "--to", "hf")
     path = tmp_path / "hf/preprocessor_config.json"

@@ -35,12 +35,14 @@ def test_every_framework_computes_the_oracles_logits(name, file, digits):
     assert model.logits(pixels[:0]).shape == (0, 10)
 
 
+@pytest.mark.backend("torch")
 def test_the_file_says_how_it_is_used(file):
     model = Classifier(file)
     assert (model.classes, model.preprocessing, model.notes) == (tuple("abcdefghij"), HOW, [])
     assert model.provenance == {"data": "digits10"}
 
 
+@pytest.mark.backend("torch")
 def test_what_a_file_does_not_say_is_noted(tmp_path):
     canonical.save(tmp_path / "w", parameters.initial(CONFIG, 0), CONFIG)
     model = Classifier(tmp_path / "w")
@@ -48,6 +50,7 @@ def test_what_a_file_does_not_say_is_noted(tmp_path):
     assert ["normalized" in note for note in model.notes] == [True, False]
 
 
+@pytest.mark.backend("torch")
 @pytest.mark.parametrize(("crop_pct", "interpolation", "box"), [
     (1.0, "bicubic", (10, 0, 50, 40)), (0.5, "bilinear", (20, 10, 40, 30)), (None, "bilinear", (0, 0, 60, 40))])
 def test_an_image_of_any_size_becomes_what_the_model_sees(file, monkeypatch, crop_pct, interpolation, box):
@@ -60,8 +63,9 @@ def test_an_image_of_any_size_becomes_what_the_model_sees(file, monkeypatch, cro
     assert (model.pixels(fitting) == fitting).all() == (crop_pct in (None, 1.0))
 
 
+@pytest.mark.backend("torch")
 def test_a_file_without_a_head_names_no_class(tmp_path, refused):
-    torch = pytest.importorskip("torch")
+    import torch
     weights = {name: torch.from_numpy(value) for name, value in parameters.initial(CONFIG, 0).items()
                if not name.startswith("head.")}
     torch.save(weights, tmp_path / "w.pt")

@@ -3,6 +3,7 @@ import argparse
 import csv
 import io
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def _run(options: argparse.Namespace) -> int:
         folder.probe(Path(options.out), "out")
     model = Classifier(options.source, options.backend, options.batch_size)
     dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
+    for note in model.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
     images, metrics, begin = getattr(dataset, options.split), Metrics(len(model.classes)), time.perf_counter()
     for start in tqdm(range(0, len(images), model.batch_size), "evaluating", unit="batch", disable=None):
         indices = range(start, min(start + model.batch_size, len(images)))
@@ -56,7 +59,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(content, indent=2))
         return 0
-    print(*(f"note: {printable(note)}" for note in model.notes), sep="\n", end="\n" if model.notes else "")
     print(f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
           f"{printable(dataset.name)}, {options.backend}, {content['images_per_second']:,.0f} images/s")
     print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "

@@ -58,6 +58,9 @@ def _preprocessing(fields: dict) -> Preprocessing:
     for step in ("do_resize", "do_rescale"):
         if not fields.get(step, True):
             raise ValueError(f"{step} is false")
+    size = fields.get("size")
+    if fields.get("do_center_crop") or (isinstance(size, dict) and set(size) != {"height", "width"}):
+        raise ValueError("it does not stretch the whole image")  # DeiT's resizes to 256 and crops 224
     factor = fields.get("rescale_factor", 1 / 255)
     if not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
         raise ValueError(f"rescale_factor is {factor}, not 1/255")
