@@ -1,9 +1,8 @@
-"""What converting ViT-B/16 takes: under 10 s, and under three times the file's size in memory."""
+"""What converting ViT-B/16 takes: under three times the file's size in memory."""
 import os
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -25,14 +24,12 @@ sys.exit(done.returncode)
 
 
 def cost(repo, source, destination, *options):
-    """Seconds, and peak memory over the source's size, of a conversion in a process of its own."""
+    """Return the peak memory of a conversion in a process of its own, over the source's size."""
     path = source if source.is_file() else source / "model.safetensors"
-    begin = time.monotonic()
     done = subprocess.run([sys.executable, "-c", MEASURE, source, destination, *options], cwd=repo, text=True,
                           capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    seconds = time.monotonic() - begin
     assert done.returncode == 0, done.stderr
-    return seconds, int(done.stdout.split()[-1]) * 1024 / path.stat().st_size
+    return int(done.stdout.split()[-1]) * 1024 / path.stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +41,7 @@ def base(tmp_path_factory):
 
 @pytest.mark.parametrize("options", [[], ["--to", "hf", "--image_size", "384"]], ids=["canonical", "hf"])
 def test_a_base_size_file(repo, base, options):
-    seconds, times = cost(repo, base / "canonical", base / f"result{len(options)}", *options)
-    assert seconds < 10
-    assert times < 3
+    assert cost(repo, base / "canonical", base / f"result{len(options)}", *options) < 3
 
 
 @pytest.mark.full
@@ -57,10 +52,7 @@ def test_every_kind_of_base_size_file(repo, base, tmp_path, kind):
         torch.save({name: torch.tensor(value) for name, value in values.items()}, tmp_path / kind)
     else:
         convert.write(tmp_path / kind, values, CONFIG, kind)
-    seconds, times = cost(repo, tmp_path / kind, tmp_path / "result")
-    print(f"{kind}: {seconds:.1f} s, {times:.2f} times the file")
-    assert seconds < 10
-    assert times < 3
+    assert cost(repo, tmp_path / kind, tmp_path / "result") < 3
 
 
 @pytest.fixture(scope="module")
