@@ -91,7 +91,7 @@ def test_a_lost_worker_is_one_line():
         raise ConnectionError("reset\nby peer")
 
     world = World(1, 2, SimpleNamespace(gather=gather, lost=lambda error: isinstance(error, ConnectionError)))
-    with pytest.raises(WorkerLost, match=r"^rank 1: another worker .* \(reset by peer\).*--resume auto"):
+    with pytest.raises(WorkerLost, match=r"^another worker than rank 1 .* \(reset by peer\).*--resume auto"):
         world.gather_texts("")
 
 

@@ -58,6 +58,11 @@ class RunOptions:
 
         "ordered" gives all workers the same bits, as often as one likes; "fast" is the framework's own all-reduce. For
         one worker there is nothing to add.""", choices=("ordered", "fast"), flag="training")
+    dist_timeout: int = option(
+        1800, """Seconds that several workers wait for one of them, before that one counts as hanging and the run ends.
+
+        It must be longer than what one worker does while the others wait: download, compile, save.""",
+        limits="[1, inf)", flag="training")
     compile: bool = option(
         False, """Compile the model: torch.compile, or XLA in TensorFlow; steps are faster, the first ones take minutes.
 

@@ -45,7 +45,7 @@ def run(script: ModuleType, **given) -> dict:
         UserError: Bad input; nothing was written.
     """
     options, fields = split(given)
-    with workers.joined(script, options.device_target, options.reduce) as world:
+    with workers.joined(script, options.device_target, options.reduce, options.dist_timeout) as world:
         return _run(script, options, fields, world)
 
 
@@ -65,6 +65,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) ->
                 held.enter_context(_own_folder(job, found))
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
+            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.model_dir}"
         if weights is not None and not isinstance(options.pretrained, str):
             # The run can be resumed without the model.
             options = job.options = replace(options, pretrained=str(job.model_dir / START))
@@ -123,7 +124,7 @@ def _facts(job: Job, weights: Weights | None) -> dict[str, object]:
     """What all workers of a run must have in common."""
     options = {name: getattr(job.options, name) for name in (
         "on_nan", "compare_scratch", "compile", "activation_checkpointing", "checkpoint_every", "resume_override",
-        "reduce", "overwrite")}
+        "reduce", "dist_timeout", "overwrite")}
     return {"a script": job.backend, "code": workers.code(), "versions": stretches.versions(),
             "a recipe": job.recipe.to_dict(), "options": options, "data": job.fingerprint,
             "pretrained weights": weights and parameters.sha256(weights),

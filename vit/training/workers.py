@@ -15,8 +15,10 @@ from types import ModuleType
 import numpy as np
 
 import vit
+from vit.backend import TITLES
 from vit.data.share import Share
 from vit.errors import UserError, WorkerLost, one_line, printable
+from vit.training.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)  # without a __dict__, into which FastEstimator would look
@@ -28,11 +30,13 @@ class World:
         size: How many there are.
         backend: The framework's collectives, a module of `vit/backend/workers/`; None for one alone.
         reduce: How gradients are added over the workers: "ordered" or "fast".
+        watch: Sees which other worker ends or hangs; None where nothing watches.
     """
     rank: int = 0
     size: int = 1
     backend: ModuleType | None = None
     reduce: str = "ordered"
+    watch: Watch | None = None
 
     @property
     def alone(self) -> bool:
@@ -67,11 +71,13 @@ class World:
     def heard(self) -> Iterator[None]:
         """A block with collectives: an error of one whose other end is gone becomes one line."""
         try:
-            yield
+            with self.watch.waiting() if self.watch else contextlib.nullcontext():
+                yield
         except Exception as error:
-            if not self.backend.lost(error):
+            if isinstance(error, WorkerLost) or not self.backend.lost(error):
                 raise
-            raise WorkerLost(self.rank, one_line(error)) from None
+            watch = self.watch or Watch(self.rank, self.size)
+            raise watch.error(one_line(error)) from None
 
     def gather_texts(self, text: str) -> list[str]:
         """Give every worker's text, in the order of their ranks."""
@@ -137,16 +143,18 @@ ALONE = World()
 
 
 @contextlib.contextmanager
-def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterator[World]:
+def joined(script: ModuleType, device_target: str | None, reduce: str, timeout: int = 1800) -> Iterator[World]:
     """Meet the other workers, if this process was started as one of several, and part from them in the end.
 
     Args:
         script: The module of the script.
         device_target: As `vit.training.options` has it.
         reduce: How gradients are added over the workers.
+        timeout: Seconds that the others wait for one that is late.
 
     Raises:
         UserError: The framework's variables make no sense, or the others cannot be reached.
+        WorkerLost: Another worker has ended, or hangs.
     """
     backend = script.backend.workers
     try:
@@ -163,17 +171,22 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
     devices = visible.split(",") if visible else []
     os.environ["CUDA_VISIBLE_DEVICES"] = str(local) if visible is None else "".join(devices[local:local + 1])
     script.backend.use_device(device_target)
-    world = World(rank, size, backend, reduce)
+    watch = Watch(rank, size, TITLES[script.backend.NAME], timeout, local)
+    world = World(rank, size, backend, reduce, watch)
     with world.heard():
-        backend.join(local)
+        # The watch, which knows more, speaks first.
+        backend.join(local, timeout + 10)
     try:
+        watch.meet(world.gather_texts)
         with world.quiet():
             yield world
     except WorkerLost:
         raise
-    except BaseException:
+    except BaseException as error:
+        watch.close(goodbye=isinstance(error, SystemExit | KeyboardInterrupt | UserError))
         backend.leave()  # torch's threads may abort a process that ends among them
         raise
+    watch.close(goodbye=True)
     backend.leave()
 
 

@@ -9,7 +9,10 @@ import numpy as np
 from mindspore import ops
 from mindspore.communication import get_rank, init
 
+from vit.backend.workers import scheduler
 from vit.errors import UserError
+
+_guarded = []
 
 
 def announced():
@@ -23,14 +26,21 @@ def announced():
     return rank, size, int(os.environ.get("DEVICE_ID", rank))
 
 
-def join(place):
-    """Meet the other workers; `place` is this one's on its host. The scheduler, which runs the script too, ends."""
+def join(place, seconds):
+    """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds.
+
+    The scheduler, which runs the script too, ends in it.
+    """
+    # The first is for all; by default 30, and a worker that compiles is later than that. The others are Ascend's.
+    for name in ("MS_NODE_TIMEOUT", "HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT"):
+        os.environ.setdefault(name, str(seconds))
+    port = os.environ["MS_SCHED_PORT"]
     if os.environ["MS_ROLE"] == "MS_SCHED":
+        scheduler.guard(port)
         init()
         raise SystemExit(0)
-    # Seconds that a collective waits for a worker that is late, as one is that compiles; by default 30.
-    os.environ.setdefault("MS_NODE_TIMEOUT", "1800")
     init()
+    _guarded.extend(scheduler.hold(port))
     # What collectives do not know they may round without a word, as float64 on a CPU.
     value = ms.Tensor(np.array([1 / 3, 2 / 3e9]))
     if get_rank() != announced()[0] or (_gathered(value)[announced()[0]] != value).any():
@@ -39,6 +49,8 @@ def join(place):
 
 def leave():
     """Part from the other workers."""
+    for link in _guarded:
+        link.send(scheduler.GOODBYE)
 
 
 def lost(error):

@@ -3,6 +3,7 @@
 Siblings: `vit/backend/workers/tensorflow.py` and `vit/backend/workers/mindspore.py` define the same names.
 """
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -15,9 +16,10 @@ def announced():
     return tuple(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
 
 
-def join(place):
-    """Meet the other workers; `place` is this one's on its host."""
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+def join(place, seconds):
+    """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                                   timeout=timedelta(seconds=seconds))
 
 
 def leave():
