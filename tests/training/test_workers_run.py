@@ -70,8 +70,8 @@ def test_a_rank_that_is_killed_ends_the_run(repo, tmp_path):
     os.kill(pids[1], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 137
-    assert _errors(err) == [f"[0] error: rank 1 of 2 (PyTorch) has ended without a word, as one that is killed; {_GO_ON} "
-                            f"{tmp_path}"]
+    assert _errors(err) == [f"[0] error: rank 1 of 2 (PyTorch) has ended without a word, as one that is killed; "
+                            f"{_GO_ON} {tmp_path}"]
     assert not Path(f"/proc/{pids[0]}").exists()
     checkpoints.newest(tmp_path / "checkpoints", pytest.fail)
 
@@ -82,8 +82,8 @@ def test_where_the_first_rank_is_killed_another_says_so(repo, tmp_path):
     os.kill(_training(process, tmp_path)[0], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 137
-    assert _errors(err) == [f"[1] error: rank 0 of 2 (PyTorch) has ended without a word, as one that is killed; {_GO_ON} "
-                            f"{tmp_path}"]
+    assert _errors(err) == [f"[1] error: rank 0 of 2 (PyTorch) has ended without a word, as one that is killed; "
+                            f"{_GO_ON} {tmp_path}"]
 
 
 @pytest.mark.full

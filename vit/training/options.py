@@ -87,8 +87,9 @@ class RunOptions:
     resume: str | os.PathLike | None = option(
         None, """Go on with a stopped run, from a checkpoint or, with "auto", the newest whole one in model_dir.
 
-        Each of the three scripts goes on with any other's run. Its recipe and its data_dir, skip_bad_images,
-        pretrained and compare_scratch are in the checkpoint; the other options must be given again.""",
+        Where "auto" finds no checkpoint, the run starts from the beginning, with a note. Each of the three scripts goes
+        on with any other's run. Its recipe and its data_dir, skip_bad_images, pretrained and compare_scratch are in the
+        checkpoint; the other options must be given again.""",
         flag="saving", metavar="FILE")
     resume_override: tuple[str, ...] = option(
         (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")

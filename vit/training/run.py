@@ -89,7 +89,7 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) 
     found = None
     if options.resume is not None:
         found = resume.find(options, fields)
-        options, fields = found.options, found.recipe
+        options, fields = (found.options, found.recipe) if found else (options, fields)
     job = prepare(script, options, fields)
     job.world = world
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
@@ -105,7 +105,7 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) 
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard and world.first:
         folder.probe(Path(options.tensorboard), "tensorboard")
-    ignored.tell(options, job.recipe, fields, job.backend, world.size)
+    ignored.tell(replace(options, resume=found and options.resume), job.recipe, fields, job.backend, world.size)
     return job, found, weights
 
 
@@ -114,7 +114,7 @@ def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
     """Keep the run's folder to itself, in order."""
     if job.options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=job.options.overwrite):
+    with folder.own_folder(job.model_dir, resuming=job.options.resume is not None, overwrite=job.options.overwrite):
         if found is not None:
             found.set_aside()
         yield
