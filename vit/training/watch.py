@@ -19,7 +19,8 @@ from vit.errors import WorkerLost, printable
 LOST = WorkerLost.status
 _GRACE = 2.0  # seconds that an exchange has to fail by itself once a worker is lost
 _CONNECT = 20.0  # seconds to connect to the first worker
-_BEAT, _BYE, _GONE, _STUCK = range(4)  # the words of a message; the number behind it is exchanges begun, or a rank
+# The words of a message; the number behind it is exchanges begun, or a rank.
+_BEAT, _BYE, _GONE, _STUCK, _SILENT = range(5)
 _MESSAGE = struct.Struct("!iq")
 
 
@@ -76,6 +77,8 @@ class Watch:
         if missing and self.rank == 0:
             print(f"note: rank {missing[-1]} cannot be watched, as it cannot connect to {', '.join(addresses)}: "
                   f"{self.framework} itself must notice whether it lives", file=sys.stderr, flush=True)
+        self._heard = dict.fromkeys(self._links, time.monotonic())
+        self._stderr = os.dup(2)  # which others hold back at times
         # What prepares batches would keep the connections of a process that was killed.
         os.register_at_fork(after_in_child=self._let_go)
         threading.Thread(target=self._run, daemon=True, name="watch").start()
@@ -94,7 +97,11 @@ class Watch:
         """Give the error of a lost worker; `why` is what the framework says, for where nothing else is known."""
         if self._links:
             self._told.wait(_GRACE)
-        lost = self.lost or f"another worker than rank {self.rank} has ended, or cannot be reached ({why})"
+            # A framework may have heartbeats of its own, and less patience.
+            if self.lost is None and (silent := [rank for rank in self._links if self._silent(rank)]):
+                self._lose(min(silent), _SILENT)
+        lost = self.lost or (f"another worker than rank {self.rank} of {self.size} ({self.framework}) has ended, or "
+                             f"cannot be reached ({why})")
         return WorkerLost(self._line(lost), said=self.lost is not None)
 
     def close(self, goodbye: bool) -> None:
@@ -186,20 +193,23 @@ class Watch:
         name = f"rank {rank} of {self.size} ({self.framework})"
         if word == _GONE:
             self.lost = f"{name} has ended without a word, as one that is killed"
-        elif rank >= 0:
-            self.lost = f"{name} hangs: the others have waited for it for {self.seconds:g} seconds (--dist_timeout)"
+        elif word == _SILENT:
+            self.lost = f"{name} does not answer any more"
         else:
-            self.lost = (f"the {self.size} workers ({self.framework}) have waited for each other for "
-                         f"{self.seconds:g} seconds (--dist_timeout)")
+            self.lost = f"{name} hangs: the others have waited for it for {self.seconds:g} seconds (--dist_timeout)"
         self._since = time.monotonic()
         if self.rank == 0:
             for other, link in self._links.items():
                 if other != rank:
                     self._send(link, word, rank)
         if self._speaks or (rank == 0 and self._speaks_of_first):
-            with contextlib.suppress(OSError, ValueError):
-                print(printable(f"error: {self._line(self.lost)}"), file=sys.__stderr__, flush=True)
+            with contextlib.suppress(OSError):
+                os.write(self._stderr, f"{printable(f'error: {self._line(self.lost)}')}\n".encode())
         self._told.set()
+
+    def _silent(self, rank: int) -> bool:
+        """Whether a worker, or its host, does not even tell how far it is."""
+        return time.monotonic() - self._heard[rank] > 2 * _GRACE
 
     def _judge(self, now: float) -> None:
         """Find a worker that hangs, and end this process where its exchange does not end by itself."""
@@ -216,11 +226,12 @@ class Watch:
                 self._lose(min(gone), _GONE)
             elif now - entered > self.seconds:
                 # Who has not begun what this worker waits in; and who says nothing at all.
-                late = [rank for rank in self._links if self._begun[rank] < self._begun[self.rank]
-                        or now - self._heard.get(rank, entered) > 2 * _GRACE]
-                # The first worker knows of all, so another waits for its word, but where it is late itself.
-                if self.rank == 0 or (late and now - entered > self.seconds + _GRACE):
-                    self._lose(min(late, default=-1), _STUCK)
+                late = [rank for rank in self._links
+                        if self._begun[rank] < self._begun[self.rank] or self._silent(rank)]
+                # The first worker knows of all, so another waits for its word, but where it is late itself. That nobody
+                # is late may mean that all compile; where it does not, the framework's own timeout ends the exchange.
+                if late and (self.rank == 0 or now - entered > self.seconds + _GRACE):
+                    self._lose(min(late), _STUCK)
 
 
 def _addresses() -> list[str]:

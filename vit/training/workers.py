@@ -18,6 +18,7 @@ import vit
 from vit.backend import TITLES
 from vit.data.share import Share
 from vit.errors import UserError, WorkerLost, one_line, printable
+from vit.training import meeting
 from vit.training.watch import Watch
 
 
@@ -161,6 +162,7 @@ def joined(script: ModuleType, device_target: str | None, reduce: str, timeout: 
         rank, size, local = backend.announced() or (0, 1, 0)
         if not 0 <= rank < size or local < 0:
             raise ValueError(f"rank {rank} of {size}, {local} on its host")
+        place = backend.meeting() if size > 1 else None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the variables of a run of several workers make no sense ({printable(error)}): start it as "
                         "docs/scale-out.md says") from None
@@ -173,9 +175,15 @@ def joined(script: ModuleType, device_target: str | None, reduce: str, timeout: 
     script.backend.use_device(device_target)
     watch = Watch(rank, size, TITLES[script.backend.NAME], timeout, local)
     world = World(rank, size, backend, reduce, watch)
-    with world.heard():
-        # The watch, which knows more, speaks first.
-        backend.join(local, timeout + 10)
+    if place is not None:
+        meeting.meet(*place, rank, size, timeout)
+    try:
+        backend.join(local, timeout + 10)  # the watch, which knows more, speaks first
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"rank {rank} of {size} ({watch.framework}) cannot join the others ({one_line(error)}): a port "
+                        "is in use, or not all were started as docs/scale-out.md says") from None
     try:
         watch.meet(world.gather_texts)
         with world.quiet():

@@ -26,6 +26,13 @@ def announced():
     return rank, size, int(os.environ.get("DEVICE_ID", rank))
 
 
+def meeting():
+    """Tell where the workers meet: host, port, and the ranks that come to this process, if it is the scheduler."""
+    listens = os.environ["MS_ROLE"] == "MS_SCHED"
+    return (os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"]),
+            range(int(os.environ["MS_WORKER_NUM"]) if listens else 0))
+
+
 def join(place, seconds):
     """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds.
 

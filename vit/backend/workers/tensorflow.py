@@ -28,6 +28,13 @@ def announced():
     return rank, len(hosts), hosts[:rank].count(hosts[min(rank, len(hosts) - 1)])
 
 
+def meeting():
+    """Tell where the workers meet: host, port, and the ranks that come to this process."""
+    cluster, (rank, size, _) = json.loads(os.environ["TF_CONFIG"])["cluster"], announced()
+    host, _, port = (*cluster.get("chief", []), *cluster.get("worker", []))[0].rpartition(":")
+    return host, int(port), range(0 if rank else 1, 0 if rank else size)
+
+
 def join(place, seconds):
     """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
     if gpus := tf.config.list_physical_devices("GPU"):

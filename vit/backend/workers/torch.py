@@ -16,6 +16,14 @@ def announced():
     return tuple(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
 
 
+def meeting():
+    """Tell where the workers meet: host, port, and the ranks that come to this process; None where torchrun does it."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return None
+    rank, size, _ = announced()
+    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), range(0 if rank else 1, 0 if rank else size)
+
+
 def join(place, seconds):
     """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
