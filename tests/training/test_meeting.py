@@ -20,12 +20,12 @@ def port():
 def meet(port):
     """A function: workers meet, given as (rank, size, ranks that come to it); how each comes out of it."""
 
-    def run(*workers, seconds=30):
+    def run(*workers, seconds=30, own=0):
         found = [None] * len(workers)
 
         def work(place, rank, size, awaited):
             try:
-                meeting.meet("127.0.0.1", port, awaited, rank, size, seconds)
+                meeting.meet("127.0.0.1", port, awaited, own, rank, size, seconds)
                 found[place] = "goes on"
             except (UserError, SystemExit) as error:
                 found[place] = str(error)
@@ -92,6 +92,14 @@ def test_a_port_in_use_is_named(meet, port):
                      "choose another")
     assert second.startswith(f"rank 1 of 2 has got no answer from 127.0.0.1:{port}")
     assert "another program's port" in second
+
+
+def test_a_port_of_another_in_use_is_named(meet):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        own = other.getsockname()[1]
+        first, second = meet((0, 2, (1,)), (1, 2, ()), own=own)
+    assert first == f"rank 1 of 2: its port {own} is in use, by another run or another program: choose another"
+    assert second == "2"
 
 
 def test_strangers_are_passed_over(meet, port):

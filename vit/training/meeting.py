@@ -18,13 +18,14 @@ _HELLO = b"workers\n"  # else something else listens at the port
 _WAY_OUT = ": all workers need the same number, and a rank of their own; docs/scale-out.md says how to start them"
 
 
-def meet(host: str, port: int, awaited: Collection[int], rank: int, size: int, seconds: float) -> None:
+def meet(host: str, port: int, awaited: Collection[int], own: int, rank: int, size: int, seconds: float) -> None:
     """Wait until all workers have come, and agree on their number.
 
     Args:
         host: Where they meet.
         port: As well.
         awaited: The ranks that come to this process, if it is the one that listens; else none.
+        own: The port that this process's framework will listen at, where each has one; else 0.
         rank: Which one this process is.
         size: How many there are.
         seconds: How long to wait.
@@ -34,7 +35,7 @@ def meet(host: str, port: int, awaited: Collection[int], rank: int, size: int, s
         SystemExit: The same, in the others.
     """
     deadline = time.monotonic() + seconds
-    fault = _listen(port, awaited, size, deadline) if awaited else _come(host, port, rank, size, deadline)
+    fault = _listen(port, awaited, size, deadline) if awaited else _come(host, port, own, rank, size, deadline)
     if fault and (awaited or rank == 0):
         raise UserError(fault)
     if fault:
@@ -46,8 +47,7 @@ def _listen(port: int, awaited: Collection[int], size: int, deadline: float) -> 
     try:
         listener = socket.create_server(("", port), backlog=size)
     except OSError as error:
-        why = "is in use, by another run or another program" if error.errno == errno.EADDRINUSE else error.strerror
-        raise UserError(f"port {port}, at which the workers meet, {why}: choose another") from None
+        raise UserError(f"port {port}, at which the workers meet, {_why(error)}") from None
     fault, links, note = "", {}, time.monotonic() + _PATIENCE
     with listener, contextlib.ExitStack() as held:
         while not fault and (missing := [rank for rank in awaited if rank not in links]):
@@ -64,13 +64,15 @@ def _listen(port: int, awaited: Collection[int], size: int, deadline: float) -> 
                 link.settimeout(5)
                 link.sendall(_HELLO)
                 told = json.loads(link.makefile().readline(200))
-                rank, other = int(told["rank"]), int(told["size"])
+                rank, other, own = int(told["rank"]), int(told["size"]), str(told["fault"])
             except (OSError, ValueError, KeyError, TypeError):  # in time, or from another program
                 continue
             if other != size:
                 fault = f"rank {rank} was started as one of {other} workers, and others as of {size}{_WAY_OUT}"
             elif rank in links or rank not in awaited:
                 fault = f"two workers were started as rank {rank} of {size}{_WAY_OUT}"
+            elif own:
+                fault = f"rank {rank} of {size}: {own}"
             links[rank if rank not in links else -1] = link
         for link in links.values():
             with contextlib.suppress(OSError):
@@ -79,9 +81,13 @@ def _listen(port: int, awaited: Collection[int], size: int, deadline: float) -> 
     return fault
 
 
-def _come(host: str, port: int, rank: int, size: int, deadline: float) -> str:
+def _come(host: str, port: int, own: int, rank: int, size: int, deadline: float) -> str:
     """Go to the one that listens; return what it says is wrong, or nothing."""
-    note = time.monotonic() + _PATIENCE
+    note, fault = time.monotonic() + _PATIENCE, ""
+    try:
+        socket.create_server(("", own)).close()
+    except OSError as error:
+        fault = f"its port {own} {_why(error)}"
     while True:
         now = time.monotonic()
         try:
@@ -102,12 +108,17 @@ def _come(host: str, port: int, rank: int, size: int, deadline: float) -> str:
             link.settimeout(10)
             if told.readline(200) != _HELLO:
                 raise ValueError("no greeting")
-            link.sendall(f"{json.dumps({'rank': rank, 'size': size})}\n".encode())
+            link.sendall(f"{json.dumps({'rank': rank, 'size': size, 'fault': fault})}\n".encode())
             link.settimeout(max(1.0, deadline - time.monotonic()) + 10)
             return str(json.loads(told.readline(2000)))
         except (OSError, ValueError) as error:
             raise UserError(f"rank {rank} of {size} has got no answer from {host}:{port}, where the workers meet "
                             f"({printable(error)}): it is another program's port, or its worker has ended") from None
+
+
+def _why(error: OSError) -> str:
+    in_use = error.errno == errno.EADDRINUSE
+    return "is in use, by another run or another program: choose another" if in_use else f"is no port: {error.strerror}"
 
 
 def _note(text: str) -> None:

@@ -27,10 +27,13 @@ def announced():
 
 
 def meeting():
-    """Tell where the workers meet: host, port, and the ranks that come to this process, if it is the scheduler."""
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own.
+
+    They come to the scheduler.
+    """
     listens = os.environ["MS_ROLE"] == "MS_SCHED"
     return (os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"]),
-            range(int(os.environ["MS_WORKER_NUM"]) if listens else 0))
+            range(int(os.environ["MS_WORKER_NUM"]) if listens else 0), 0)
 
 
 def join(place, seconds):

@@ -29,10 +29,11 @@ def announced():
 
 
 def meeting():
-    """Tell where the workers meet: host, port, and the ranks that come to this process."""
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own."""
     cluster, (rank, size, _) = json.loads(os.environ["TF_CONFIG"])["cluster"], announced()
-    host, _, port = (*cluster.get("chief", []), *cluster.get("worker", []))[0].rpartition(":")
-    return host, int(port), range(0 if rank else 1, 0 if rank else size)
+    places = [address.rpartition(":") for address in (*cluster.get("chief", []), *cluster.get("worker", []))]
+    (host, _, port), (_, _, own) = places[0], places[rank]
+    return host, int(port), range(0 if rank else 1, 0 if rank else size), int(own)
 
 
 def join(place, seconds):

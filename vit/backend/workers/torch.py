@@ -17,11 +17,14 @@ def announced():
 
 
 def meeting():
-    """Tell where the workers meet: host, port, and the ranks that come to this process; None where torchrun does it."""
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own.
+
+    None where torchrun sees to it.
+    """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         return None
     rank, size, _ = announced()
-    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), range(0 if rank else 1, 0 if rank else size)
+    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), range(0 if rank else 1, 0 if rank else size), 0
 
 
 def join(place, seconds):
