@@ -46,6 +46,7 @@ class Watch:
         self._begun = dict.fromkeys(range(size), 0)  # exchanges, as they last said
         self._heard: dict[int, float] = {}  # when they last said anything
         self._left: dict[int, float] = {}  # when they said goodbye
+        self._awake = 0.0  # since when this thread was not kept waiting
         self._entered = self._since = None  # when this process began to wait, and when a worker was lost
         self._told = threading.Event()
         self._closing = False
@@ -149,7 +150,7 @@ class Watch:
     # The thread.
 
     def _run(self) -> None:
-        beat, unread = 0.0, dict.fromkeys(self._links, b"")
+        beat, unread, before = 0.0, dict.fromkeys(self._links, b""), time.monotonic()
         with selectors.DefaultSelector() as selector:
             for rank, link in self._links.items():
                 link.setblocking(False)
@@ -167,6 +168,9 @@ class Watch:
                         if rank not in self._left:
                             self._lose(rank, _GONE)
                 now = time.monotonic()
+                if now - before > _GRACE:  # a compiler may keep this thread waiting, and the others' as well
+                    self._awake, self._heard = now, dict.fromkeys(self._links, now)
+                before = now
                 if now >= beat + 1:
                     beat = now
                     for link in self._links.values():
@@ -224,13 +228,13 @@ class Watch:
         elif entered is not None:
             if gone := [rank for rank, when in self._left.items() if now - max(entered, when) > _GRACE]:
                 self._lose(min(gone), _GONE)
-            elif now - entered > self.seconds:
+            elif (waited := now - max(entered, self._awake)) > self.seconds:
                 # Who has not begun what this worker waits in; and who says nothing at all.
                 late = [rank for rank in self._links
                         if self._begun[rank] < self._begun[self.rank] or self._silent(rank)]
                 # The first worker knows of all, so another waits for its word, but where it is late itself. That nobody
                 # is late may mean that all compile; where it does not, the framework's own timeout ends the exchange.
-                if late and (self.rank == 0 or now - entered > self.seconds + _GRACE):
+                if late and (self.rank == 0 or waited > self.seconds + _GRACE):
                     self._lose(min(late), _STUCK)
 
 
