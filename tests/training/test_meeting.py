@@ -17,8 +17,9 @@ def port():
 
 
 @pytest.fixture
-def meet(port):
+def meet(port, monkeypatch):
     """A function: workers meet, given as (rank, size, ranks that come to it); how each comes out of it."""
+    monkeypatch.setattr(meeting, "_LAST_WORD", 0)
 
     def run(*workers, seconds=30, own=0):
         found = [None] * len(workers)

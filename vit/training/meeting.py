@@ -14,6 +14,7 @@ from collections.abc import Collection
 from vit.errors import UserError, printable
 
 _PATIENCE = 30.0  # seconds after which it is said who is missing
+_LAST_WORD = 1.0  # seconds in which another says it: launchers end all once one has ended
 _HELLO = b"workers\n"  # else something else listens at the port
 _WAY_OUT = ": all workers need the same number, and a rank of their own; docs/scale-out.md says how to start them"
 
@@ -39,6 +40,7 @@ def meet(host: str, port: int, awaited: Collection[int], own: int, rank: int, si
     if fault and (awaited or rank == 0):
         raise UserError(fault)
     if fault:
+        time.sleep(_LAST_WORD)
         raise SystemExit(2)
 
 

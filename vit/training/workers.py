@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from vit.data.share import Share
 from vit.errors import UserError, WorkerLost, one_line, printable
 from vit.training import meeting
 from vit.training.watch import Watch
+
+_LAST_WORD = 1.0  # seconds in which the worker that has a fault says so: launchers end all once one has ended
 
 
 @dataclass(frozen=True, slots=True)  # without a __dict__, into which FastEstimator would look
@@ -109,6 +112,7 @@ class World:
         if failed and failed[0] == self.rank:
             raise UserError(f"rank {self.rank}: {fault}") if self.rank and isinstance(fault, UserError) else fault
         if failed:
+            time.sleep(_LAST_WORD)
             raise SystemExit(2)
 
     def agree(self, facts: dict[str, object]) -> None:

@@ -29,8 +29,12 @@ def meeting():
 
 def join(place, seconds):
     """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                                   timeout=timedelta(seconds=seconds))
+    store, rank, size = next(distributed.rendezvous("env://", timeout=timedelta(seconds=seconds)))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        # The store of a torchrun that has started the workers again holds addresses at which they were.
+        store = distributed.PrefixStore(f"start{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", store=store,
+                                   rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
 
 
 def leave():
