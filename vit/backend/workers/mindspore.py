@@ -41,9 +41,10 @@ def join(place, seconds):
 
     The scheduler, which runs the script too, ends in it.
     """
-    # The first is for all; by default 30, and a worker that compiles is later than that. The others are Ascend's.
-    for name in ("MS_NODE_TIMEOUT", "HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT"):
-        os.environ.setdefault(name, str(seconds))
+    # By default 30 seconds, and a worker that compiles is later than that. The others are Ascend's, within its bounds.
+    os.environ.setdefault("MS_NODE_TIMEOUT", str(seconds))
+    os.environ.setdefault("HCCL_EXEC_TIMEOUT", str(min(seconds, 17340)))
+    os.environ.setdefault("HCCL_CONNECT_TIMEOUT", str(min(max(seconds, 120), 7200)))
     port = os.environ["MS_SCHED_PORT"]
     if os.environ["MS_ROLE"] == "MS_SCHED":
         scheduler.guard(port)
