@@ -14,7 +14,8 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
 
     Args:
         name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
-        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images.
+        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images or
+            of their shards.
         skip_bad_images: Whether to leave out the images of a folder that cannot be read.
 
     Raises:
@@ -29,8 +30,11 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
         return digits.load()
     if name == "folder":
         if data_dir is None:
-            raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it")
-        from vit.data import image_folder
+            raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it, "
+                            "or with shards of such")
+        from vit.data import image_folder, shards
+        if (Path(data_dir) / shards.INDEX).exists():
+            return shards.load(shards.LocalShards(Path(data_dir)), skip_bad_images)
         return image_folder.load(Path(data_dir), skip_bad_images)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

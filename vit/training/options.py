@@ -30,7 +30,8 @@ class RunOptions:
         None, """Folder with CIFAR's archives, or with your own images (default: a per-user cache).
 
         CIFAR's archives may have been extracted; what is missing from the cache is downloaded into it. Your own images
-        are in train/<class>/ and val/<class>/.""", flag="data", metavar="DIR")
+        are in train/<class>/ and val/<class>/, or in the shards that `vit shards make` has made of them.""",
+        flag="data", metavar="DIR")
     skip_bad_images: bool = option(
         False, "Leave out those of your own images that cannot be read.", flag="data",
         aliases=("skip_bad_pictures",))
