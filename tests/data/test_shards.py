@@ -14,6 +14,8 @@ from vit.data import load, sharding, shards
 from vit.data.fingerprint import fingerprint
 from vit.data.share import Share
 from vit.model.config import VARIANTS
+from vit.remote import cache, transfer
+from vit.remote.address import parse
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
@@ -141,6 +143,81 @@ def test_memory_does_not_grow_with_the_set(tmp_path, run_python):
     done = run_python("-c", PASS, tmp_path / "shards")
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 20
+
+
+# At an address.
+
+@pytest.fixture(params=["s3", "web"])
+def address(request, made, s3, web):
+    """Where the shards are on a server."""
+    for path in made[1].iterdir():
+        if request.param == "s3":
+            transfer.put(path, parse("s3://bucket/set") / path.name)
+        else:
+            shutil.copy(path, web[0])
+    return "s3://bucket/set" if request.param == "s3" else web[1]
+
+
+def _read():
+    """The names of the shards that are in the cache, by their sums."""
+    return {path.name for path in (cache.folder() / "sha256").rglob("*") if path.is_file()
+            and not path.name.startswith(".")}
+
+
+def test_from_an_address_the_set_is_the_same_and_shards_are_read_when_they_are_needed(made, address):
+    was, now = load("folder", str(made[0])), load("folder", address)
+    assert fingerprint(was) == fingerprint(now)
+    assert _read() == set()
+    images = now.finetune.train
+    assert np.array_equal(images[9], was.finetune.train[9])
+    assert _read() == {shards.sha256(made[1] / "train-000002.tar")}
+    assert all(np.array_equal(images[i], was.finetune.train[i]) for i in range(len(images)))
+    assert len(_read()) == 4
+
+
+def test_processes_that_prepare_batches_read_from_an_address_as_well(made, address):
+    recipe = Recipe(data="folder", batch_size=4, image_size=16, crop_padding=0)
+    told = []
+    for place in (str(made[0]), address):
+        pair = load("folder", place)
+        pair.finetune.train[0]  # a server that was asked before the processes are forked
+        line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe, True, 2,
+                              config=VARIANTS["tiny"].replace(image_size=16, num_classes=3))
+        with line(mode="train", epoch=1) as loader:
+            told.append([batch["x"].numpy().tobytes() for batch in loader])
+    assert told[0] == told[1]
+
+
+def test_a_shard_of_other_bytes_is_refused_when_it_is_read(made, s3, tmp_path, refused):
+    for path in made[1].iterdir():
+        transfer.put(path, parse("s3://bucket/set") / path.name)
+    data = bytearray((made[1] / "train-000001.tar").read_bytes())
+    data[700] ^= 1
+    (tmp_path / "other").write_bytes(data)
+    transfer.put(tmp_path / "other", parse("s3://bucket/set/train-000001.tar"))
+    images = load("folder", "s3://bucket/set").finetune.train
+    images[0]
+    with refused("s3://bucket/set/train-000001.tar: its sha256 is not what it should be"):
+        images[5]
+
+
+def test_where_the_server_ends_it_is_one_line_and_what_was_read_is_there(address, s3, refused):
+    images = load("folder", address).finetune.train
+    images[0]
+    s3.shut()
+    images[1]  # of the same shard
+    if address.startswith("s3"):
+        with refused("s3://bucket/set/train-000001.tar: cannot be reached"):
+            images[5]
+        s3.open()
+    images[5]
+
+
+def test_other_sets_are_not_read_from_an_address(refused):
+    with refused("data 'cifar' is read from a local data_dir"):
+        load("cifar", "s3://bucket/set")
+    with refused("must not hold a name or a password"):
+        load("folder", "s3://id:secret@bucket/set")
 
 
 # What is refused.

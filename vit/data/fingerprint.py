@@ -10,7 +10,6 @@ import numpy as np
 
 from vit.data import file_hashes
 from vit.data.sets import DataPair, Dataset, Images
-from vit.data.shards import ShardImages
 from vit.errors import UserError
 from vit.files.untrusted import listed
 
@@ -48,8 +47,8 @@ def _part(dataset: Dataset, images) -> dict:
         digest.update(pixels)
         return {"counts": counts, "images": digest.hexdigest(),
                 "labels": hashlib.sha256(images.labels.astype("<i8").tobytes()).hexdigest()}
-    if isinstance(images, ShardImages):
-        return {"counts": counts, **images.described}
+    if described := getattr(images, "described", None):  # shards say it of the files that they were made of
+        return {"counts": counts, **described}
     classes = len(dataset.classes)
     try:
         names = [os.fsencode(os.path.basename(path)) for path in images.paths]

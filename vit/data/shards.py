@@ -22,6 +22,8 @@ from vit.data.sets import OF_DATA, DataPair, Dataset
 from vit.data.shard_index import INDEX, Index, Part, parse
 from vit.errors import UserError, printable
 from vit.files.kinds import check_file
+from vit.remote import cache
+from vit.remote.address import Address
 
 _CHUNK = 1 << 20
 
@@ -70,6 +72,30 @@ class LocalShards:
 
 
 @dataclass(frozen=True)
+class RemoteShards:
+    """Shards at an address; each is read into the cache when an image in it is asked for first, and held to its sum.
+
+    Args:
+        address: Where they are.
+    """
+    address: Address
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    def index(self) -> bytes:
+        """Read the index."""
+        return cache.local(self.address / INDEX).read_bytes()
+
+    def path(self, file: str, size: int, sha256: str) -> Path:
+        """Give a shard's file."""
+        return cache.summed(self.address / file, size, sha256)
+
+    def check(self, index: Index) -> None:
+        """Refuse nothing: shards are looked at when they are read."""
+
+
+@dataclass(frozen=True)
 class ShardImages:
     """Labelled images of any size, each read from its shard when it is asked for; the counterpart of `FolderImages`.
 
@@ -83,7 +109,7 @@ class ShardImages:
         crc32: Their sum, uint32 [n].
         described: What the fingerprint says of the folder's files, or None of a part of them.
     """
-    place: LocalShards
+    place: LocalShards | RemoteShards
     shards: tuple[tuple[str, int, str], ...]
     labels: np.ndarray
     places: np.ndarray
@@ -130,7 +156,7 @@ class ShardImages:
         return f"the image at byte {self.offsets[index]:,} of {self.shards[self.places[index]][0]}"
 
 
-def load(place: LocalShards, skip_bad_images: bool = False) -> DataPair:
+def load(place: LocalShards | RemoteShards, skip_bad_images: bool = False) -> DataPair:
     """Read the index of a set in shards; there is no set to pretrain on.
 
     Args:
@@ -154,7 +180,7 @@ def load(place: LocalShards, skip_bad_images: bool = False) -> DataPair:
     return DataPair(None, Dataset(index.name, classes, parts["train"], parts["val"]), *OF_DATA["folder"], hflip=True)
 
 
-def _images(place: LocalShards, part: Part, classes: int) -> ShardImages:
+def _images(place: LocalShards | RemoteShards, part: Part, classes: int) -> ShardImages:
     shards = part.shards
     labels, offsets, sizes, crc32 = (np.concatenate([getattr(shard, name) for shard in shards])
                                      for name in ("labels", "offsets", "sizes", "crc32"))
