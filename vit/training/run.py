@@ -19,8 +19,9 @@ from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import footprint, ignored, recipe_file, resume, stretches, train, usage, workers
+from vit.training import footprint, ignored, mirror, recipe_file, resume, stretches, train, usage, workers
 from vit.training.job import Job, Stage
+from vit.training.mirror import Mirror
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
@@ -46,17 +47,21 @@ def run(script: ModuleType, **given) -> dict:
     """
     options, fields = split(given)
     with workers.joined(script, options.device_target, options.reduce) as world:
-        return _run(script, options, fields, world)
+        with world.together():
+            stage = contextlib.ExitStack()
+            options, copied = stage.enter_context(mirror.staged(options))
+        with stage:
+            return _run(script, options, fields, world, copied)
 
 
-def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) -> dict:
+def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, copied: Mirror | None) -> dict:
     started = time.perf_counter()
     # The first worker begins alone, so that what must be downloaded is there for the others.
     for turn in (True,) if world.alone else (True, False):
         with world.together():
             if world.first is turn:
                 job, found, weights = _ready(script, options, fields, world)
-    options = job.options
+    options, job.mirror = job.options, copied
     if not world.alone:
         world.agree(_facts(job, weights))
     with contextlib.ExitStack() as held:
@@ -67,9 +72,9 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) ->
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
         if weights is not None and not isinstance(options.pretrained, str):
             # The run can be resumed without the model.
-            options = job.options = replace(options, pretrained=str(job.model_dir / START))
+            options = job.options = replace(options, pretrained=job.shown(job.model_dir / START))
             if world.first:
-                canonical.save(options.pretrained, weights, job.base)
+                canonical.save(job.model_dir / START, weights, job.base)
         job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
         if world.first:
             write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
@@ -113,7 +118,10 @@ def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
     """Keep the run's folder to itself, in order."""
     if job.options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    with folder.own_folder(job.model_dir, resuming=found is not None, overwrite=job.options.overwrite):
+    overwrite, elsewhere = job.options.overwrite, contextlib.nullcontext()
+    if job.mirror:
+        elsewhere = job.mirror.owned(job.options.resume is not None, overwrite)
+    with elsewhere, folder.own_folder(job.model_dir, resuming=found is not None, overwrite=overwrite):
         if found is not None:
             found.set_aside()
         yield
