@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vit.cli.commands import main
 from vit.errors import UserError
 from vit.remote import transfer
 from vit.remote.address import parse
@@ -135,6 +136,14 @@ def test_what_cannot_be_is_one_line(s3, refused, options, fragment):
         pass
 
 
+def test_the_command_lists_checkpoints_that_are_there(s3, capsys):
+    _leave()
+    assert main(["checkpoints", str(RUN)]) == 0
+    assert "a-00000002.safetensors" in capsys.readouterr().out
+    assert main(["checkpoints", f"{RUN}/none"]) == 2
+    assert capsys.readouterr().err == f"error: {RUN}/none: holds no checkpoints\n"
+
+
 # Whose it is.
 
 def test_a_run_is_not_written_over(s3, refused):
@@ -228,6 +237,19 @@ def test_what_could_not_be_copied_stays_here(s3, refused, tmp_path):
     with refused("cannot be reached"), _staged(resume="auto"):
         pass
     assert kept.is_dir()
+
+
+def test_a_lock_that_could_not_be_deleted_is_a_warning(s3, capsys, tmp_path):
+    with _staged() as (_, copied), copied.owned(False, False):
+        _write(copied, FILES)
+        copied.push()
+        s3.shut()
+    assert f"warning: {RUN}/.lock: cannot be reached; it was to be deleted" in capsys.readouterr().err
+    assert list((tmp_path / "cache" / "runs").iterdir()) == []
+    s3.open()
+    with _staged(resume="auto") as (_, copied), copied.owned(True, False):  # the process is this one
+        pass
+    assert _there() == sorted(FILES)
 
 
 def test_a_run_that_fails_says_why_and_then_what_stays_here(s3, refused, capsys):

@@ -75,15 +75,19 @@ class Mirror:
             OSError: It cannot be; the next time that is tried again.
             UserError: Another run has taken the folder over.
         """
-        if self.owner is not None and self._owner() not in (self.owner, ""):
-            self.lost = True
-            raise UserError(f"{self.address}: another run has taken it over ({self._owner()}); this one ends")
         local = self._local()
-        for name in sorted(local, key=_turn):
-            if self.sent.get(name) != local[name]:
-                transfer.put(self.folder / name, self.address / name)
-                self.sent[name] = local[name]
-        for name in sorted(set(self.sent) - set(local)):
+        changed = [name for name in sorted(local, key=_turn) if self.sent.get(name) != local[name]]
+        gone = sorted(set(self.sent) - set(local))
+        if not changed and not gone:
+            return
+        owner = self._owner()
+        if owner not in (self.owner, ""):
+            self.lost = True
+            raise UserError(f"{self.address}: another run has taken it over ({owner}); this one ends")
+        for name in changed:
+            transfer.put(self.folder / name, self.address / name)
+            self.sent[name] = local[name]
+        for name in gone:
             transfer.remove(self.address / name)
             del self.sent[name]
 
@@ -116,7 +120,6 @@ class Mirror:
             return
         try:
             self.push()
-            transfer.remove(self.address / LOCK)
         except (OSError, UserError) as error:
             fault = error if isinstance(error, UserError) else f"{error.filename}: {error.strerror}"
             kept = self.folder.with_name(f"kept-{self.folder.name}")
@@ -125,6 +128,12 @@ class Mirror:
             if ending is None:
                 raise UserError(line) from None
             print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
+            return
+        try:
+            transfer.remove(self.address / LOCK)
+        except OSError as error:
+            print(printable(f"warning: {error.filename}: {error.strerror}; it was to be deleted, and tells others that "
+                            "this run goes on"), file=sys.stderr, flush=True)
 
     def _names(self) -> dict[str, Found]:
         return {name: found for name, found in transfer.names(self.address).items()
@@ -230,6 +239,17 @@ def staged(options: RunOptions) -> Iterator[tuple[RunOptions, Mirror | None]]:
         except UserError as error:
             error.args = (mirror.shown(error),)
             raise
+
+
+@contextlib.contextmanager
+def read(text: str) -> Iterator[Path]:
+    """Give a local copy of a folder in S3 for as long as the block runs; what is refused in it names the address.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    with staged(RunOptions(model_dir=text, resume="auto")) as (options, _):
+        yield Path(options.model_dir)
 
 
 def _address(options: RunOptions) -> tuple[Address | None, RunOptions]:
