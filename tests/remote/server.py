@@ -30,6 +30,10 @@ class Server:
 
     def empty(self) -> None:
         """Begin anew, with a bucket that holds nothing."""
+        self.bucket().objects.all().delete()
+
+    def bucket(self):
+        """Give the bucket, by another door, as boto3 has it."""
         import boto3
         host, port = self._moto.get_host_and_port()
         self.open()
@@ -37,8 +41,7 @@ class Server:
                  "AWS_DEFAULT_REGION": "region_name"}
         s3 = boto3.resource("s3", endpoint_url=f"http://{host}:{port}",
                             **{names[name]: value for name, value in self.variables.items() if name in names})
-        bucket = s3.create_bucket(Bucket=BUCKET)
-        bucket.objects.all().delete()
+        return s3.create_bucket(Bucket=BUCKET)
 
     def open(self) -> None:
         """Let clients in."""

@@ -78,6 +78,12 @@ def test_a_bucket_that_is_not_there_is_one_line(s3, refused):
         transfer.names(parse("s3://no-bucket/set"))
 
 
+@pytest.mark.parametrize("text", ["s3://bucket/a/..", "https://host/", "https://host/."])
+def test_an_address_of_no_file_is_refused(refused, text):
+    with refused("names no file"):
+        cache.local(parse(text))
+
+
 def test_without_credentials_it_is_one_line(s3, refused, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -108,6 +108,15 @@ def test_to_go_on_all_of_it_is_read(s3):
     assert _there() == sorted(set(FILES) - {"results.json"})
 
 
+@pytest.mark.parametrize("key", ["runs/one/../../../outside", "runs/one//tmp/outside", "runs/one/a/./outside"])
+def test_objects_whose_names_are_no_files_are_left_out(s3, key, tmp_path):
+    _leave()
+    s3.bucket().put_object(Key=key, Body=b"x")
+    with _staged(resume="auto") as (_, copied):
+        assert sorted(copied.there) == sorted(FILES)
+        assert list(tmp_path.rglob("outside")) == []
+
+
 def test_a_checkpoint_is_named_by_its_address(s3):
     _leave()
     last = RUN / "checkpoints/a-00000002.safetensors"

@@ -33,6 +33,8 @@ def local(address: Address) -> Path:
     Raises:
         UserError: It cannot be had; the message names the address.
     """
+    if address.name in ("", ".", ".."):
+        raise UserError(f"{address}: names no file")
     with _told():
         found = transfer.look(address)
         key = hashlib.sha256(f"{address.full}\n{found.size}\n{found.tag}".encode()).hexdigest()[:24]

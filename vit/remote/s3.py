@@ -27,11 +27,11 @@ def get(address: Address, path: Path) -> None:
 
 
 def names(address: Address) -> dict[str, Found]:
-    """List the objects below an address, by their names from there on."""
+    """List the objects below an address, by their names from there on; others than those of files are left out."""
     begin = f"{_path(address)}/"
     found = _system().find(_path(address), detail=True)
     return {name.removeprefix(begin): _found(info) for name, info in sorted(found.items())
-            if name.startswith(begin) and not name.endswith("/")}
+            if name.startswith(begin) and not {"", ".", ".."}.intersection(name.removeprefix(begin).split("/"))}
 
 
 def put(path: Path, address: Address, new: bool = False) -> None:

@@ -46,12 +46,10 @@ def run(script: ModuleType, **given) -> dict:
         UserError: Bad input; nothing was written.
     """
     options, fields = split(given)
-    with workers.joined(script, options.device_target, options.reduce) as world:
+    with workers.joined(script, options.device_target, options.reduce) as world, contextlib.ExitStack() as held:
         with world.together():
-            stage = contextlib.ExitStack()
-            options, copied = stage.enter_context(mirror.staged(options))
-        with stage:
-            return _run(script, options, fields, world, copied)
+            options, copied = held.enter_context(mirror.staged(options))
+        return _run(script, options, fields, world, copied)
 
 
 def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, copied: Mirror | None) -> dict:
