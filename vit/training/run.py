@@ -10,6 +10,7 @@ from types import ModuleType
 
 from fe_compat import quiet_stderr
 
+from vit import memory
 from vit.backend import TITLES
 from vit.checkpoints import checkpoint_name, set_aside
 from vit.data import fingerprint, load
@@ -151,6 +152,8 @@ def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
     starts_from_file = options.pretrained is not None  # then the file's model counts, and not the recipe's variant
     recipe = recipe_file.build(options.recipe, not starts_from_file, **fields)
     script.backend.use_device(options.device_target)
+    if not script.backend.on_accelerator():
+        memory.keep_freed()
     recipe = replace(recipe, precision=_precision(script, recipe.precision))
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{script.backend.NAME}"
     data = load(recipe.data, options.data_dir, options.skip_bad_images)
