@@ -46,7 +46,7 @@ def test_importing_every_module_imports_no_framework(run_python):
     assert _imported_frameworks(run_python, *names, "fe_compat") == []
 
 
-@pytest.mark.parametrize("room", ["checkpoints", "convert", "data", "files", "model"])
+@pytest.mark.parametrize("room", ["checkpoints", "convert", "data", "files", "model", "remote"])
 def test_what_a_training_asks_does_not_ask_it(run_python, room):
     """The arrows of docs/architecture.md point one way."""
     names = [name for name in _modules() if name.startswith(f"vit.{room}")]
