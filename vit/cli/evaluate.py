@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.backend import SCRIPTS
 from vit.data import NAMES, load
 from vit.data.sets import DataPair, Dataset
 from vit.errors import UserError, printable
 from vit.files.atomic import write_whole
+from vit.use.formats import BACKENDS
 
 
 def add_parser(commands) -> None:
@@ -21,11 +21,12 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("evaluate", help="how well a file's model does on a set", description=(
         "Evaluate a model on the test images of a set: top-1 and top-5 accuracy, cross entropy, and the expected "
         "calibration error. The set is the one of --data whose classes the model has."))
-    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("source", metavar="FILE",
+                        help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
     parser.add_argument("--data", choices=NAMES, required=True, help="as of the scripts")
     parser.add_argument("--data_dir", metavar="DIR", help="as of the scripts")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="default: %(default)s")
-    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--out", metavar="DIR", help="write metrics.json, classes.csv and confusion.png there")
@@ -37,13 +38,13 @@ def _run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vit.training.report import folder
-    from vit.use.classifier import Classifier
+    from vit.use.exported import open_model
     from vit.use.metrics import Metrics
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
     if options.out is not None:
         folder.probe(Path(options.out), "out")
-    model = Classifier(options.source, options.backend, options.batch_size)
+    model = open_model(options.source, options.backend, options.batch_size)
     dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
@@ -52,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
         indices = range(start, min(start + model.batch_size, len(images)))
         metrics.add(model.logits(np.stack([model.pixels(images[index]) for index in indices])), images.labels[indices])
     seconds = time.perf_counter() - begin
-    content = {"file": str(options.source), "backend": options.backend, "data": dataset.name, "split": options.split,
+    content = {"file": str(options.source), "backend": model.backend, "data": dataset.name, "split": options.split,
                **metrics.result(), "images_per_second": len(images) / seconds}
     if options.out is not None:
         _write(Path(options.out), content, metrics, model.classes)
@@ -60,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
         return 0
     print(f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
-          f"{printable(dataset.name)}, {options.backend}, {content['images_per_second']:,.0f} images/s")
+          f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s")
     print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
           f"calibration error {content['calibration_error']:.2%}")
     return 0

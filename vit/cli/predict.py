@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.backend import SCRIPTS
 from vit.errors import UserError, printable
+from vit.use.formats import BACKENDS
 
 _SHOWN = 48  # images of the grid, at most
 
@@ -21,11 +21,12 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("predict", help="what a file's model takes images for", description=(
         "Name the likeliest classes of images. An image that cannot be read is named on stderr, the others are "
         "predicted, and the exit status is 1."))
-    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("source", metavar="FILE",
+                        help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
     parser.add_argument("--top_k", type=int, default=5, metavar="K", help="classes named (default: %(default)s)")
-    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print a JSON object a line for each image")
@@ -36,7 +37,8 @@ def add_parser(commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from vit.training.report import figures, folder
-    from vit.use.classifier import Classifier, probabilities
+    from vit.use.classifier import probabilities
+    from vit.use.exported import open_model
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"{name} must be at least 1, not {getattr(options, name)}")
@@ -45,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
             raise UserError(f"{options.grid}: is a folder; name a file for --grid")
         folder.probe(Path(options.grid).parent, "grid")
     paths = list(_find(options.images))
-    model = Classifier(options.source, options.backend, min(options.batch_size, len(paths)))
+    model = open_model(options.source, options.backend, min(options.batch_size, len(paths)))
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     top_k, failed, shown = min(options.top_k, len(model.classes)), 0, []

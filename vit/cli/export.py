@@ -1,0 +1,69 @@
+"""`python -m vit export`: a file's model for other programs."""
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from vit.errors import UserError, printable
+from vit.use.formats import FORMATS
+
+_TRIED = 8  # images, of the digits
+
+
+def add_parser(commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("export", help="a file's model for other programs", description=(
+        "Export a model with a framework's own exporter. The file is run by its own runtime on real images, and "
+        "gets its name only if its scores are those of the weights."))
+    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("destination", metavar="OUT", help="the file to write; a folder for savedmodel and openvino")
+    parser.add_argument("--to", choices=FORMATS, required=True, help="the form")
+    parser.add_argument("--batch", type=_batch, default=None, metavar="N",
+                        help="images at a time: a number, or dynamic for any (default: dynamic)")
+    parser.add_argument("--preprocess", action="store_true", help=(
+        "take pixels, uint8 [B, S, S, 3], and give probabilities; default: normalized images, float32, and logits"))
+    parser.add_argument("--images", nargs="+", metavar="IMAGE",
+                        help=f"images to try it on (default: {_TRIED} handwritten digits)")
+    parser.set_defaults(run=_run)
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of images nor dynamic")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vit.training.report import folder
+    from vit.use import export
+    from vit.use.classifier import Model, read_whole
+    export.check_name(options.to, options.destination)
+    folder.probe(Path(options.destination).parent, "OUT")
+    weights, config, usage = read_whole(options.source)
+    model = Model(config, usage, options.source, 1)
+    images = np.stack([model.pixels(image) for image in _images(options.images)])
+    found = export.export(weights, config, usage, options.to, options.destination, images, options.batch,
+                          options.preprocess)
+    for note in model.notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    print(printable(f"{options.destination}: {FORMATS[options.to].title}; on {found.images} images {found.runtime} "
+                    f"differs by {found.difference:.1e} from the weights' own scores (bar {export.BAR:.0e})"))
+    return 0
+
+
+def _images(paths: list[str] | None) -> list[np.ndarray]:
+    """The images that the export is tried on."""
+    if paths is None:
+        from vit.data import load
+        return list(load("digits").finetune.test.images[:_TRIED])
+    from vit.data import image_folder
+    images = []
+    for path in map(Path, paths):
+        image, fault = image_folder.attempt(path)
+        if fault is not None:
+            raise UserError(f"{path}: {fault}")
+        images.append(image)
+    return images
