@@ -104,6 +104,26 @@ def test_an_export_that_computes_something_else_is_not_left(file, tmp_path, caps
     assert os.listdir(tmp_path) == ["model.onnx"] and (tmp_path / "model.onnx").read_text() == "old"
 
 
+@pytest.mark.full
+@pytest.mark.backend("torch")
+def test_weights_of_8_bits_are_held_to_the_accuracy(file, tmp_path, capsys, monkeypatch):
+    arguments = ("export", file("plain"), tmp_path / "m.onnx", "--to", "onnx", "--quantize", "int8", "--data", "digits")
+    status, out, _ = _ends(capsys, *arguments)
+    assert status == 0 and "; then int8, " in out and os.listdir(tmp_path) == ["m.onnx"]
+    found = Exported(tmp_path / "m.onnx", "onnx")
+    assert found.manifest.quantized == "int8" and found.classes == tuple("0123456789")
+    top1 = json.loads(_ends(capsys, "evaluate", tmp_path / "m.onnx", "--data", "digits", "--json")[1])["top1"]
+    assert f"top-1 {top1:.2%} on 360 images of digits10" in out
+    assert (tmp_path / "m.onnx").stat().st_size < 0.5 * file("plain").stat().st_size
+    from vit.use.metrics import Metrics
+    results = iter((0.90, 0.88, 0.90, 0.88))
+    monkeypatch.setattr(Metrics, "result", lambda self: {"top1": next(results)})
+    status, out, err = _ends(capsys, *arguments)
+    assert (status, out, err.count("\n")) == (2, "", 1) and "is 88.00% and not 90.00%, and --max_loss allows 1 " in err
+    assert Exported(tmp_path / "m.onnx", "onnx").manifest.quantized  # the older one is there as it was
+    assert _ends(capsys, *arguments, "--max_loss", 2.5)[0] == 0
+
+
 @pytest.mark.backend("torch")
 def test_it_is_tried_on_images_that_are_named(file, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)).save(tmp_path / "a.png")
@@ -146,6 +166,10 @@ def test_a_package_that_is_missing_is_named(gone, file, tmp_path, capsys, monkey
     (("export", "{file}", "m.bin", "--to", "onnx"), "the names of ONNX files end in .onnx"),
     (("export", "{file}", "/proc/none/m.onnx", "--to", "onnx"), "OUT cannot be written"),
     (("export", "none", "{empty}/m.onnx", "--to", "onnx"), "none: no such file"),
+    (("export", "{file}", "{empty}/m", "--to", "savedmodel", "--quantize", "int8"), "is for --to onnx, not savedmodel"),
+    (("export", "{file}", "{empty}/m.onnx", "--to", "onnx", "--quantize", "int8"), "--data go together"),
+    (("export", "{file}", "{empty}/m.onnx", "--to", "onnx", "--data", "digits"), "--data go together"),
+    (("export", "{file}", "{empty}/m.onnx", "--to", "onnx", "--max_loss", "-1"), "max_loss must be from 0 to 100"),
     (("export", "{file}", "{empty}", "--to", "savedmodel"), "is a folder that is there already"),
     (("evaluate", "{onnx}", "--data", "digits", "--backend", "torch"), "is exported (ONNX), and torch takes weights"),
     (("evaluate", "{onnx}", "--data", "digits", "--backend", "litert"), "is no LiteRT export"),

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import NAMES, load
-from vit.data.sets import DataPair, Dataset
 from vit.errors import UserError, printable
 from vit.files.atomic import write_whole
 from vit.use.formats import BACKENDS
@@ -35,23 +34,19 @@ def add_parser(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from vit.training.report import folder
+    from vit.use.evaluation import choose, evaluate
     from vit.use.exported import open_model
-    from vit.use.metrics import Metrics
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
     if options.out is not None:
         folder.probe(Path(options.out), "out")
     model = open_model(options.source, options.backend, options.batch_size)
-    dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
+    dataset = choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
-    images, metrics, begin = getattr(dataset, options.split), Metrics(len(model.classes)), time.perf_counter()
-    for start in tqdm(range(0, len(images), model.batch_size), "evaluating", unit="batch", disable=None):
-        indices = range(start, min(start + model.batch_size, len(images)))
-        metrics.add(model.logits(np.stack([model.pixels(images[index]) for index in indices])), images.labels[indices])
+    images, begin = getattr(dataset, options.split), time.perf_counter()
+    metrics = evaluate(model, images)
     seconds = time.perf_counter() - begin
     content = {"file": str(options.source), "backend": model.backend, "data": dataset.name, "split": options.split,
                **metrics.result(), "images_per_second": len(images) / seconds}
@@ -65,16 +60,6 @@ def _run(options: argparse.Namespace) -> int:
     print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
           f"calibration error {content['calibration_error']:.2%}")
     return 0
-
-
-def _choose(pair: DataPair, model, source: str) -> Dataset:
-    """The set whose classes the model has: their names, or their number where the file has no names."""
-    sets = [dataset for dataset in (pair.finetune, pair.pretrain) if dataset is not None]
-    for dataset in sets:
-        if dataset.classes == model.classes or (model.numbered and len(dataset.classes) == len(model.classes)):
-            return dataset
-    there = " and ".join(f"{one.name} has {len(one.classes)} ({', '.join(one.classes[:3])}, ...)" for one in sets)
-    raise UserError(f"{source}: has {len(model.classes)} classes ({', '.join(model.classes[:3])}, ...), and {there}")
 
 
 def _write(folder: Path, content: dict, metrics, names: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vit.backend import load_script
 from vit.data.augmentation import normalized
+from vit.data.sets import Images
 from vit.errors import UserError
 from vit.files.staging import staged
 from vit.files.usage import Usage
@@ -15,6 +16,7 @@ from vit.model import oracle
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
 from vit.use.classifier import ASSUMED, probabilities
+from vit.use.evaluation import evaluate
 from vit.use.exported import Exported, load_runtime
 from vit.use.formats import FORMATS, Manifest, require
 
@@ -82,6 +84,50 @@ def export(weights: Weights, config: ViTConfig, usage: Usage, kind: str, path: s
             raise UserError(f"{path}: not written: in {found.runtime} its scores differ by {difference:.1e} of the "
                             f"largest from the weights' own, and the bar is {bar:.0e}")
     return Checked(difference, len(images), found.runtime)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What was found when a quantized model was tried.
+
+    Args:
+        before: Top-1 accuracy of the model in float32.
+        after: Top-1 accuracy of the quantized one.
+        images: How many images that was measured on.
+        bytes: Of its file.
+    """
+    before: float
+    after: float
+    images: int
+    bytes: int
+
+
+def export_int8(weights: Weights, config: ViTConfig, usage: Usage, path: str | os.PathLike, images: np.ndarray,
+                evaluated: Images, max_loss: float, batch: int | None = None,
+                preprocess: bool = False) -> tuple[Checked, Quantized]:
+    """Write an ONNX file with weights of int8, whole, and only if it classifies about as well.
+
+    Args:
+        weights: As of `export`, and so are config, usage, path, images, batch and preprocess. The file is written in
+            float32 first, and held to the weights as there.
+        evaluated: The images on which accuracy is measured, before and after.
+        max_loss: How much of top-1 accuracy may be lost, of 1.
+
+    Raises:
+        UserError: As of `export`; or more is lost.
+    """
+    require("onnx", *FORMATS["onnx"].writes, *FORMATS["onnx"].runs)
+    with staged(path) as place:
+        whole = place.with_name("float32.onnx")
+        checked = export(weights, config, usage, "onnx", whole, images, batch, preprocess)
+        opened = Exported(whole, "onnx")
+        writer = importlib.import_module("vit.backend.exporter.onnx_int8")
+        writer.write(whole, place, replace(opened.manifest, quantized="int8").to_json())
+        before, after = (evaluate(model, evaluated).result()["top1"] for model in (opened, Exported(place, "onnx")))
+        if before - after > max_loss:
+            raise UserError(f"{path}: not written: with int8 top-1 on {len(evaluated)} images is {after:.2%} and not "
+                            f"{before:.2%}, and --max_loss allows {100 * max_loss:g} points to be lost")
+        return checked, Quantized(before, after, len(evaluated), place.stat().st_size)
 
 
 def check_name(kind: str, path: str | os.PathLike) -> None:
