@@ -81,10 +81,10 @@ def _images(paths: list[str] | None) -> list[np.ndarray]:
     """The images that the export is tried on."""
     if paths is None:
         return list(load("digits").finetune.test.images[:_TRIED])
-    from vit.data import image_folder
+    from vit.use.images import attempt
     images = []
     for path in map(Path, paths):
-        image, fault = image_folder.attempt(path)
+        image, fault = attempt(path)
         if fault is not None:
             raise UserError(f"{path}: {fault}")
         images.append(image)
