@@ -47,3 +47,8 @@ def test_an_error_leaves_what_was_there(tmp_path):
 def test_a_folder_is_not_replaced(tmp_path, refused):
     with refused(f"{tmp_path}: is a folder that is there already"), staged(tmp_path):
         pass
+
+
+def test_a_folder_that_is_missing_is_said(tmp_path, refused):
+    with refused(f"{tmp_path}/none/a: cannot be written (No such file"), staged(tmp_path / "none/a"):
+        pass

@@ -44,7 +44,6 @@ def _batch(text: str) -> int | None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from vit.training.report import folder
     from vit.use import export
     from vit.use.classifier import Model, read_whole
     from vit.use.evaluation import choose
@@ -55,7 +54,6 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError("--quantize int8 and --data go together: accuracy before and after is measured on the data")
     if not 0 <= options.max_loss <= 100:
         raise UserError(f"max_loss must be from 0 to 100 points, not {options.max_loss:g}")
-    folder.probe(Path(options.destination).parent, "OUT")
     weights, config, usage = read_whole(options.source)
     model = Model(config, usage, options.source, 1)
     images = np.stack([model.pixels(image) for image in _images(options.images)])

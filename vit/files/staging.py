@@ -21,14 +21,16 @@ def staged(path: str | os.PathLike) -> Iterator[Path]:
         path: A file, or a folder. The name to write to ends as it does.
 
     Raises:
-        UserError: There is a folder, or a device, or such.
-        OSError: It cannot be written.
+        UserError: There is a folder, or a device, or such; or nothing can be written there.
     """
     path = Path(os.path.realpath(path))
     if kind := other_kind(path):
         raise UserError(f"{path}: is {kind} that is there already; name another, or remove it first")
     hidden = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
-    hidden.mkdir()
+    try:
+        hidden.mkdir()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     try:
         inside = hidden / f"exported{path.suffix}"
         yield inside

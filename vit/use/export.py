@@ -73,10 +73,10 @@ def export(weights: Weights, config: ViTConfig, usage: Usage, kind: str, path: s
         model = served.Served(model, np.float32(1 / (255 * std)), np.float32(-mean / std))
     else:
         image = np.zeros((3, size, size) if form.channels_first else (size, size, 3), np.float32)
-    expected = oracle.forward(config, weights, normalized(images, how.mean, how.std, False))["logits"]
-    expected = probabilities(expected) if preprocess else expected
     manifest = Manifest(config, usage, batch, preprocess)
     with staged(path) as place:
+        expected = oracle.forward(config, weights, normalized(images, how.mean, how.std, False))["logits"]
+        expected = probabilities(expected) if preprocess else expected
         getattr(exporter, f"write_{kind}")(model, place, image, batch, manifest.to_json())
         found = Exported(place, kind)
         difference = _difference(found, images, expected)
