@@ -1,4 +1,4 @@
-"""The guard beside MindSpore's scheduler: a worker that ends without a goodbye ends the scheduler, and no other does."""
+"""The guard beside MindSpore's scheduler: a worker that ends without a goodbye ends the scheduler, no other does."""
 import os
 import signal
 import socket
