@@ -1,7 +1,8 @@
 """`--backends`: the frameworks that the tests below, those of `tests/` and of `packages/`, are run with.
 
 A test that takes `backend` runs once for each framework, and one that takes `pair` once for each two of them. Any other
-test that needs a framework says so: `@pytest.mark.backend("ms")`.
+test that needs a framework says so: `@pytest.mark.backend("ms")`. `@pytest.mark.full_in("ms")` leaves a test's run in
+MindSpore to `make test-full`.
 """
 import os
 from itertools import combinations
@@ -29,6 +30,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "backend(*names): a test of these frameworks; it is left out where --backends "
                                        "does not name all of them")
+    config.addinivalue_line("markers", "full_in(*names): `full` in these frameworks alone")
     for name in requested(config):
         if name not in FRAMEWORKS:
             raise pytest.UsageError(f"--backends: unknown backend {name!r}: choose from {', '.join(FRAMEWORKS)}")
@@ -39,7 +41,9 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
-    frameworks = [pytest.param(name, marks=pytest.mark.backend(name)) for name in FRAMEWORKS]
+    slow = [name for mark in metafunc.definition.iter_markers("full_in") for name in mark.args]
+    frameworks = [pytest.param(name, marks=[pytest.mark.backend(name), *([pytest.mark.full] if name in slow else [])])
+                  for name in FRAMEWORKS]
     pairs = [pytest.param(pair, marks=pytest.mark.backend(*pair), id="-".join(pair))
              for pair in combinations(FRAMEWORKS, 2)]
     for name, values in {"backend": frameworks, "pair": pairs}.items():

@@ -1,9 +1,12 @@
 """What the tests share. It imports no framework: a test that needs one imports it itself."""
 import contextlib
+import functools
+import http.server
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,46 @@ def digits():
     """The pair of sets that needs no network."""
     from vit.data import load
     return load("digits")
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server on this machine."""
+    from tests.remote.server import Server
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch, tmp_path):
+    """The S3 server, with an empty bucket, and an empty cache; pauses between tries are short."""
+    from vit.remote import transfer
+    s3_server.empty()
+    for name, value in (s3_server.variables | {"VIT_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(transfer, "WAITS", [0.05, 0.1, 0.2])
+    yield s3_server
+    s3_server.open()
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A folder, and the address at which a server of the web has it; and an empty cache."""
+    (tmp_path / "web").mkdir()
+    monkeypatch.setenv("VIT_CACHE", str(tmp_path / "cache"))
+    handler = functools.partial(QuietHandler, directory=tmp_path / "web")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05, ), daemon=True).start()
+        yield tmp_path / "web", f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, without a line for each."""
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
 
 
 @pytest.fixture

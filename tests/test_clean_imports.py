@@ -11,6 +11,7 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "tf_keras", "mindspore", "fastesti
 EXEMPT = ("vit.backend.torch", "vit.backend.tensorflow", "vit.backend.mindspore",
           "vit.backend.mindspore_gradients", "vit.backend.tensorflow_recompute", "vit.backend.dropout",
           "vit.backend.normalize", "vit.backend.predictor", "vit.backend.device", "vit.backend.workers",
+          "vit.backend.explainer", "vit.backend.exporter", "vit.backend.runtime", "vit.backend.served",
           "vit.training.pipeline", "vit.training.traces")
 
 IMPORT = """
@@ -46,7 +47,7 @@ def test_importing_every_module_imports_no_framework(run_python):
     assert _imported_frameworks(run_python, *names, "fe_compat") == []
 
 
-@pytest.mark.parametrize("room", ["checkpoints", "convert", "data", "files", "model"])
+@pytest.mark.parametrize("room", ["checkpoints", "convert", "data", "files", "model", "remote"])
 def test_what_a_training_asks_does_not_ask_it(run_python, room):
     """The arrows of docs/architecture.md point one way."""
     names = [name for name in _modules() if name.startswith(f"vit.{room}")]

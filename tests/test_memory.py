@@ -76,3 +76,27 @@ def test_an_accelerator_is_a_device_of_the_machine(tmp_path, device):
     assert not memory.has_accelerator(tmp_path)
     (tmp_path / "dev" / device).touch()
     assert memory.has_accelerator(tmp_path)
+
+
+FAULTS = """
+import resource, sys
+from vit import memory
+
+def step():
+    for megabytes in (48, 80, 16):
+        bytearray(b"x") * (megabytes << 20)
+
+if sys.argv[1] == "kept":
+    memory.keep_freed()
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.parametrize("what", ["kept", "given back"])
+def test_a_step_takes_the_memory_of_the_one_before(run_python, what):
+    done = run_python("-c", FAULTS, what)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 100 if what == "kept" else int(done.stdout) > 10_000

@@ -8,8 +8,7 @@ import shutil
 import pytest
 
 from tests.data.test_image_folder import _image, _make
-from vit.data import fingerprint as fingerprints
-from vit.data import load
+from vit.data import file_hashes, load
 from vit.data.fingerprint import difference, fingerprint, is_fingerprint
 from vit.data.sets import Images
 
@@ -114,7 +113,7 @@ def test_a_file_of_the_same_size_is_noticed_if_it_is_in_the_sample(root, monkeyp
     _flip(root / "train" / "rot" / "0.jpg")
     _flip(root / "train" / "blau" / "2.webp")
     assert "'blau'" in difference(before, fingerprint(pair))
-    monkeypatch.setattr(fingerprints, "_SAMPLED_FILES", 1)
+    monkeypatch.setattr(file_hashes, "_SAMPLED_FILES", 1)
     few = fingerprint(pair)
     _flip(root / "train" / "rot" / "2.webp")
     assert difference(few, fingerprint(pair)) is None
@@ -142,7 +141,7 @@ def _flip(path):
 
 def test_no_more_than_the_sample_is_read(root, monkeypatch):
     opened, before = [], open
-    monkeypatch.setattr(fingerprints, "_SAMPLED_FILES", 7)
+    monkeypatch.setattr(file_hashes, "_SAMPLED_FILES", 7)
     pair = load("folder", str(root))
 
     def count(path, *arguments):

@@ -170,6 +170,7 @@ def _same(a, b):
     return all((a[name] == b[name]).all() for name in b)
 
 
+@pytest.mark.full_in("ms")  # it compiles a graph for each of its two runs
 def test_a_step_that_is_not_finite_is_skipped_and_the_scale_follows(backend):
     _, stage, saved = _scaled(backend)
     scale, good, skipped = SCALE, 0, 0

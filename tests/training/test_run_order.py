@@ -23,7 +23,8 @@ class Stub:
     def __init__(self):
         self.given, self.fail_at, self.devices = [], None, []
         self.backend = SimpleNamespace(NAME="stub", DEVICE_TARGETS=(), use_device=self.devices.append,
-                                       supports_dtype=lambda _: True, load_fastestimator=lambda: None,
+                                       supports_dtype=lambda _: True, on_accelerator=lambda: True,
+                                       load_fastestimator=lambda: None,
                                        workers=SimpleNamespace(announced=lambda: None))
 
     def fit(self, stage, weights):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.convert import keras, protobuf, runs, state_dict
+from vit.convert import huggingface, keras, protobuf, runs, state_dict
 from vit.convert.source_file import Source
 from vit.errors import UserError
 from vit.files import safetensors, usage
@@ -14,8 +14,6 @@ from vit.files.kinds import check_file
 from vit.files.lazy_tensor import LazyTensor
 from vit.files.untrusted import check_distinct, listed, reading
 from vit.files.zip_directory import check_directory
-
-_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")
 
 
 def open_source(path: str | os.PathLike) -> Source:
@@ -42,15 +40,15 @@ def open_source(path: str | os.PathLike) -> Source:
 
 
 def _open_folder(folder: Path) -> Source:
-    for name in _FOLDER_FILES:
+    for name in huggingface.FILES:
         if (folder / name).is_file():
             return open_source(folder / name)
-    shards = [name for name in _FOLDER_FILES if (folder / f"{name}.index.json").exists()]
+    shards = [name for name in huggingface.FILES if (folder / f"{name}.index.json").exists()]
     if shards:
         raise UserError(f"{folder}: {shards[0]} is in several parts, which are not read; save it in one")
     source = runs.open_folder(folder)
     if source is None:
-        raise UserError(f"{folder}: a folder without {', '.join(_FOLDER_FILES)}, and without a run's "
+        raise UserError(f"{folder}: a folder without {', '.join(huggingface.FILES)}, and without a run's "
                         f"{', '.join(runs.FINISHED.values())} or checkpoints")
     return source
 

@@ -8,7 +8,9 @@ from vit.errors import UserError, one_line
 from vit.files.untrusted import MAX_HEADER_BYTES, reading
 from vit.files.usage import Preprocessing, Usage
 
+FILES = ("model.safetensors", "pytorch_model.bin", "tf_model.h5")  # of weights
 PREPROCESSOR = "preprocessor_config.json"
+SETTINGS = ("config.json", PREPROCESSOR)  # beside one of them
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 _HALF = (0.5, 0.5, 0.5)  # transformers' own mean and deviation for ViT
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from vit import memory
-from vit.convert import huggingface, positions
+from vit.convert import elsewhere, huggingface, positions
 from vit.convert.containers import open_source
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, TIMM, UNSUPPORTED, Layout
 from vit.convert.positions import PositionGrid
@@ -19,6 +19,7 @@ from vit.files.usage import Usage
 from vit.model import parameters, summary
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
+from vit.remote.address import is_address
 
 
 def read(path: str | os.PathLike, image_size: int | None = None, num_classes: int | None = None,
@@ -30,8 +31,9 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     computes the same logits here.
 
     Args:
-        path: A file, such as one of weights or a checkpoint; a folder with `config.json` and one of Hugging Face's
-            weights files; or the folder of a run or of its checkpoints, of which `vit.convert.runs` says what is taken.
+        path: A file, such as one of weights or a checkpoint, or its address in S3 or on the web; a folder with
+            `config.json` and one of Hugging Face's weights files; or the folder of a run or of its checkpoints, of
+            which `vit.convert.runs` says what is taken.
         image_size: Size of the images that the model shall see, pixels; the position embeddings are resized for it.
             Default: the file's.
         num_classes: Classes of the head; where the file has another number, the head is new. Default: the file's.
@@ -49,6 +51,12 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     for name, value in (("image_size", image_size), ("num_classes", num_classes), ("heads", heads)):
         if value is not None and value < 1:
             raise UserError(f"{name} must be at least 1, not {value}")
+    if is_address(path):
+        copy = elsewhere.fetched(path)
+        try:
+            return read(copy, image_size, num_classes, heads, grid, seed)
+        except UserError as error:
+            raise UserError(str(error).replace(str(copy), path)) from None
     source = open_source(path)
     layout, names = _recognise(source)
     manifest = "" if source.spec is None else ", with this project's manifest"

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from vit.data.sets import DataPair, Dataset, Images
 from vit.errors import UserError
+from vit.remote.address import is_address, parse
 
 __all__ = ["NAMES", "DataPair", "Dataset", "Images", "load"]
 
@@ -14,7 +15,8 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
 
     Args:
         name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
-        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images.
+        data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images or
+            of their shards; shards may also be at an address.
         skip_bad_images: Whether to leave out the images of a folder that cannot be read.
 
     Raises:
@@ -22,6 +24,11 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
     """
     if name not in NAMES:
         raise UserError(f"unknown data {name!r}: choose one of {', '.join(NAMES)}")
+    if is_address(data_dir):
+        if name != "folder":
+            raise UserError(f"data {name!r} is read from a local data_dir; an address is for shards, of data 'folder'")
+        from vit.data import shards
+        return shards.load(shards.RemoteShards(parse(data_dir)), skip_bad_images)
     if data_dir is not None and not (data_dir and Path(data_dir).is_dir()):
         raise UserError(f"{data_dir or repr(data_dir)}: no such data_dir folder")
     if name == "digits":
@@ -29,8 +36,11 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
         return digits.load()
     if name == "folder":
         if data_dir is None:
-            raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it")
-        from vit.data import image_folder
+            raise UserError("data 'folder' needs --data_dir: a folder with train/<class>/ and val/<class>/ in it, "
+                            "or with shards of such")
+        from vit.data import image_folder, shards
+        if (Path(data_dir) / shards.INDEX).exists():
+            return shards.load(shards.LocalShards(Path(data_dir)), skip_bad_images)
         return image_folder.load(Path(data_dir), skip_bad_images)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

@@ -39,7 +39,7 @@ class Batches:
     """A set as batches of images, normalized, or as the device is to normalize them.
 
     Args:
-        images: The set, an `Images` or a `FolderImages`.
+        images: The set: `Images`, `FolderImages` or `ShardImages`.
         augmentation: What training images go through; its size is that of all images that leave.
         mean: Of each channel, of pixels / 255.
         std: Likewise.

@@ -1,19 +1,18 @@
 """The fingerprint of a pair of sets: whether a stopped run goes on with the images and labels that it began with.
 
 Images in memory are hashed whole. Of a folder, which may hold a million files, the names and sizes of all files are
-hashed, and the contents of a few files of each class.
+hashed, and the contents of a few files of each class. A folder in shards has the fingerprint of the folder.
 """
 import hashlib
 import os
 
 import numpy as np
 
+from vit.data import file_hashes
 from vit.data.sets import DataPair, Dataset, Images
 from vit.errors import UserError
 from vit.files.untrusted import listed
 
-_SAMPLED_FILES, _SAMPLED_BYTES = 64, 1 << 16  # of all classes, but one of each at least; of each of these files
-_DIGITS = 8  # of each class's hashes: there may be thousands of classes, and a checkpoint holds the hashes of all
 _SETS = {"pretrain": "the set to pretrain on", "finetune": "the set to finetune on"}
 _PARTS = {"train": "training", "test": "test"}
 _OF_FILES = ("names", "sizes", "contents")
@@ -48,33 +47,16 @@ def _part(dataset: Dataset, images) -> dict:
         digest.update(pixels)
         return {"counts": counts, "images": digest.hexdigest(),
                 "labels": hashlib.sha256(images.labels.astype("<i8").tobytes()).hexdigest()}
-    groups = [[] for _ in dataset.classes]
-    for path, label in zip(images.paths, images.labels.tolist(), strict=True):
-        groups[label].append(os.fspath(path))
+    if described := getattr(images, "described", None):  # shards say it of the files that they were made of
+        return {"counts": counts, **described}
+    classes = len(dataset.classes)
     try:
-        return {
-            "counts": counts,
-            "names": [_hash(b"\0".join(os.fsencode(os.path.basename(path)) for path in group)) for group in groups],
-            "sizes": [_hash(np.array([os.stat(path).st_size for path in group], "<i8").tobytes()) for group in groups],
-            "contents": [_hash(b"".join(map(_begin, _sample(group, len(groups))))) for group in groups],
-        }
+        names = [os.fsencode(os.path.basename(path)) for path in images.paths]
+        sizes = np.array([os.stat(path).st_size for path in images.paths], np.int64)
+        return {"counts": counts, **file_hashes.named(names, sizes, images.labels, classes),
+                "contents": file_hashes.contents(images.paths, images.labels, classes)}
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _sample(paths: list[str], classes: int) -> list[str]:
-    """Some of a class's files, evenly spread, where there are so many classes."""
-    count = min(len(paths), max(1, _SAMPLED_FILES // classes))
-    return [paths[index] for index in np.linspace(0, len(paths) - 1, count).astype(int)]
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:_DIGITS]
-
-
-def _begin(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(_SAMPLED_BYTES)
 
 
 def is_fingerprint(value: object) -> bool:

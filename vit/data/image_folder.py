@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from fe_compat import quiet_stderr
@@ -109,8 +110,13 @@ def attempt(path: Path) -> tuple[np.ndarray | None, str | None]:
     """
     if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         return None, "not a file"
+    return decode(path)
+
+
+def decode(file: Path | BinaryIO) -> tuple[np.ndarray | None, str | None]:
+    """Read one image as RGB from a regular file, or from its bytes; returns what `attempt` returns."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             return np.asarray(_rgb(ImageOps.exif_transpose(image))), None
     except _FAULTS as error:
         return None, _fault(error)
@@ -188,15 +194,24 @@ def _counted(others: Counter) -> str:
 def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
             bad: dict[Path, str]) -> FolderImages:
     kept = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in bad]
-    present = {label for _, label in kept}
-    empty = [name for label, name in enumerate(classes) if label not in present]
+    empty = absent(classes, {label for _, label in kept})
     if not kept or (folder.name == "train" and empty):
         culprit = folder / empty[0] if folder.name == "train" else folder
         raise UserError(f"{culprit}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
-    if empty:
-        print(printable(f"warning: {folder}: no image of {_some(tuple(empty))}: accuracy is over the other "
-                        f"{len(classes) - len(empty)} classes"), flush=True)
+    tell_absent(folder, classes, empty)
     return FolderImages(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))
+
+
+def absent(classes: tuple[str, ...], present: set[int]) -> list[str]:
+    """Name the classes whose labels are not present."""
+    return [name for label, name in enumerate(classes) if label not in present]
+
+
+def tell_absent(place: object, classes: tuple[str, ...], empty: list[str]) -> None:
+    """Print a line where there is no image of some classes in the part of a set that is at a place."""
+    if empty:
+        print(printable(f"warning: {place}: no image of {_some(tuple(empty))}: accuracy is over the other "
+                        f"{len(classes) - len(empty)} classes"), flush=True)
 
 
 def _bad(paths: list[Path]) -> dict[Path, str]:

@@ -36,6 +36,7 @@ class Job:
         stretches: Each process that trained a part of the run, as `vit.training.stretches` notes it.
         trains: Whether this process is the last of them.
         world: The workers that train it together.
+        mirror: Where the files are copied to, if model_dir is the local part of a folder elsewhere; or None.
     """
     script: ModuleType
     recipe: Recipe
@@ -52,6 +53,11 @@ class Job:
     stretches: list[dict] = field(default_factory=list)
     trains: bool = False
     world: World = ALONE
+    mirror: object = None
+
+    def shown(self, path: Path) -> str:
+        """Name a file of the run as a person knows it."""
+        return self.mirror.shown(path) if self.mirror else str(path)
 
     @property
     def backend(self) -> str:
@@ -145,7 +151,7 @@ class Stage:
     def last_checkpoint(self) -> str:
         """Say which checkpoint a training that has failed can go on from."""
         written = self.saver.written if self.saver is not None else None
-        return f"the last checkpoint is {written}" if written else "no checkpoint was written in it"
+        return f"the last checkpoint is {self.job.shown(written)}" if written else "no checkpoint was written in it"
 
     def learning_rate(self, step: int) -> float:
         """Give the learning rate of a training step, counted from 1."""

@@ -11,6 +11,7 @@ from vit.aliases import names_of, resolve
 from vit.backend import script_of
 from vit.errors import UserError
 from vit.fields import check, first_sentence, option
+from vit.remote.address import is_address
 from vit.training.recipe import Recipe
 
 
@@ -27,10 +28,12 @@ class RunOptions:
         From Python also a dict of fields, or a `Recipe`. Fields that are given beside it override it.""",
         flag="recipe", metavar="FILE")
     data_dir: str | os.PathLike | None = option(
-        None, """Folder with CIFAR's archives, or with your own images (default: a per-user cache).
+        None, """Folder with CIFAR's archives, or with your own images, or an address (default: a per-user cache).
 
         CIFAR's archives may have been extracted; what is missing from the cache is downloaded into it. Your own images
-        are in train/<class>/ and val/<class>/.""", flag="data", metavar="DIR")
+        are in train/<class>/ and val/<class>/, or in the shards that `vit shards make` has made of them, which
+        may also be at s3://, https:// or http://.""",
+        flag="data", metavar="DIR")
     skip_bad_images: bool = option(
         False, "Leave out those of your own images that cannot be read.", flag="data",
         aliases=("skip_bad_pictures",))
@@ -40,8 +43,8 @@ class RunOptions:
         None, """File of weights to finetune, instead of pretraining.
 
         It may be one of this project, timm, DeiT, MAE, Hugging Face (also a folder), torchvision, Google (.npz),
-        MindCV (.ckpt) or FastEstimator's apphub; or a checkpoint, or the folder of a run. From Python also a model: a
-        ViT of any of the scripts.""",
+        MindCV (.ckpt) or FastEstimator's apphub; or a checkpoint, or the folder of a run. It may be at s3://, https://
+        or http://. From Python also a model: a ViT of any of the scripts.""",
         flag="model", metavar="FILE")
     on_nan: str = option(
         "stop", """What to do when a loss, or a gradient, is no finite number.
@@ -74,7 +77,10 @@ class RunOptions:
         A step takes less memory and a forward pass more time. Its numbers stay what they are, in PyTorch to the bit.
         MindSpore ignores it.""", flag="training")
     model_dir: str | os.PathLike | None = option(
-        None, "Folder that the run's files go to (default: runs/<time>-<backend>).", flag="saving", metavar="DIR")
+        None, """Folder that the run's files go to, or an address in S3 (default: runs/<time>-<backend>).
+
+        At s3://BUCKET/KEY the files are what they are in a folder: each is there whole or not at all.""",
+        flag="saving", metavar="DIR")
     overwrite: bool = option(
         False, "Move a run that lies in model_dir aside, whole, to a name with .old behind it.", flag="saving")
     checkpoint_every: int | str = option(
@@ -107,6 +113,8 @@ class RunOptions:
         if not isinstance(self.pretrained, str | None) and script_of(self.pretrained) is None:
             raise ValueError("pretrained must be a file, or a ViT of vit_torch, vit_tf or vit_ms, not "
                              f"{reprlib.repr(self.pretrained)}")
+        if is_address(self.tensorboard):
+            raise ValueError("tensorboard must be a local folder, not an address")
         for field in dataclasses.fields(self):
             if getattr(self, field.name) == "":
                 what = "a folder" if field.metadata["metavar"] == "DIR" else "a file"

@@ -10,6 +10,7 @@ from types import ModuleType
 
 from fe_compat import quiet_stderr
 
+from vit import memory
 from vit.backend import TITLES
 from vit.checkpoints import checkpoint_name, set_aside
 from vit.data import fingerprint, load
@@ -19,8 +20,9 @@ from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import footprint, ignored, recipe_file, resume, stretches, train, usage, workers
+from vit.training import footprint, ignored, mirror, recipe_file, resume, stretches, train, usage, workers
 from vit.training.job import Job, Stage
+from vit.training.mirror import Mirror
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
@@ -45,18 +47,21 @@ def run(script: ModuleType, **given) -> dict:
         UserError: Bad input; nothing was written.
     """
     options, fields = split(given)
-    with workers.joined(script, options.device_target, options.reduce, options.dist_timeout) as world:
-        return _run(script, options, fields, world)
+    joined = workers.joined(script, options.device_target, options.reduce, options.dist_timeout)
+    with joined as world, contextlib.ExitStack() as held:
+        with world.together():
+            options, copied = held.enter_context(mirror.staged(options))
+        return _run(script, options, fields, world, copied)
 
 
-def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) -> dict:
+def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, copied: Mirror | None) -> dict:
     started = time.perf_counter()
     # The first worker begins alone, so that what must be downloaded is there for the others.
     for turn in (True,) if world.alone else (True, False):
         with world.together():
             if world.first is turn:
                 job, found, weights = _ready(script, options, fields, world)
-    options = job.options
+    options, job.mirror = job.options, copied
     if not world.alone:
         world.agree(_facts(job, weights))
     with contextlib.ExitStack() as held:
@@ -65,12 +70,12 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World) ->
                 held.enter_context(_own_folder(job, found))
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
-            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.model_dir}"
+            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.shown(job.model_dir)}"
         if weights is not None and not isinstance(options.pretrained, str):
             # The run can be resumed without the model.
-            options = job.options = replace(options, pretrained=str(job.model_dir / START))
+            options = job.options = replace(options, pretrained=job.shown(job.model_dir / START))
             if world.first:
-                canonical.save(options.pretrained, weights, job.base)
+                canonical.save(job.model_dir / START, weights, job.base)
         job.started_with = {name: getattr(options, name) for name in resume.STARTED_WITH}
         if world.first:
             write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
@@ -114,7 +119,9 @@ def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
     """Keep the run's folder to itself, in order."""
     if job.options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    with folder.own_folder(job.model_dir, resuming=job.options.resume is not None, overwrite=job.options.overwrite):
+    resuming, overwrite = job.options.resume is not None, job.options.overwrite
+    elsewhere = job.mirror.owned(resuming, overwrite) if job.mirror else contextlib.nullcontext()
+    with elsewhere, folder.own_folder(job.model_dir, resuming=resuming, overwrite=overwrite):
         if found is not None:
             found.set_aside()
         yield
@@ -146,6 +153,8 @@ def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
     starts_from_file = options.pretrained is not None  # then the file's model counts, and not the recipe's variant
     recipe = recipe_file.build(options.recipe, not starts_from_file, **fields)
     script.backend.use_device(options.device_target)
+    if not script.backend.on_accelerator():
+        memory.keep_freed()
     recipe = replace(recipe, precision=_precision(script, recipe.precision))
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{script.backend.NAME}"
     data = load(recipe.data, options.data_dir, options.skip_bad_images)

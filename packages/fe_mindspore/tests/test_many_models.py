@@ -78,7 +78,7 @@ def adversary_twins():
 
 
 @pytest.mark.parametrize("order, eager", [("interleaved", False), ("interleaved", True), ("critic first", False),
-                                          ("updates last", False)])
+                                          pytest.param("updates last", False, marks=pytest.mark.full)])
 def test_adversaries_step_as_in_torch(order, eager):
     generators, critics = adversary_twins()
     start = weights(generators[0]), weights(critics[0])

@@ -61,7 +61,7 @@ def write(job: Job, seconds: float) -> dict:
     predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     write_whole(job.model_dir / "results.json", f"{json.dumps(plain, indent=2, allow_nan=False)}\n".encode())
-    print(table(content, job.model_dir), flush=True)
+    print(table(content, job.shown(job.model_dir)), flush=True)
     return plain
 
 
@@ -74,7 +74,7 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(content: dict, folder: Path) -> str:
+def table(content: dict, folder: Path | str) -> str:
     """The few lines that sum a run up."""
     rows = []
     for name, stage in content["stages"].items():

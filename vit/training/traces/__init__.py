@@ -34,7 +34,7 @@ def build(stage, model) -> list:
         saving = Saving(job.script, job.model_dir / "checkpoints", job.options.checkpoint_every, job.options.keep,
                         job.options.on_save_error, stage.name, accumulate_steps=recipe.accumulate_steps,
                         resume=job.checkpoints.get(stage.name), recipe=recipe.to_dict(), options=job.started_with,
-                        data=job.fingerprint, stretches=job.stretches, world=job.world)
+                        data=job.fingerprint, stretches=job.stretches, world=job.world, mirror=job.mirror)
         stage.saver = CheckpointSaver(model, saving, stage.history, ema, loss_scale)
     profile = Profile(stage) if job.options.profile and stage is job.stages[0] else None  # one stage is enough
     return [

@@ -40,5 +40,5 @@ class BestModelSaver(io.BestModelSaver):  # of FastEstimator's name, since check
             return f"{self.path}: the best model could not be written ({error.strerror})"
         except UserError as error:
             return str(error)
-        print(f"{self.stage.name}: the best model so far is in {self.path}", flush=True)
+        print(f"{self.stage.name}: the best model so far is in {self.stage.job.shown(self.path)}", flush=True)
         return None

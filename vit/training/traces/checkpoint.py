@@ -40,6 +40,7 @@ class Saving:
         data: The fingerprint of the run's images, or None.
         stretches: Each process that trained a part of the run so far, this one included.
         world: The workers that train together; the first one writes.
+        mirror: What copies the run's files elsewhere (`vit.training.mirror.Mirror`), or None.
     """
     script: ModuleType
     folder: Path
@@ -55,6 +56,7 @@ class Saving:
     data: dict | None = None
     stretches: list[dict] = field(default_factory=list)
     world: World = ALONE
+    mirror: object = None
 
 
 class CheckpointSaver(Trace):
@@ -157,7 +159,7 @@ class CheckpointSaver(Trace):
     def _leave(self) -> None:
         self.close()
         print(f"stopped after step {self.step} of {self.saving.stage}; to go on: --resume auto --model_dir "
-              f"{self.saving.folder.parent}", file=sys.stderr, flush=True)
+              f"{self.saving.mirror or self.saving.folder.parent}", file=sys.stderr, flush=True)
         raise SystemExit(self._stopping())
 
     def _save(self, phase: str) -> None:
@@ -177,8 +179,11 @@ class CheckpointSaver(Trace):
             checkpoints.save(folder / name, self._gather(phase))
             self.written = folder / name
             checkpoints.prune(folder, self.saving.stage, self.saving.keep, self.best_name)
+            if self.saving.mirror:
+                self.saving.mirror.push()
         except OSError as error:
-            line = f"{folder}: the checkpoint of step {self.step} could not be written ({error.strerror})"
+            line = (f"{self.saving.mirror or folder}: the checkpoint of step {self.step} could not be written "
+                    f"({error.strerror})")
             if self.saving.on_error == "stop":
                 self.close()
                 raise UserError(f"{line}; training stopped, as on_save_error says") from None
