@@ -142,7 +142,7 @@ class ViT(nn.Cell):
             raise ValueError("images must be floating-point, normalized as in training, not whole numbers")
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
-            x = ops.cat([ops.repeat_elements(self.cls_token, x.shape[0], axis=0), x], axis=1)  # B, N, D
+            x = ops.cat([ops.broadcast_to(self.cls_token, (x.shape[0], -1, -1)), x], axis=1)  # B, N, D
         x = self.drop(x + self.pos_embed, key)
         stages = (x,) if keep else ()
         for block in self.blocks:

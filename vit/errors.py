@@ -1,4 +1,5 @@
 """The one exception that means "the input is bad": commands print its message as one line and end with status 2."""
+import os
 
 
 class UserError(ValueError):
@@ -6,16 +7,20 @@ class UserError(ValueError):
 
 
 class WorkerLost(UserError):
-    """Another worker of a run does not answer.
+    """Another worker of a run has ended, or hangs.
 
     Args:
-        rank: The worker that has noticed it.
-        why: What its framework says.
-    """
+        line: What is known of it, and the way out.
+        said: Whether a worker has printed the line already.
 
-    def __init__(self, rank: int, why: str) -> None:
-        super().__init__(f"rank {rank}: another worker has ended, or cannot be reached ({why}); once all have ended, "
-                         "--resume auto goes on from the last checkpoint")
+    Attributes:
+        status: The exit status that it ends a process with: what failed may be tried again.
+    """
+    status = os.EX_TEMPFAIL
+
+    def __init__(self, line: str, said: bool = False) -> None:
+        super().__init__(line)
+        self.said = said
 
 
 def one_line(error: BaseException, most: int = 200) -> str:

@@ -35,3 +35,15 @@ def test_layer_norm_is_the_same_by_an_accelerators_kernel():
     own = norm(x).asnumpy()
     norm.own = False
     np.testing.assert_allclose(norm(x).asnumpy(), own, rtol=0, atol=1e-6)
+
+
+@pytest.mark.backend("ms")
+def test_gelu_with_tanh_is_the_oracles_everywhere():
+    """Also where the CPU's tanh is 1 in the place of 0.9999."""
+    import mindspore as ms
+
+    from vit.backend.mindspore import gelu_tanh
+    from vit.model import oracle
+    x = np.linspace(-12, 12, 1001, dtype=np.float32)
+    expected = oracle.gelu_tanh(x.astype(np.float64))
+    np.testing.assert_allclose(gelu_tanh(ms.Tensor(x)).asnumpy(), expected, rtol=0, atol=1e-6)

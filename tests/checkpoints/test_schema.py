@@ -55,6 +55,7 @@ def test_every_field_of_a_checkpoint_is_held_to_something():
     {"stretches": {}}, {"stretches": [1]}, {"stretches": [{}]}, {"stretches": [STRETCH | {"more": 1}]},
     {"stretches": [STRETCH | {"step": -1}]}, {"stretches": [STRETCH | {"recipe": [1]}]},
     {"stretches": [STRETCH | {"host": "a\x1b[31m"}]}, {"stretches": [STRETCH | {"num_workers": "2"}]},
+    {"stretches": [STRETCH | {"world_size": -1}]},
     {"data": DATA | {"pretrain": DATA["finetune"] | {"train": PART | {"counts": [1]}}}},
 ], ids=str)
 def test_fields_that_are_impossible(tmp_path, refused, changes):
@@ -105,7 +106,8 @@ def test_numbers_with_which_no_training_can_go_on(tmp_path, refused, numbers):
     {"traces": {"3.Own": {"a": None, "b": True, "c": "text", "d": float("-inf")}}},
     {"data": {"pretrain": DATA["finetune"], "finetune": DATA["finetune"]}},
     {"stretches": []}, {"stretches": [STRETCH, STRETCH | dict.fromkeys(("step", "versions", "host", "num_workers"))]},
-], ids=range(14))
+    {"stretches": [{name: value for name, value in STRETCH.items() if name != "world_size"}]},  # of an older version
+], ids=range(15))
 def test_fields_that_are_possible(tmp_path, changes):
     loaded = load(_with_state(tmp_path, **changes))
     assert json.dumps(getattr(loaded, next(iter(changes)))) == json.dumps(next(iter(changes.values())))

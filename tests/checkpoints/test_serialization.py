@@ -21,7 +21,7 @@ from vit.training.recipe import Recipe
 PART = {"counts": [1, 2, 0], "images": "0a", "labels": "1b"}
 DATA = {"pretrain": None, "finetune": {"name": "some", "classes": ["a", "b", "c"], "train": PART, "test": PART}}
 STRETCH = {"stage": "pretrain", "step": 0, "recipe": {"seed": 7}, "backend": "torch", "versions": {"numpy": "1.26.4"},
-           "git_commit": "0a1b+", "host": "here", "num_workers": 2}
+           "git_commit": "0a1b+", "host": "here", "num_workers": 2, "world_size": 3}
 CONFIG = ViTConfig(image_size=8, patch_size=4, width=8, depth=1, heads=2, mlp_dim=8, num_classes=3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vit.cli.endings import Parser, report_errors
-from vit.errors import UserError, one_line
+from vit.errors import UserError, WorkerLost, one_line
 
 
 def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
@@ -27,6 +27,7 @@ def test_an_error_of_the_program_is_not_dressed_up_as_bad_input():
     (UserError("no such file"), 2, "error: no such file\n"),
     (UserError("Traceback ...\n  in a worker\nvit.errors.UserError: a.png: cannot be read"), 2,
      "error: a.png: cannot be read\n"),
+    (WorkerLost("rank 1 has ended"), 75, "error: rank 1 has ended\n"), (WorkerLost("as said", said=True), 75, ""),
     (KeyboardInterrupt(), 130, "error: interrupted\n"),
     (OSError(errno.ENOSPC, "No space left on device", "runs/a.csv"), 2, "error: runs/a.csv: No space left on device\n"),
     (OSError(errno.ENOSPC, "No space left on device"), 2, "error: a file: No space left on device\n")])

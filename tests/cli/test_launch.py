@@ -56,7 +56,14 @@ def test_a_worker_that_is_killed_ends_all_in_one_line(capfd, script, monkeypatch
     monkeypatch.setattr(launch, "GRACE", 0.2)
     status, _, err = _run(capfd, script("os.kill(os.getpid(), signal.SIGKILL) if rank else time.sleep(300)"))
     assert status == 137
-    assert err == "error: rank 1 was ended by SIGKILL; to go on, start the same command with --resume auto\n"
+    assert err == ("error: rank 1 of 2 (PyTorch) was ended by SIGKILL; to go on, start the same command with "
+                   "--resume auto\n")
+
+
+def test_what_a_worker_has_said_is_not_said_again(capfd, script):
+    status, _, err = _run(capfd, script("os.kill(os.getpid(), signal.SIGKILL) if rank else (time.sleep(0.5), "
+                                        "sys.exit(75))"))
+    assert (status, err) == (137, "")
 
 
 def test_a_signal_goes_on_to_each_worker_once(script, tmp_path, repo):

@@ -58,7 +58,7 @@ def test_folders_in_which_pipes_lie(tmp_path, refused):
     (tmp_path / "checkpoints").mkdir()
     os.mkfifo(tmp_path / "checkpoints" / "pretrain-00000001.safetensors")
     with refused(tmp_path, "holds no checkpoints"):
-        resume.find(RunOptions(resume="auto", model_dir=str(tmp_path)), {})
+        checkpoints.newest(tmp_path / "checkpoints", pytest.fail)
     os.mkfifo(tmp_path / "model.safetensors")
     with refused(tmp_path, "a folder without model.safetensors"):
         convert.read(tmp_path)

@@ -26,7 +26,7 @@ FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size",
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False, "overwrite": False, "on_nan": "stop", "compile": False, "activation_checkpointing": False,
-       "reduce": "ordered",
+       "reduce": "ordered", "dist_timeout": 1800,
        "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": ()}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
 

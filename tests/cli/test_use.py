@@ -92,6 +92,22 @@ def test_forms_and_patterns_agree(file, images, tmp_path, capsys):
     assert Image.open(tmp_path / "grid.png").size[0] > 300
 
 
+@pytest.mark.parametrize(("method", "shape"), [
+    ("attention", (4, 4, 4, 4)), ("rollout", (4, 4)), ("gradient", (32, 32))])
+def test_what_is_looked_at_is_drawn_and_written(method, shape, file, images, tmp_path, capsys):
+    (tmp_path / "0.png").write_bytes((images / "1.png").read_bytes())
+    status, out, err = _ends(capsys, "explain", file, images / "0.png", tmp_path / "0.png", images / "broken.png",
+                             "--method", method, "--out", tmp_path / "out")
+    assert status == 1 and "broken.png" in err and "1 of 3 images could not be read" in err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"0-{number}{method}.{ending}" for number in ("", "2-") for ending in ("png", "npz")}
+    assert out.count("\n") == 2 and out.startswith(f"{images}/0.png: ")
+    with np.load(tmp_path / f"out/0-{method}.npz") as content:
+        assert content[method].shape == shape and content["image"].shape == (32, 32, 3)
+        assert content["probabilities"].sum() == pytest.approx(1)
+    assert Image.open(tmp_path / f"out/0-{method}.png").size[0] > 300
+
+
 def test_what_a_run_leaves_is_evaluated_to_its_own_figures(tmp_path, capsys):
     """The accuracy in `results.json`, from the weights, from the run's folder and from its best model."""
     from vit.backend import load_script
@@ -114,6 +130,9 @@ def test_what_a_run_leaves_is_evaluated_to_its_own_figures(tmp_path, capsys):
     (("predict", "{file}", "{empty}"), "holds no image"), (("predict", "none", "{images}"), "none: no such file"),
     (("predict", "{file}", "{images}", "--top_k", "0"), "top_k must be at least 1"),
     (("predict", "{file}", "{images}", "--batch_size", "-1"), "batch_size must be at least 1"),
+    (("explain", "{file}", "*.none"), "*.none: no file is called so"),
+    (("explain", "none", "{images}", "--out", "{empty}/a"), "none: no such file"),
+    (("explain", "{file}", "{images}", "--out", "/proc/found"), "out cannot be written"),
     (("evaluate", "{file}", "--data", "folder", "--data_dir", "{empty}"), "train"),
     (("evaluate", "{file}", "--data", "digits", "--batch_size", "0"), "batch_size must be at least 1"),
     (("evaluate", "none", "--data", "digits"), "none: no such file"),

@@ -23,6 +23,10 @@ FILES = {
                "ms": "vit/backend/device/mindspore.py"},
     "predictor": {"torch": "vit/backend/predictor/torch.py", "tf": "vit/backend/predictor/tensorflow.py",
                   "ms": "vit/backend/predictor/mindspore.py"},
+    "explainer": {"torch": "vit/backend/explainer/torch.py", "tf": "vit/backend/explainer/tensorflow.py",
+                  "ms": "vit/backend/explainer/mindspore.py"},
+    "served": {"torch": "vit/backend/served/torch.py", "tf": "vit/backend/served/tensorflow.py",
+               "ms": "vit/backend/served/mindspore.py"},
     "workers": {"torch": "vit/backend/workers/torch.py", "tf": "vit/backend/workers/tensorflow.py",
                 "ms": "vit/backend/workers/mindspore.py"},
 }

@@ -35,7 +35,9 @@ CASES = {
     "sgd": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
     "frozen": dataclasses.replace(_BASE, freeze_encoder=True, batch_size=3),
     "fast": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
+    "fp16": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, precision="fp16"),
 }
+SCALE, GROWTH = 2.0**20, 2  # of float16's losses: the first steps are skipped, and then the scale grows
 
 
 def train(backend: str, name: str, world: World, folder: Path, resume: Path | None = None) -> dict:
@@ -43,13 +45,16 @@ def train(backend: str, name: str, world: World, folder: Path, resume: Path | No
     script, pair = load_script(backend), load("digits")
     dataset = dataclasses.replace(pair.finetune, train=pair.finetune.train.take(np.arange(TRAIN)),
                                   test=pair.finetune.test.take(np.arange(TEST)))
-    recipe = CASES[name]
+    recipe, dtype = CASES[name], "float32" if name == "fp16" else "float64"
     found = {"finetune": checkpoints.load(resume)} if resume else {}
-    job = Job(script, recipe, pair, folder, RunOptions(log_steps=0, checkpoint_every=2, keep=9), "float64",
+    job = Job(script, recipe, pair, folder, RunOptions(log_steps=0, checkpoint_every=2, keep=9), dtype,
               saves_checkpoints=True, checkpoints=found, world=dataclasses.replace(
                   world, reduce="fast" if name == "fast" else "ordered"))
     stage = Stage(job, "finetune", dataset, EPOCHS if recipe.batch_size == BATCH else 1, CONFIG)
-    weights = fit(stage, {key: value.astype("float64") for key, value in parameters.initial(CONFIG, seed=1).items()})
+    from vit.training.traces import loss_scale
+    with (mock.patch.object(script.backend, "FIRST_SCALE", SCALE), mock.patch.object(loss_scale, "FIRST_SCALE", SCALE),
+          mock.patch.object(loss_scale, "GROWTH_STEPS", GROWTH)):
+        weights = fit(stage, {key: value.astype(dtype) for key, value in parameters.initial(CONFIG, seed=1).items()})
     moments = [script.to_numpy(stage.model, slot) for slot in stage.model.current_optimizer.moments()]
     history = stage.history  # between updates, a norm is that of the last one, which a resumed training has not
     return {"losses": np.array(history.step_losses),
@@ -57,6 +62,8 @@ def train(backend: str, name: str, world: World, folder: Path, resume: Path | No
             "sizes": np.array(history.step_sizes),
             "evaluations": np.array([[epoch[key] for key in ("eval_loss", "accuracy", "top5")]
                                      for epoch in history.epochs]),
+            "scales": np.array([[epoch.get(key, 0) for key in ("loss_scale", "skipped_steps")]
+                                for epoch in history.epochs]),
             **{f"weights/{key}": value for key, value in weights.items()},
             **{f"moment{i}/{key}": value for i, slot in enumerate(moments, 1) for key, value in slot.items()}}
 
@@ -97,6 +104,13 @@ def padding_kept(_):
     return mock.patch.object(Share, "take", take)
 
 
+def overflow_hidden(workers):
+    """What is too large for float16 is lost on the way to the other workers."""
+    add, torch = workers.add, workers.torch
+    return mock.patch.object(workers, "add",
+                             lambda tensors, how: add([torch.nan_to_num(t, 0, 0, 0) for t in tensors], how))
+
+
 def other_seed(_):
     """The last worker's samples are another seed's."""
     other = {name: dataclasses.replace(recipe, seed=4) for name, recipe in CASES.items()}
@@ -104,8 +118,8 @@ def other_seed(_):
 
 
 SHARE, WORLD = Share.take, None
-DEFECTS = {function.__name__: function
-           for function in (divided, clipped_first, mean_of_means, padding_counted, padding_kept, other_seed)}
+DEFECTS = {function.__name__: function for function in (
+    divided, clipped_first, mean_of_means, padding_counted, padding_kept, overflow_hidden, other_seed)}
 
 if __name__ == "__main__":
     backend, out, *cases = sys.argv[1:]

@@ -107,6 +107,7 @@ def test_bad_input_is_one_line_all_the_same(tmp_path, stub, capsys, refused):
 
 
 def test_one_worker_reduces_nothing():
-    asked = RunOptions(reduce="fast")
-    assert ignored(asked, Recipe(), ()) == {"--reduce": "one worker has nothing to add"}
+    asked = RunOptions(reduce="fast", dist_timeout=60)
+    assert ignored(asked, Recipe(), ()) == {"--reduce": "one worker has nothing to add",
+                                            "--dist_timeout": "one worker waits for none"}
     assert ignored(asked, Recipe(), (), "torch", 2) == ignored(RunOptions(), Recipe(), ()) == {}

@@ -45,7 +45,7 @@ def test_a_link_to_nothing_is_one_line_before_anything_is_written(linked, stub, 
     with refused(folder / "checkpoints", "is a link to ../gone, which is no folder", "--model_dir"):
         stub.run(folder)
     assert [path.name for path in folder.iterdir()] == ["checkpoints"] and stub.given == []
-    with refused(folder / "checkpoints", "nothing to resume"):
+    with refused(folder / "checkpoints", "is a link to ../gone"):
         stub.run(folder, resume="auto")
     with refused(folder, "without a run's"):
         convert.read(folder)

@@ -21,6 +21,7 @@ REFUSED = {
     "pretrained": (3, "", {}, 1.5),
     "compile": (1, "yes", None),
     "reduce": ("slow", None, 1),
+    "dist_timeout": (0, -1, 1.5, "60", None, True),
     "activation_checkpointing": (1, "yes", None),
     "compare_scratch": (1, "yes", None),
     "device_target": (3, ""),

@@ -89,8 +89,26 @@ def test_what_is_named_may_differ(run_folder):
     assert (found.recipe["batch_size"], found.recipe["learning_rate"]) == (32, 1e-3)
 
 
+@pytest.mark.parametrize("files", [[], ["recipe.yaml", "classes.json", "start.safetensors"]])
+def test_auto_starts_from_the_beginning_where_there_is_no_checkpoint(tmp_path, files, stub, capsys):
+    for name in files:  # of a run that ended before its first checkpoint
+        (tmp_path / name).write_bytes(b"of that run")
+    stub.run(tmp_path, resume="auto")
+    assert [stage.name for stage, _ in stub.given] == ["pretrain", "finetune"]
+    err = capsys.readouterr().err
+    assert err == f"note: {tmp_path} holds no checkpoint to go on from, so the run starts from the beginning\n"
+
+
+@pytest.mark.parametrize("name", ["results.json", "pretrained.safetensors"])
+def test_auto_does_not_write_over_a_result_without_checkpoints(tmp_path, name, stub, refused):
+    (tmp_path / name).write_bytes(b"a result")
+    with refused(tmp_path, "nothing to resume"):
+        stub.run(tmp_path, resume="auto")
+    assert stub.given == [] and (tmp_path / name).read_bytes() == b"a result"
+
+
 @pytest.mark.parametrize(("where", "folder", "overrides", "fragments"), [
-    ("auto", None, [], ("--model_dir", )), ("auto", "none", [], ("nothing to resume", )),
+    ("auto", None, [], ("--model_dir", )), ("auto", "none", ["seed=1"], ("nothing to resume", )),
     ("none.safetensors", None, [], ("none.safetensors", "no such file")),
     ("auto", "run", ["batch_size"], ("--resume_override", "batch_size")),
     ("auto", "run", ["colour=red"], ("colour", )),

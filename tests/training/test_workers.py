@@ -16,6 +16,7 @@ from vit.model import parameters
 from vit.parity import differences
 from vit.training.workers import ALONE
 
+EXACT = [name for name in ranks.CASES if name != "fp16"]
 BAR, CHECKPOINT = 1e-9, "checkpoints/finetune-00000006.safetensors"
 
 
@@ -36,6 +37,11 @@ def start(backend, count, out, *cases):
     assert done.returncode == 0, done.stdout + done.stderr
     return {case: [dict(np.load(out / (str(i) if "/" in case else case) / f"rank{rank}.npz")) for rank in range(count)]
             for i, case in enumerate(cases)}
+
+
+def case_of(defect):
+    """In which case a defect is planted."""
+    return "fp16" if defect == "overflow_hidden" else "sgd"
 
 
 def rows(one, several):
@@ -78,7 +84,7 @@ def two(tmp_path_factory, alone):
             out, cases = tmp_path_factory.mktemp(f"{backend}-two"), [name]
             if backend == "torch":
                 one = alone("torch", "adamw")[1] / CHECKPOINT
-                cases = [*ranks.CASES, *(f"sgd:{name}" for name in ranks.DEFECTS), f"adamw:{one}"]
+                cases = [*ranks.CASES, *(f"{case_of(name)}:{name}" for name in ranks.DEFECTS), f"adamw:{one}"]
             known[key] = start(backend, 2, out, *cases), out
         return known[key]
 
@@ -105,7 +111,7 @@ def test_shares_make_up_the_batch(count, size):
 
 
 @pytest.mark.parametrize(("backend", "name"), [
-    *(pytest.param("torch", name, marks=pytest.mark.backend("torch")) for name in ranks.CASES),
+    *(pytest.param("torch", name, marks=pytest.mark.backend("torch")) for name in EXACT),
     pytest.param("tf", "sgd", marks=pytest.mark.backend("tf")),
     pytest.param("tf", "adamw", marks=[pytest.mark.backend("tf"), pytest.mark.full]),
     *(pytest.param("ms", name, marks=[pytest.mark.backend("ms"), pytest.mark.full]) for name in ("adamw", "sgd"))])
@@ -120,7 +126,7 @@ def test_two_are_one(backend, name, alone, two, hold):
 @pytest.mark.backend("torch")
 @pytest.mark.parametrize("count", [3, 5])
 def test_more_are_one(count, alone, tmp_path, hold):
-    for name, found in start("torch", count, tmp_path, *ranks.CASES).items():
+    for name, found in start("torch", count, tmp_path, *EXACT).items():
         hold(alone("torch", name)[0], found[0])
         assert len(set(map(digest, found))) == 1
 
@@ -128,11 +134,26 @@ def test_more_are_one(count, alone, tmp_path, hold):
 @pytest.mark.backend("torch")
 @pytest.mark.parametrize("defect", ranks.DEFECTS)
 def test_a_defect_is_seen(defect, alone, two):
-    one, (first, _) = alone("torch", "sgd")[0], two("torch")[0][f"sgd:{defect}"]
+    case = case_of(defect)
+    one, (first, _) = alone("torch", case)[0], two("torch")[0][f"{case}:{defect}"]
     if defect == "padding_kept":
         assert first["sizes"].tolist() != one["sizes"].tolist()
+    elif defect == "overflow_hidden":
+        assert first["scales"].tolist() != one["scales"].tolist()
     else:
         assert any(row.over for row in rows(one, first))
+
+
+@pytest.mark.backend("torch")
+def test_two_skip_the_steps_that_one_skips(alone, two):
+    one, found = alone("torch", "fp16")[0], two("torch")[0]["fp16"]
+    taken = np.isfinite(one["norms"])
+    assert not taken[0] and taken[-1] and one["scales"][1, 0] > ranks.SCALE / 2 ** one["scales"][1, 1], "it grew"
+    for worker in found:
+        assert np.isfinite(worker["norms"]).tolist() == taken.tolist()
+        assert worker["scales"].tolist() == one["scales"].tolist()
+        np.testing.assert_allclose(worker["losses"], one["losses"], rtol=2e-3)
+    assert digest(found[0]) == digest(found[1])
 
 
 @pytest.mark.backend("torch")

@@ -16,6 +16,7 @@ FLAGS = ["--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--f
          "16", "--eval_steps_per_epoch", "2", "--checkpoint_every", "2", "--log_steps", "0"]
 
 
+_GO_ON = "once all workers have ended, go on with the same command with --resume auto --model_dir"
 LAUNCHER = ("vit", "launch", "--backend", "torch", "--nproc", "2")
 
 
@@ -32,6 +33,12 @@ def _training(process, folder):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.1)
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def _errors(err):
+    """The lines of errors, each in full."""
+    assert "Traceback" not in err
+    return [line for line in err.splitlines() if "error" in line.lower()]
 
 
 def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
@@ -63,10 +70,32 @@ def test_a_rank_that_is_killed_ends_the_run(repo, tmp_path):
     os.kill(pids[1], signal.SIGKILL)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 137
-    assert "error: rank 1 was ended by SIGKILL" in err
-    assert "[0] error: rank 0: another worker has ended" in err and "Traceback" not in err
+    assert _errors(err) == [f"[0] error: rank 1 of 2 (PyTorch) has ended without a word, as one that is killed; "
+                            f"{_GO_ON} {tmp_path}"]
     assert not Path(f"/proc/{pids[0]}").exists()
     checkpoints.newest(tmp_path / "checkpoints", pytest.fail)
+
+
+@pytest.mark.full
+def test_where_the_first_rank_is_killed_another_says_so(repo, tmp_path):
+    process = _start(repo, tmp_path, "--train_steps_per_epoch", "4000")
+    os.kill(_training(process, tmp_path)[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 137
+    assert _errors(err) == [f"[1] error: rank 0 of 2 (PyTorch) has ended without a word, as one that is killed; "
+                            f"{_GO_ON} {tmp_path}"]
+
+
+@pytest.mark.full
+def test_a_rank_that_hangs_ends_the_run(repo, tmp_path):
+    process = _start(repo, tmp_path, "--train_steps_per_epoch", "4000", "--dist_timeout", "5")
+    pids = _training(process, tmp_path)
+    os.kill(pids[1], signal.SIGSTOP)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert _errors(err) == ["[0] error: rank 1 of 2 (PyTorch) hangs: the others have waited for it for 5 seconds "
+                            f"(--dist_timeout); {_GO_ON} {tmp_path}"]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 @pytest.mark.parametrize(("flag", "fragment"), [("--seed", "a recipe"), ("--on_nan", "options")])

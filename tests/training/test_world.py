@@ -7,6 +7,7 @@ import pytest
 
 from vit.backend import load_script
 from vit.errors import UserError, WorkerLost
+from vit.training import workers
 from vit.training.workers import ALONE, World, joined
 
 
@@ -27,8 +28,9 @@ class _Threads:
 
 
 @pytest.fixture
-def each():
+def each(monkeypatch):
     """A function: run another in each of some workers; what it returned there, or raised."""
+    monkeypatch.setattr(workers, "_LAST_WORD", 0)
 
     def run(function, size=3):
         threads, found = _Threads(size), [None] * size
@@ -39,11 +41,11 @@ def each():
             except BaseException as error:
                 found[rank] = error
 
-        workers = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        ranks = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join()
         return found
 
     return run
@@ -91,7 +93,7 @@ def test_a_lost_worker_is_one_line():
         raise ConnectionError("reset\nby peer")
 
     world = World(1, 2, SimpleNamespace(gather=gather, lost=lambda error: isinstance(error, ConnectionError)))
-    with pytest.raises(WorkerLost, match=r"^rank 1: another worker .* \(reset by peer\).*--resume auto"):
+    with pytest.raises(WorkerLost, match=r"^another worker than rank 1 .* \(reset by peer\).*--resume auto"):
         world.gather_texts("")
 
 

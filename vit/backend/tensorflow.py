@@ -6,6 +6,7 @@ import functools
 import math
 
 import fe_compat
+from fe_compat.tracing import trace_as_written
 
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
@@ -235,4 +236,5 @@ def loss_gradients(model, parameters, images, labels):
 
 def load_fastestimator():
     """Import FastEstimator for TensorFlow models."""
+    trace_as_written()
     return fe_compat.load_fastestimator()

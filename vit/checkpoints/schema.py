@@ -135,8 +135,8 @@ def _is_epoch(value: object) -> bool:
 
 
 def _is_stretch(value: object) -> bool:
-    return (isinstance(value, dict) and set(value) == set(STRETCH)
-            and all(holds(value[name]) for name, holds in STRETCH.items()))
+    return (isinstance(value, dict) and set(STRETCH) - {"world_size"} <= set(value) <= set(STRETCH)
+            and all(holds(value.get(name)) for name, holds in STRETCH.items()))
 
 
 # A process that trained a part of a run; what an older version did not note is None.
@@ -149,6 +149,7 @@ STRETCH = {
     "git_commit": lambda value: value is None or _is_name(value),
     "host": lambda value: value is None or _is_name(value),
     "num_workers": lambda value: value is None or _is_count(value),
+    "world_size": lambda value: value is None or _is_count(value),
 }
 # Every plain field of a checkpoint; one that is added needs a row. "config" is held to the model's spec, and the names
 # and values of "recipe" to `Recipe` where the run goes on.

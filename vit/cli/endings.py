@@ -13,7 +13,7 @@ import fe_compat
 
 from vit import start
 from vit.aliases import nearest
-from vit.errors import UserError, printable, shortened
+from vit.errors import UserError, WorkerLost, printable, shortened
 
 # Errors of a disk, of rights or of a path: the person who runs the program can mend them.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG,
@@ -47,8 +47,8 @@ def report_errors(function: Callable[[], int | None]) -> int | None:
     """Call a function; what the person at the terminal can mend is one line on stderr.
 
     Returns:
-        What the function returns; or 2 after bad input and where the machine lacks space or rights, 130 after Ctrl-C,
-        and 141, without a line, once nobody reads the output any more.
+        What the function returns; or 2 after bad input and where the machine lacks space or rights, 75 where another
+        worker is lost, 130 after Ctrl-C, and 141, without a line, once nobody reads the output any more.
     """
     try:
         status, line = function(), None
@@ -87,6 +87,8 @@ def _described(error: BaseException) -> tuple[int, str]:
     """The exit status and the line of an error that a person can mend; any other is raised again."""
     if isinstance(error, KeyboardInterrupt) or start.interrupted:
         return 130, "interrupted"
+    if isinstance(error, WorkerLost):
+        return error.status, "" if error.said else printable(error)
     if isinstance(error, UserError | fe_compat.Unusable):
         # One that was raised in a data worker comes as its traceback, which ends with the message.
         return 2, printable(str(error).rpartition("\nvit.errors.UserError: ")[2])

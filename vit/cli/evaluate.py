@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.backend import SCRIPTS
 from vit.data import NAMES, load
-from vit.data.sets import DataPair, Dataset
 from vit.errors import UserError, printable
 from vit.files.atomic import write_whole
+from vit.use.formats import BACKENDS
 
 
 def add_parser(commands) -> None:
@@ -21,11 +20,12 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("evaluate", help="how well a file's model does on a set", description=(
         "Evaluate a model on the test images of a set: top-1 and top-5 accuracy, cross entropy, and the expected "
         "calibration error. The set is the one of --data whose classes the model has."))
-    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("source", metavar="FILE",
+                        help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
     parser.add_argument("--data", choices=NAMES, required=True, help="as of the scripts")
     parser.add_argument("--data_dir", metavar="DIR", help="as of the scripts")
     parser.add_argument("--split", choices=("test", "train"), default="test", help="default: %(default)s")
-    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--out", metavar="DIR", help="write metrics.json, classes.csv and confusion.png there")
@@ -34,25 +34,21 @@ def add_parser(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from vit.training.report import folder
-    from vit.use.classifier import Classifier
-    from vit.use.metrics import Metrics
+    from vit.use.evaluation import choose, evaluate
+    from vit.use.exported import open_model
     if options.batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
     if options.out is not None:
         folder.probe(Path(options.out), "out")
-    model = Classifier(options.source, options.backend, options.batch_size)
-    dataset = _choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
+    model = open_model(options.source, options.backend, options.batch_size)
+    dataset = choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
-    images, metrics, begin = getattr(dataset, options.split), Metrics(len(model.classes)), time.perf_counter()
-    for start in tqdm(range(0, len(images), model.batch_size), "evaluating", unit="batch", disable=None):
-        indices = range(start, min(start + model.batch_size, len(images)))
-        metrics.add(model.logits(np.stack([model.pixels(images[index]) for index in indices])), images.labels[indices])
+    images, begin = getattr(dataset, options.split), time.perf_counter()
+    metrics = evaluate(model, images)
     seconds = time.perf_counter() - begin
-    content = {"file": str(options.source), "backend": options.backend, "data": dataset.name, "split": options.split,
+    content = {"file": str(options.source), "backend": model.backend, "data": dataset.name, "split": options.split,
                **metrics.result(), "images_per_second": len(images) / seconds}
     if options.out is not None:
         _write(Path(options.out), content, metrics, model.classes)
@@ -60,20 +56,10 @@ def _run(options: argparse.Namespace) -> int:
         print(json.dumps(content, indent=2))
         return 0
     print(f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
-          f"{printable(dataset.name)}, {options.backend}, {content['images_per_second']:,.0f} images/s")
+          f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s")
     print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
           f"calibration error {content['calibration_error']:.2%}")
     return 0
-
-
-def _choose(pair: DataPair, model, source: str) -> Dataset:
-    """The set whose classes the model has: their names, or their number where the file has no names."""
-    sets = [dataset for dataset in (pair.finetune, pair.pretrain) if dataset is not None]
-    for dataset in sets:
-        if dataset.classes == model.classes or (model.numbered and len(dataset.classes) == len(model.classes)):
-            return dataset
-    there = " and ".join(f"{one.name} has {len(one.classes)} ({', '.join(one.classes[:3])}, ...)" for one in sets)
-    raise UserError(f"{source}: has {len(model.classes)} classes ({', '.join(model.classes[:3])}, ...), and {there}")
 
 
 def _write(folder: Path, content: dict, metrics, names: tuple[str, ...]) -> None:

@@ -11,8 +11,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from vit.backend import SCRIPTS
-from vit.errors import UserError
+from vit.backend import SCRIPTS, TITLES
+from vit.errors import UserError, WorkerLost
 
 GRACE = 10  # seconds that the other workers have to end once one has, before they are killed
 
@@ -35,7 +35,8 @@ def _run(options: argparse.Namespace) -> int:
     if not os.path.isfile(options.script):
         raise UserError(f"{options.script}: there is no such script")
     command = [sys.executable, "-u", options.script, *options.arguments]
-    return launch(command, environments(options.backend, options.nproc), options.backend == "ms")
+    return launch(command, environments(options.backend, options.nproc), TITLES[options.backend],
+                  options.backend == "ms")
 
 
 def environments(backend: str, count: int) -> list[dict[str, str]]:
@@ -70,7 +71,7 @@ def _free_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def launch(command: list[str], environments: list[dict[str, str]], scheduler: bool = False) -> int:
+def launch(command: list[str], environments: list[dict[str, str]], framework: str, scheduler: bool = False) -> int:
     """Run a command once for each environment, and print its lines behind the rank that wrote them.
 
     The first signal goes on to each worker, once. When a worker ends badly, the others are given time to end, and are
@@ -79,6 +80,7 @@ def launch(command: list[str], environments: list[dict[str, str]], scheduler: bo
     Args:
         command: What to run.
         environments: Variables of each, beside this process's own.
+        framework: What a person calls the framework.
         scheduler: Whether the last one is no worker, but holds them together.
 
     Returns:
@@ -99,6 +101,7 @@ def launch(command: list[str], environments: list[dict[str, str]], scheduler: bo
     try:
         status = _watch(workers)
     finally:
+        fault = _unsaid(workers, framework)
         for process in processes:
             if process.poll() is None:
                 process.kill()
@@ -107,6 +110,8 @@ def launch(command: list[str], environments: list[dict[str, str]], scheduler: bo
             printer.join(timeout=5)
         for number, handler in before.items():
             signal.signal(number, handler)
+        if fault:
+            print(fault, file=sys.stderr, flush=True)
     return status
 
 
@@ -114,17 +119,23 @@ def _watch(workers: list[subprocess.Popen]) -> int:
     """Wait until all workers have ended, or for some time after one has ended badly; return the exit status."""
     status, deadline = 0, None
     while any(worker.poll() is None for worker in workers):
-        if deadline is None and (ended := [(rank, w) for rank, w in enumerate(workers) if w.poll()]):
-            rank, worker = ended[0]
-            status, deadline = _status(worker), time.monotonic() + GRACE
-            if worker.returncode < 0:
-                name = signal.Signals(-worker.returncode).name
-                print(f"error: rank {rank} was ended by {name}; to go on, start the same command with --resume auto",
-                      file=sys.stderr, flush=True)
+        if deadline is None and (ended := [worker for worker in workers if worker.poll()]):
+            first = min(ended, key=lambda worker: worker.returncode)  # a signal's is negative, and no consequence
+            status, deadline = _status(first), time.monotonic() + GRACE
         if deadline is not None and time.monotonic() > deadline:
             break
         time.sleep(0.05)
     return status or next((_status(worker) for worker in workers if worker.poll()), 0)
+
+
+def _unsaid(workers: list[subprocess.Popen], framework: str) -> str | None:
+    """Give a line about a worker that was killed, unless another one has said that it is lost."""
+    ended = {rank: worker.poll() for rank, worker in enumerate(workers)}
+    killed = [rank for rank, status in ended.items() if status is not None and status < 0]
+    if not killed or WorkerLost.status in ended.values():
+        return None
+    return (f"error: rank {killed[0]} of {len(workers)} ({framework}) was ended by "
+            f"{signal.Signals(-ended[killed[0]]).name}; to go on, start the same command with --resume auto")
 
 
 def _status(worker: subprocess.Popen) -> int:

@@ -1,17 +1,14 @@
 """`python -m vit predict`: what a file's model takes images for."""
 import argparse
 import csv
-import glob
 import json
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from vit.backend import SCRIPTS
 from vit.errors import UserError, printable
+from vit.use.formats import BACKENDS
 
 _SHOWN = 48  # images of the grid, at most
 
@@ -21,11 +18,12 @@ def add_parser(commands) -> None:
     parser = commands.add_parser("predict", help="what a file's model takes images for", description=(
         "Name the likeliest classes of images. An image that cannot be read is named on stderr, the others are "
         "predicted, and the exit status is 1."))
-    parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
+    parser.add_argument("source", metavar="FILE",
+                        help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
     parser.add_argument("--top_k", type=int, default=5, metavar="K", help="classes named (default: %(default)s)")
-    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print a JSON object a line for each image")
@@ -36,7 +34,9 @@ def add_parser(commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from vit.training.report import figures, folder
-    from vit.use.classifier import Classifier, probabilities
+    from vit.use import images
+    from vit.use.classifier import probabilities
+    from vit.use.exported import open_model
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
             raise UserError(f"{name} must be at least 1, not {getattr(options, name)}")
@@ -44,8 +44,8 @@ def _run(options: argparse.Namespace) -> int:
         if Path(options.grid).is_dir():
             raise UserError(f"{options.grid}: is a folder; name a file for --grid")
         folder.probe(Path(options.grid).parent, "grid")
-    paths = list(_find(options.images))
-    model = Classifier(options.source, options.backend, min(options.batch_size, len(paths)))
+    paths = list(images.find(options.images))
+    model = open_model(options.source, options.backend, min(options.batch_size, len(paths)))
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     top_k, failed, shown = min(options.top_k, len(model.classes)), 0, []
@@ -68,38 +68,19 @@ def _run(options: argparse.Namespace) -> int:
             if options.grid is not None and len(shown) < _SHOWN:
                 shown.append((image, f"{figures.short(named[0][0])}\n{named[0][1]:.0%}"))
     if shown:
-        images, titles = zip(*shown, strict=True)
-        figures.save(figures.grid(images, titles, ["black"] * len(shown), 6, 2.6), Path(options.grid), dpi=100)
+        drawn, titles = zip(*shown, strict=True)
+        figures.save(figures.grid(drawn, titles, ["black"] * len(shown), 6, 2.6), Path(options.grid), dpi=100)
     if failed:
         print(f"{failed} of {len(paths)} images could not be read", file=sys.stderr)
     return int(failed > 0)
 
 
-def _find(given: list[str]) -> Iterator[Path]:
-    """The images that are named, of folders those that end as images do, each in the order of their names."""
-    from vit.data.image_folder import ENDINGS
-    for name in given:
-        path = Path(name)
-        if path.is_dir():
-            found = sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
-            if not found:
-                raise UserError(f"{name}: holds no image; images end in {', '.join(ENDINGS)}")
-        else:
-            # A file may be called what is a pattern too.
-            found = [path] if path.exists() or not glob.has_magic(name) else sorted(map(Path, glob.glob(name)))
-            if not found:
-                raise UserError(f"{name}: no file is called so")
-        yield from found
-
-
 def _read(model, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
     """The images that can be read, and what the model sees of them; the others are named on stderr."""
-    from vit.data import image_folder
+    from vit.use import images
     some, pixels = [], []
     for path in paths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of large and of odd files
-            image, fault = image_folder.attempt(path)
+        image, fault = images.attempt(path)
         if fault is None:
             pixels.append(model.pixels(image))
             some.append(path)

@@ -47,6 +47,7 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
         yield ("activation_checkpointing",), "MindSpore frees no memory by it; a smaller batch_size does"
     if workers == 1:
         yield ("reduce",), "one worker has nothing to add"
+        yield ("dist_timeout",), "one worker waits for none"
     if options.pretrained is not None:
         yield ("pretrain_epochs",), "--pretrained takes the place of the pretraining"
     elif recipe.data == "folder":

@@ -61,6 +61,11 @@ class RunOptions:
 
         "ordered" gives all workers the same bits, as often as one likes; "fast" is the framework's own all-reduce. For
         one worker there is nothing to add.""", choices=("ordered", "fast"), flag="training")
+    dist_timeout: int = option(
+        1800, """Seconds that several workers wait for one of them, before that one counts as hanging and the run ends.
+
+        It must be longer than what one worker does while the others wait: download, compile, save.""",
+        limits="[1, inf)", flag="training")
     compile: bool = option(
         False, """Compile the model: torch.compile, or XLA in TensorFlow; steps are faster, the first ones take minutes.
 
@@ -88,8 +93,9 @@ class RunOptions:
     resume: str | os.PathLike | None = option(
         None, """Go on with a stopped run, from a checkpoint or, with "auto", the newest whole one in model_dir.
 
-        Each of the three scripts goes on with any other's run. Its recipe and its data_dir, skip_bad_images,
-        pretrained and compare_scratch are in the checkpoint; the other options must be given again.""",
+        Where "auto" finds no checkpoint, the run starts from the beginning, with a note. Each of the three scripts goes
+        on with any other's run. Its recipe and its data_dir, skip_bad_images, pretrained and compare_scratch are in the
+        checkpoint; the other options must be given again.""",
         flag="saving", metavar="FILE")
     resume_override: tuple[str, ...] = option(
         (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")

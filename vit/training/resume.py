@@ -14,6 +14,8 @@ from vit.training.recipe import Recipe
 # Options that a checkpoint remembers, and that a resumed run takes from it unless they are given again.
 STARTED_WITH = ("data_dir", "skip_bad_images", "pretrained", "compare_scratch")
 
+_RESULTS = ("results.json", *(f"{name}.safetensors" for name in ("pretrained", "finetuned", "scratch")))
+
 
 @dataclass(frozen=True)
 class Resume:
@@ -36,8 +38,8 @@ class Resume:
             checkpoints.set_aside(self.last.parent, self.last)
 
 
-def find(options: RunOptions, given: dict) -> Resume:
-    """Find the checkpoints of a stopped run.
+def find(options: RunOptions, given: dict) -> Resume | None:
+    """Find the checkpoints of a stopped run; "auto" finds none where a run has not come to its first one.
 
     Args:
         options: What is asked for; `resume` is "auto" (the newest checkpoint that is whole) or a checkpoint's file,
@@ -45,13 +47,19 @@ def find(options: RunOptions, given: dict) -> Resume:
         given: The recipe's fields that are asked for now.
 
     Raises:
-        UserError: There is nothing to go on from, or the recipe differs.
+        UserError: The checkpoints are damaged, the one that is named is not there, or the recipe differs.
     """
     path = None
     if options.resume == "auto":
         if not options.model_dir:
             raise UserError("--resume auto needs --model_dir, the folder of the run to go on with")
         folder = Path(options.model_dir) / "checkpoints"
+        # What a run has come to is not written over, though its checkpoints are gone.
+        results = any((folder.parent / name).exists() for name in _RESULTS)
+        if not results and not options.resume_override and not checkpoints.list_checkpoints(folder):
+            print(f"note: {options.model_dir} holds no checkpoint to go on from, so the run starts from the beginning",
+                  file=sys.stderr, flush=True)
+            return None
         found = checkpoints.newest(folder, _warn)
         last = list(found.values())[-1]
     else:

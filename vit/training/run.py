@@ -47,7 +47,8 @@ def run(script: ModuleType, **given) -> dict:
         UserError: Bad input; nothing was written.
     """
     options, fields = split(given)
-    with workers.joined(script, options.device_target, options.reduce) as world, contextlib.ExitStack() as held:
+    joined = workers.joined(script, options.device_target, options.reduce, options.dist_timeout)
+    with joined as world, contextlib.ExitStack() as held:
         with world.together():
             options, copied = held.enter_context(mirror.staged(options))
         return _run(script, options, fields, world, copied)
@@ -69,6 +70,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
                 held.enter_context(_own_folder(job, found))
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
+            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.shown(job.model_dir)}"
         if weights is not None and not isinstance(options.pretrained, str):
             # The run can be resumed without the model.
             options = job.options = replace(options, pretrained=job.shown(job.model_dir / START))
@@ -92,7 +94,7 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) 
     found = None
     if options.resume is not None:
         found = resume.find(options, fields)
-        options, fields = found.options, found.recipe
+        options, fields = (found.options, found.recipe) if found else (options, fields)
     job = prepare(script, options, fields)
     job.world = world
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
@@ -108,7 +110,7 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) 
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard and world.first:
         folder.probe(Path(options.tensorboard), "tensorboard")
-    ignored.tell(options, job.recipe, fields, job.backend, world.size)
+    ignored.tell(replace(options, resume=found and options.resume), job.recipe, fields, job.backend, world.size)
     return job, found, weights
 
 
@@ -117,10 +119,9 @@ def _own_folder(job: Job, found: Resume | None) -> Iterator[None]:
     """Keep the run's folder to itself, in order."""
     if job.options.model_dir is None:
         job.model_dir = folder.unused(job.model_dir)
-    overwrite, elsewhere = job.options.overwrite, contextlib.nullcontext()
-    if job.mirror:
-        elsewhere = job.mirror.owned(job.options.resume is not None, overwrite)
-    with elsewhere, folder.own_folder(job.model_dir, resuming=found is not None, overwrite=overwrite):
+    resuming, overwrite = job.options.resume is not None, job.options.overwrite
+    elsewhere = job.mirror.owned(resuming, overwrite) if job.mirror else contextlib.nullcontext()
+    with elsewhere, folder.own_folder(job.model_dir, resuming=resuming, overwrite=overwrite):
         if found is not None:
             found.set_aside()
         yield
@@ -130,7 +131,7 @@ def _facts(job: Job, weights: Weights | None) -> dict[str, object]:
     """What all workers of a run must have in common."""
     options = {name: getattr(job.options, name) for name in (
         "on_nan", "compare_scratch", "compile", "activation_checkpointing", "checkpoint_every", "resume_override",
-        "reduce", "overwrite")}
+        "reduce", "dist_timeout", "overwrite")}
     return {"a script": job.backend, "code": workers.code(), "versions": stretches.versions(),
             "a recipe": job.recipe.to_dict(), "options": options, "data": job.fingerprint,
             "pretrained weights": weights and parameters.sha256(weights),

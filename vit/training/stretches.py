@@ -1,4 +1,4 @@
-"""The stretches of a run: each process that trained a part of it, from which step, with what."""
+"""The stretches of a run: who trained which part of it, from which step, with what."""
 import importlib.metadata
 import platform
 import socket
@@ -11,7 +11,7 @@ _PACKAGES = ("fastestimator", "torch", "tensorflow", "mindspore", "numpy")
 
 
 def begin(stage: Stage) -> None:
-    """Note that this process trains from here on: once a run, for the first stage that it trains.
+    """Note that this process trains from here on, with so many workers: once a run, for the first stage that it trains.
 
     What an earlier process trained after the checkpoint that this one goes on from is not part of the run.
     """
@@ -26,18 +26,19 @@ def begin(stage: Stage) -> None:
     job.stretches = [*(before(checkpoint) if checkpoint else ()), {
         "stage": stage.name, "step": step, "recipe": job.recipe.to_dict(), "backend": job.backend,
         "versions": versions(), "git_commit": git_commit(), "host": socket.gethostname(),
-        "num_workers": job.options.num_workers}]
+        "num_workers": job.options.num_workers, "world_size": job.world.size}]
 
 
 def before(checkpoint) -> list[dict]:
-    """List the stretches that led to a checkpoint; of one that an older version wrote, no more than it says is known.
+    """List the stretches that led to a checkpoint; what the version that wrote it did not note is None.
 
     Args:
         checkpoint: The `vit.checkpoints.Checkpoint`.
     """
-    return checkpoint.stretches or [{
+    found = checkpoint.stretches or [{
         "stage": checkpoint.stage, "step": None, "recipe": checkpoint.recipe, "backend": checkpoint.backend,
         "versions": None, "git_commit": None, "host": None, "num_workers": None}]
+    return [stretch | {"world_size": stretch.get("world_size")} for stretch in found]
 
 
 def told(job: Job) -> list[dict]:

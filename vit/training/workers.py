@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,13 @@ from types import ModuleType
 import numpy as np
 
 import vit
+from vit.backend import TITLES
 from vit.data.share import Share
 from vit.errors import UserError, WorkerLost, one_line, printable
+from vit.training import meeting
+from vit.training.watch import Watch
+
+_LAST_WORD = 1.0  # seconds in which the worker that has a fault says so: launchers end all once one has ended
 
 
 @dataclass(frozen=True, slots=True)  # without a __dict__, into which FastEstimator would look
@@ -28,11 +34,13 @@ class World:
         size: How many there are.
         backend: The framework's collectives, a module of `vit/backend/workers/`; None for one alone.
         reduce: How gradients are added over the workers: "ordered" or "fast".
+        watch: Sees which other worker ends or hangs; None where nothing watches.
     """
     rank: int = 0
     size: int = 1
     backend: ModuleType | None = None
     reduce: str = "ordered"
+    watch: Watch | None = None
 
     @property
     def alone(self) -> bool:
@@ -67,11 +75,13 @@ class World:
     def heard(self) -> Iterator[None]:
         """A block with collectives: an error of one whose other end is gone becomes one line."""
         try:
-            yield
+            with self.watch.waiting() if self.watch else contextlib.nullcontext():
+                yield
         except Exception as error:
-            if not self.backend.lost(error):
+            if isinstance(error, WorkerLost) or not self.backend.lost(error):
                 raise
-            raise WorkerLost(self.rank, one_line(error)) from None
+            watch = self.watch or Watch(self.rank, self.size)
+            raise watch.error(one_line(error)) from None
 
     def gather_texts(self, text: str) -> list[str]:
         """Give every worker's text, in the order of their ranks."""
@@ -102,6 +112,7 @@ class World:
         if failed and failed[0] == self.rank:
             raise UserError(f"rank {self.rank}: {fault}") if self.rank and isinstance(fault, UserError) else fault
         if failed:
+            time.sleep(_LAST_WORD)
             raise SystemExit(2)
 
     def agree(self, facts: dict[str, object]) -> None:
@@ -137,22 +148,25 @@ ALONE = World()
 
 
 @contextlib.contextmanager
-def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterator[World]:
+def joined(script: ModuleType, device_target: str | None, reduce: str, timeout: int = 1800) -> Iterator[World]:
     """Meet the other workers, if this process was started as one of several, and part from them in the end.
 
     Args:
         script: The module of the script.
         device_target: As `vit.training.options` has it.
         reduce: How gradients are added over the workers.
+        timeout: Seconds that the others wait for one that is late.
 
     Raises:
         UserError: The framework's variables make no sense, or the others cannot be reached.
+        WorkerLost: Another worker has ended, or hangs.
     """
     backend = script.backend.workers
     try:
         rank, size, local = backend.announced() or (0, 1, 0)
         if not 0 <= rank < size or local < 0:
             raise ValueError(f"rank {rank} of {size}, {local} on its host")
+        place = backend.meeting() if size > 1 else None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the variables of a run of several workers make no sense ({printable(error)}): start it as "
                         "docs/scale-out.md says") from None
@@ -163,17 +177,28 @@ def joined(script: ModuleType, device_target: str | None, reduce: str) -> Iterat
     devices = visible.split(",") if visible else []
     os.environ["CUDA_VISIBLE_DEVICES"] = str(local) if visible is None else "".join(devices[local:local + 1])
     script.backend.use_device(device_target)
-    world = World(rank, size, backend, reduce)
-    with world.heard():
-        backend.join(local)
+    watch = Watch(rank, size, TITLES[script.backend.NAME], timeout, local)
+    world = World(rank, size, backend, reduce, watch)
+    if place is not None:
+        meeting.meet(*place, rank, size, timeout)
     try:
+        backend.join(local, timeout + 10)  # the watch, which knows more, speaks first
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"rank {rank} of {size} ({watch.framework}) cannot join the others ({one_line(error)}): a port "
+                        "is in use, or not all were started as docs/scale-out.md says") from None
+    try:
+        watch.meet(world.gather_texts)
         with world.quiet():
             yield world
     except WorkerLost:
         raise
-    except BaseException:
+    except BaseException as error:
+        watch.close(goodbye=isinstance(error, SystemExit | KeyboardInterrupt | UserError))
         backend.leave()  # torch's threads may abort a process that ends among them
         raise
+    watch.close(goodbye=True)
     backend.leave()
 
 

@@ -9,18 +9,21 @@ from vit.data import resizing
 from vit.data.augmentation import normalized
 from vit.data.sets import IMAGENET
 from vit.errors import UserError
-from vit.files.usage import Preprocessing
+from vit.files.usage import Preprocessing, Usage
+from vit.model.config import ViTConfig
+from vit.model.parameters import Weights
 
 BATCH_SIZE = 64
-_ASSUMED = Preprocessing(*IMAGENET)
+ASSUMED = Preprocessing(*IMAGENET)
 
 
-class Classifier:
-    """The model of a file, in a framework.
+class Model:
+    """What has images and gives logits, wherever it runs.
 
     Args:
-        path: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run.
-        backend: "torch", "tf" or "ms".
+        config: The model's spec.
+        usage: What its file says of how it is used.
+        path: The file.
         batch_size: Images that are computed at a time.
 
     Attributes:
@@ -29,31 +32,18 @@ class Classifier:
         preprocessing: What becomes of an image before the model.
         provenance: What the file says of where its weights come from.
         notes: Lines about what the file does not say.
-
-    Raises:
-        UserError: The file cannot be read, has no head, or its model sees no RGB images; or the framework is not
-            installed.
     """
 
-    def __init__(self, path: str | os.PathLike, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
-        weights, self.config, report = convert.read(path)
-        if "head.weight" in report.named("new"):
-            raise UserError(f"{path}: has no head, so it names no class; finetune it first "
-                            f"(python vit_{backend}.py --pretrained {path} --data folder --data_dir DIR)")
-        if self.config.in_channels != 3:
-            raise UserError(f"{path}: its model sees images of {self.config.in_channels} channels, and these have 3")
-        self.notes, usage = [], report.usage
-        self.preprocessing, self.provenance, self.batch_size = usage.preprocessing, usage.provenance, batch_size
+    def __init__(self, config: ViTConfig, usage: Usage, path: str | os.PathLike, batch_size: int) -> None:
+        self.config, self.notes, self.batch_size = config, [], batch_size
+        self.preprocessing, self.provenance = usage.preprocessing, usage.provenance
         if self.preprocessing is None:
-            self.preprocessing = _ASSUMED
+            self.preprocessing = ASSUMED
             self.notes.append(f"{path} does not say how images are normalized: as ImageNet's are")
         self.classes, self.numbered = usage.classes, usage.classes is None
         if self.numbered:
             self.classes = tuple(map(str, range(self.config.num_classes)))
             self.notes.append(f"{path} does not name its classes: they are numbers")
-        script = load_script(backend)
-        script.backend.use_device(None)
-        self._predictor = script.backend.Predictor(script.ViT(self.config, weights=weights))
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Give what of an image the model sees: uint8 [S, S, 3].
@@ -74,14 +64,71 @@ class Classifier:
         Args:
             pixels: uint8 [n, S, S, 3], of `pixels`.
         """
+        return self.scores(pixels)
+
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute what the model gives: logits, or what an exported one has made of them; float32 [n, classes].
+
+        Args:
+            pixels: uint8 [n, S, S, 3], of `pixels`.
+        """
         found = []
         for start in range(0, len(pixels), self.batch_size):
             part = pixels[start:start + self.batch_size]
             # All batches have one size: a graph is compiled for each.
             whole = np.concatenate([part, np.zeros((self.batch_size - len(part), *part.shape[1:]), np.uint8)])
-            x = normalized(whole, self.preprocessing.mean, self.preprocessing.std, channels_first=False)
-            found.append(self._predictor.logits(x)[:len(part)])
+            found.append(self._run(whole)[:len(part)])
         return np.concatenate(found) if found else np.zeros((0, self.config.num_classes), np.float32)
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        """The scores of a batch."""
+        raise NotImplementedError
+
+    def _normalized(self, pixels: np.ndarray) -> np.ndarray:
+        return normalized(pixels, self.preprocessing.mean, self.preprocessing.std, channels_first=False)
+
+
+class Classifier(Model):
+    """The model of a file, in a framework.
+
+    Args:
+        path: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run.
+        backend: "torch", "tf" or "ms".
+        batch_size: Images that are computed at a time.
+
+    Raises:
+        UserError: The file cannot be read, has no head, or its model sees no RGB images; or the framework is not
+            installed.
+    """
+
+    def __init__(self, path: str | os.PathLike, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
+        weights, config, usage = read_whole(path, backend)
+        super().__init__(config, usage, path, batch_size)
+        self.backend, script = backend, load_script(backend)
+        script.backend.use_device(None)
+        self._predictor = script.backend.Predictor(script.ViT(config, weights=weights))
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        return self._predictor.logits(self._normalized(pixels))
+
+
+def read_whole(path: str | os.PathLike, backend: str = "torch") -> tuple[Weights, ViTConfig, Usage]:
+    """Read weights that have all that images need: a head, and channels for red, green and blue.
+
+    Args:
+        path: As of `Classifier`.
+        backend: The framework, for the message.
+
+    Raises:
+        UserError: The file cannot be read, has no head, or its model sees no RGB images.
+    """
+    weights, config, report = convert.read(path)
+    if "head.weight" in report.named("new"):
+        raise UserError(f"{path}: has no head, so it names no class; finetune it first "
+                        f"(python vit_{backend}.py --pretrained {path} --data folder --data_dir DIR)")
+    if config.in_channels != 3:
+        raise UserError(f"{path}: its model sees images of {config.in_channels} channels, and these have 3")
+    return weights, config, report.usage
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -9,7 +9,10 @@ import numpy as np
 from mindspore import ops
 from mindspore.communication import get_rank, init
 
+from vit.backend.workers import scheduler
 from vit.errors import UserError
+
+_guarded = []
 
 
 def announced():
@@ -23,14 +26,32 @@ def announced():
     return rank, size, int(os.environ.get("DEVICE_ID", rank))
 
 
-def join(place):
-    """Meet the other workers; `place` is this one's on its host. The scheduler, which runs the script too, ends."""
+def meeting():
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own.
+
+    They come to the scheduler.
+    """
+    listens = os.environ["MS_ROLE"] == "MS_SCHED"
+    return (os.environ["MS_SCHED_HOST"], int(os.environ["MS_SCHED_PORT"]),
+            range(int(os.environ["MS_WORKER_NUM"]) if listens else 0), 0)
+
+
+def join(place, seconds):
+    """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds.
+
+    The scheduler, which runs the script too, ends in it.
+    """
+    # By default 30 seconds, and a worker that compiles is later than that. The others are Ascend's, within its bounds.
+    os.environ.setdefault("MS_NODE_TIMEOUT", str(seconds))
+    os.environ.setdefault("HCCL_EXEC_TIMEOUT", str(min(seconds, 17340)))
+    os.environ.setdefault("HCCL_CONNECT_TIMEOUT", str(min(max(seconds, 120), 7200)))
+    port = os.environ["MS_SCHED_PORT"]
     if os.environ["MS_ROLE"] == "MS_SCHED":
+        scheduler.guard(port)
         init()
         raise SystemExit(0)
-    # Seconds that a collective waits for a worker that is late, as one is that compiles; by default 30.
-    os.environ.setdefault("MS_NODE_TIMEOUT", "1800")
     init()
+    _guarded.extend(scheduler.hold(port))
     # What collectives do not know they may round without a word, as float64 on a CPU.
     value = ms.Tensor(np.array([1 / 3, 2 / 3e9]))
     if get_rank() != announced()[0] or (_gathered(value)[announced()[0]] != value).any():
@@ -39,6 +60,8 @@ def join(place):
 
 def leave():
     """Part from the other workers."""
+    for link in _guarded:
+        link.send(scheduler.GOODBYE)
 
 
 def lost(error):

@@ -10,8 +10,8 @@ import numpy as np
 
 tf = fe_compat.legacy_tensorflow()
 
-_GROUP, _TIMEOUT = 7001, 1800.0  # a number that names all workers; seconds that a collective waits, as in torch
-_instances, _strategies = {}, []
+_GROUP = 7001  # a number that names all workers
+_instances, _strategies, _timeouts = {}, [], []
 
 
 def announced():
@@ -28,10 +28,19 @@ def announced():
     return rank, len(hosts), hosts[:rank].count(hosts[min(rank, len(hosts) - 1)])
 
 
-def join(place):
-    """Meet the other workers; `place` is this one's on its host."""
+def meeting():
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own."""
+    cluster, (rank, size, _) = json.loads(os.environ["TF_CONFIG"])["cluster"], announced()
+    places = [address.rpartition(":") for address in (*cluster.get("chief", []), *cluster.get("worker", []))]
+    (host, _, port), (_, _, own) = places[0], places[rank]
+    return host, int(port), range(0 if rank else 1, 0 if rank else size), int(own)
+
+
+def join(place, seconds):
+    """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
     if gpus := tf.config.list_physical_devices("GPU"):
         tf.config.set_visible_devices(gpus[place % len(gpus)], "GPU")
+    _timeouts.append(float(seconds))
     # It starts the servers between which collectives run. It is never entered: FastEstimator clears the session, which
     # a strategy does not outlive.
     _strategies.append(tf.distribute.MultiWorkerMirroredStrategy())
@@ -85,4 +94,4 @@ def _named(tensor, kind):
     """The arguments that tell a collective from others: by what is sent, as all workers send the same in one order."""
     instance = _instances.setdefault((kind, tensor.shape[0], tensor.dtype), len(_instances) + 1)
     return {"group_size": announced()[1], "group_key": _GROUP, "instance_key": instance, "ordering_token": [],
-            "communication_hint": "ring", "timeout_seconds": _TIMEOUT}
+            "communication_hint": "ring", "timeout_seconds": _timeouts[-1]}

@@ -3,6 +3,7 @@
 Siblings: `vit/backend/workers/tensorflow.py` and `vit/backend/workers/mindspore.py` define the same names.
 """
 import os
+from datetime import timedelta
 
 import torch
 from torch import distributed
@@ -15,9 +16,25 @@ def announced():
     return tuple(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
 
 
-def join(place):
-    """Meet the other workers; `place` is this one's on its host."""
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+def meeting():
+    """Tell where the workers meet: host, port, the ranks that come to this process, and the port that is its own.
+
+    None where torchrun sees to it.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return None
+    rank, size, _ = announced()
+    return os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), range(0 if rank else 1, 0 if rank else size), 0
+
+
+def join(place, seconds):
+    """Meet the other workers; `place` is this one's on its host. Any of them is waited for so many seconds."""
+    store, rank, size = next(distributed.rendezvous("env://", timeout=timedelta(seconds=seconds)))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        # The store of a torchrun that has started the workers again holds addresses at which they were.
+        store = distributed.PrefixStore(f"start{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", store=store,
+                                   rank=rank, world_size=size, timeout=timedelta(seconds=seconds))
 
 
 def leave():

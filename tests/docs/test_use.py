@@ -1,0 +1,79 @@
+"""Each command of docs/use.md ends well, in the order of the page; and so does its Python."""
+import re
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit.cli.commands import main
+from vit.files import canonical
+from vit.files.usage import Preprocessing, Usage
+from vit.model.config import VARIANTS
+from vit.use.formats import FORMATS
+
+
+def _blocks(repo, language=""):
+    found = re.findall(r"^```(\w*)\n(.*?)^```", (repo / "docs/use.md").read_text(), re.DOTALL | re.MULTILINE)
+    return [text for name, text in found if name == language]
+
+
+def _commands(repo):
+    lines = [line for block in _blocks(repo) for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def _parts(repo):
+    """The commands up to the first export, and the others."""
+    commands = _commands(repo)
+    first = [one[1] for one in commands].index("export")
+    assert (first, len(commands) - first) == (10, 16)
+    return commands[:first], commands[first:]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, random_weights, digits):
+    """The folder that the page speaks of; a small model stands for the demo's."""
+    config = VARIANTS["tiny"].replace(num_classes=10, depth=2)
+    (tmp_path / "runs/demo-torch").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    weights = {name: value.astype(np.float32) for name, value in random_weights(config).items()}
+    canonical.save(tmp_path / "runs/demo-torch/finetuned.safetensors", weights, config,
+                   Usage(digits.finetune.classes, Preprocessing(digits.mean, digits.std)))
+    for number in (3, 7):
+        Image.fromarray(digits.finetune.test.images[number]).save(tmp_path / f"photos/{number}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _run(commands, capsys):
+    for name, *arguments in commands:
+        assert name == "vit"
+        status = main(arguments)
+        out, err = capsys.readouterr()
+        assert (status, bool(out)) == (0, True), (arguments, err)
+
+
+def test_the_page_names_every_form_and_what_it_needs(repo):
+    exports = {command[command.index("--to") + 1] for command in _commands(repo) if "--to" in command}
+    assert exports == set(FORMATS)
+    for name, form in FORMATS.items():
+        [row] = re.findall(rf"^\| `{name}` \|.*$", (repo / "docs/use.md").read_text(), re.MULTILINE)
+        assert all(module.replace("_", "-") in row for module in {*form.writes, *form.runs}), row
+
+
+@pytest.mark.backend("torch")
+def test_commands_that_export_nothing_end_well(repo, place, capsys):
+    _run(_parts(repo)[0], capsys)
+    assert {"found", "heads", "pixels", "explained", "grid.png"} <= {one.name for one in place.iterdir()}
+
+
+@pytest.mark.full
+@pytest.mark.backend("torch", "tf", "ms")
+def test_commands_of_exported_files_end_well(repo, place, capsys):
+    # The weights are random: accuracy may do what it likes.
+    _run([[*one, "--max_loss", "100"] if "--quantize" in one else one for one in _parts(repo)[1]], capsys)
+    [snippet] = _blocks(repo, "python")
+    names = {}
+    exec(snippet, names)
+    assert names["probabilities"].shape == (1, 10) and names["probabilities"].sum() == pytest.approx(1)

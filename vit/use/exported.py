@@ -1,0 +1,99 @@
+"""An exported model, ready to use in its own runtime; and any file's model, opened by what it is."""
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from vit.backend import SCRIPTS, load_script
+from vit.errors import UserError
+from vit.files.kinds import check_file
+from vit.files.untrusted import reading
+from vit.use import formats
+from vit.use.classifier import BATCH_SIZE, Classifier, Model
+
+
+class Exported(Model):
+    """A model that `vit export` has written.
+
+    Args:
+        path: The file or folder.
+        kind: Its form, one of `vit.use.formats.FORMATS`.
+        batch_size: Images that are computed at a time, where the file takes any number.
+
+    Attributes:
+        manifest: What the file says of itself.
+        runtime: The program that runs it, with its version.
+
+    Raises:
+        UserError: It is none, or what runs it is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike, kind: str, batch_size: int = BATCH_SIZE) -> None:
+        form, path = formats.FORMATS[kind], Path(path)
+        if form.suffix:
+            check_file(path)
+        if not path.exists():
+            raise UserError(f"{path}: no such {'file' if form.suffix else 'folder'}")
+        runtime = load_runtime(kind)
+        with reading(path, f"{form.title} {'file' if form.suffix else 'folder'}"):
+            self._runtime = runtime.Runtime(path)
+        self.manifest = manifest = formats.parse(path, self._runtime.manifest)
+        super().__init__(manifest.config, manifest.usage, path, manifest.batch or batch_size)
+        self.backend, self.runtime, self._channels_first = kind, runtime.TITLE, form.channels_first
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute the logits, float32 [n, classes]; of probabilities their logarithms, which are as good.
+
+        Args:
+            pixels: uint8 [n, S, S, 3], of `pixels`.
+        """
+        scores = self.scores(pixels)
+        return np.log(np.maximum(scores, np.finfo(np.float32).tiny)) if self.manifest.preprocess else scores
+
+    def _run(self, pixels: np.ndarray) -> np.ndarray:
+        if self.manifest.preprocess:
+            return self._runtime.run(np.ascontiguousarray(pixels))
+        x = self._normalized(pixels)
+        return self._runtime.run(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if self._channels_first else x)
+
+
+def load_runtime(kind: str):
+    """Import what runs a form of exported models.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    form = formats.FORMATS[kind]
+    formats.require(kind, *form.runs)
+    if not form.runs:
+        load_script(form.backend).backend.use_device(None)
+    return importlib.import_module(f"vit.backend.runtime.{kind}")
+
+
+def open_model(path: str | os.PathLike, backend: str | None = None, batch_size: int = BATCH_SIZE) -> Model:
+    """Open a file of weights in a framework, or an exported model in its runtime.
+
+    Args:
+        path: The file or folder.
+        backend: One of `vit.use.formats.BACKENDS`; None for the file's own, which is "torch" for weights.
+        batch_size: Images that are computed at a time.
+
+    Raises:
+        UserError: As `Classifier` and `Exported` say.
+    """
+    kind = formats.kind_of(path)
+    backend = backend or kind or "torch"
+    if backend in SCRIPTS:
+        if kind is not None:
+            raise UserError(f"{path}: is exported ({formats.FORMATS[kind].title}), and {backend} takes weights; "
+                            "leave --backend out")
+        return Classifier(path, backend, batch_size)
+    if backend not in formats.BACKENDS:
+        raise UserError(f"{path}: {formats.FORMATS[backend].title}'s files are not opened here: PyTorch would unpickle "
+                        "parts of them")
+    if kind != backend:
+        title = formats.FORMATS[backend].title
+        raise UserError(f"{path}: is no {title} export; write one with: vit export {path} --to {backend} "
+                        f"OUT{formats.FORMATS[backend].suffix}")
+    return Exported(path, backend, batch_size)
