@@ -71,12 +71,13 @@ def _texts(folder):
 
 def test_a_run_in_s3_is_the_run_of_local_folders(sets, unbroken, tmp_path, capsys):
     capsys.readouterr()
-    load_script("torch").fastestimator_run(**FIELDS, data_dir=str(SET), model_dir=str(RUN))
+    load_script("torch").fastestimator_run(**FIELDS, data_dir=str(SET), model_dir=str(RUN), resume="auto")
     there = _there(tmp_path)
     assert _outcome(there) == unbroken
     told = capsys.readouterr()
     assert f"the best model so far is in {RUN}/best/scratch_best_accuracy.safetensors" in told.out
     assert f"files: {RUN}/ (" in told.out
+    assert f"note: {RUN} holds no checkpoint to go on from, so the run starts from the beginning" in told.err
     for secret in (str(cache.folder().parent), os.environ["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in told.out + told.err + _texts(there)
 
