@@ -241,6 +241,8 @@ def test_other_sets_are_not_read_from_an_address(refused):
     (lambda index: _first(index)["offsets"].__setitem__(0, 1 << 62), "its images lie where they cannot"),
     (lambda index: _first(index)["sizes"].__setitem__(3, 1 << 20), "its images lie where they cannot"),
     (lambda index: _first(index)["names"].__setitem__(0, 7), "a name is missing"),
+    (lambda index: _first(index)["names"].__setitem__(0, "\ud800"), "surrogates not allowed"),
+    (lambda index: index["classes"].__setitem__(0, "\udc80"), "surrogates not allowed"),
 ])
 def test_an_index_that_says_what_cannot_be_is_refused(folder, refused, change, fragment):
     _change(folder, change)

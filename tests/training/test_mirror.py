@@ -108,6 +108,16 @@ def test_to_go_on_all_of_it_is_read(s3):
     assert _there() == sorted(set(FILES) - {"results.json"})
 
 
+def test_where_no_run_lies_nothing_is_read_nor_deleted(s3):
+    for key in ("large.bin", "runs/two/results.json", "runs/two/checkpoints/a-00000002.safetensors"):
+        s3.bucket().put_object(Key=f"runs/one/{key}", Body=b"x")
+    with _staged(resume="auto") as (_, copied), copied.owned(True, False):
+        assert [path for path in copied.folder.rglob("*") if path.is_file()] == []
+        _write(copied, {"recipe.yaml": b""})
+    assert _there() == ["large.bin", "recipe.yaml", "runs/two/checkpoints/a-00000002.safetensors",
+                        "runs/two/results.json"]
+
+
 @pytest.mark.parametrize("key", ["runs/one/../../../outside", "runs/one//tmp/outside", "runs/one/a/./outside"])
 def test_objects_whose_names_are_no_files_are_left_out(s3, key, tmp_path):
     _leave()

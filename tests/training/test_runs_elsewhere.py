@@ -71,12 +71,13 @@ def _texts(folder):
 
 def test_a_run_in_s3_is_the_run_of_local_folders(sets, unbroken, tmp_path, capsys):
     capsys.readouterr()
-    load_script("torch").fastestimator_run(**FIELDS, data_dir=str(SET), model_dir=str(RUN))
+    load_script("torch").fastestimator_run(**FIELDS, data_dir=str(SET), model_dir=str(RUN), resume="auto")
     there = _there(tmp_path)
     assert _outcome(there) == unbroken
     told = capsys.readouterr()
     assert f"the best model so far is in {RUN}/best/scratch_best_accuracy.safetensors" in told.out
     assert f"files: {RUN}/ (" in told.out
+    assert f"note: {RUN} holds no checkpoint to go on from, so the run starts from the beginning" in told.err
     for secret in (str(cache.folder().parent), os.environ["AWS_SECRET_ACCESS_KEY"]):
         assert secret not in told.out + told.err + _texts(there)
 
@@ -109,8 +110,7 @@ import vit_torch
 vit_torch.main(vit_torch)
 """
 FLAGS = ["--data", "folder", "--data_dir", str(SET), "--variant", "tiny", "--image_size", "32", "--batch_size", "4",
-         "--finetune_epochs", "2", "--seed", "3", "--set", "dropout=0.1", "--checkpoint_every", "3", "--log_steps", "0",
-         "--num_workers", "2"]
+         "--finetune_epochs", "2", "--seed", "3", "--set", "dropout=0.1", "--checkpoint_every", "3", "--log_steps", "0"]
 OF_ONE_SAVE = 1_700_000  # bytes, a little less than a checkpoint
 
 
@@ -179,7 +179,7 @@ def test_a_run_that_is_killed_in_the_middle_of_a_save(repo, sets, unbroken, s3, 
 def test_a_server_that_ends_in_the_middle_of_a_read(repo, sets, unbroken, s3, tmp_path):
     size = sum(path.stat().st_size for path in (sets.parent / "shards").iterdir())
     s3.shut_after("out", size // 3)
-    _, err = _ended(_start(repo, "--model_dir", str(tmp_path / "run")), 2)
+    _, err = _ended(_start(repo, "--model_dir", str(tmp_path / "run"), "--num_workers", "2"), 2)
     line = err.splitlines()[-1]
     assert line.startswith(f"error: {SET}/train-00000")
     assert line.endswith("cannot be reached")

@@ -136,7 +136,7 @@ def _shard(fields: dict, classes: int) -> Shard:
         raise ValueError(f"{file}: its size is no number of bytes")
     if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
         raise ValueError(f"{file}: its sha256 is none")
-    names = [_text(name) for name in _list(fields["names"])]
+    names = [_text(name, "surrogateescape") for name in _list(fields["names"])]
     columns = {name: _numbers(fields[name], len(names), f"{file}: {name}") for name in _COLUMNS}
     labels, offsets, sizes = columns["labels"], columns["offsets"], columns["sizes"]
     ends = offsets + sizes
@@ -171,7 +171,8 @@ def _list(value: list) -> list:
     return value
 
 
-def _text(value: str) -> str:
+def _text(value: str, errors: str = "strict") -> str:
     if type(value) is not str or not value or "\0" in value:
         raise ValueError("a name is missing")
+    value.encode(errors=errors)  # JSON can hold halves of characters
     return value

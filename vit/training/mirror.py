@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,16 +56,18 @@ class Mirror:
         return str(text).replace(str(self.folder), str(self.address))
 
     def pull(self) -> None:
-        """Read all files from S3.
+        """Read all files from S3, if a run lies there: else there may be anything.
 
         Raises:
             OSError: One cannot be read.
         """
         self.there = self._names()
-        for name in self.there:
+        for name, found in self.there.items() if _traces(self.there) else ():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             transfer.get(self.address / name, path)
+            if path.stat().st_size != found.size:
+                raise OSError(errno.EIO, f"has {found.size:,} bytes, and others came", str(self.address / name))
         self.sent = self._local()
 
     def push(self) -> None:
@@ -190,10 +192,7 @@ class Mirror:
     def _make_room(self, overwrite: bool) -> None:
         """Refuse a folder in which a run lies, or move what is in it aside: copy all of it, then delete all of it."""
         names = self._names()
-        traces = [name for name in names if name in ("results.json", "recipe.yaml")
-                  or name.startswith((f"{naming.FOLDER}/", f"{naming.FOLDER}.old/"))
-                  or ("/" not in name and name.endswith(naming.SUFFIX))]
-        if not traces:
+        if not (traces := _traces(names)):
             return
         if not overwrite:
             raise UserError(f"{self.address}: holds {traces[0]}, of another run: go on with that run (--resume auto), "
@@ -309,6 +308,13 @@ def _held(path: Path) -> Iterator[bool]:
             yield True
         finally:
             path.unlink(missing_ok=True)
+
+
+def _traces(names: Iterable[str]) -> list[str]:
+    """Those of the names of files that a run has left."""
+    return [name for name in names if name in ("results.json", "recipe.yaml")
+            or name.startswith((f"{naming.FOLDER}/", f"{naming.FOLDER}.old/"))
+            or ("/" not in name and name.endswith(naming.SUFFIX))]
 
 
 def _turn(name: str) -> tuple[bool, bool, str]:

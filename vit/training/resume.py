@@ -38,13 +38,14 @@ class Resume:
             checkpoints.set_aside(self.last.parent, self.last)
 
 
-def find(options: RunOptions, given: dict) -> Resume | None:
+def find(options: RunOptions, given: dict, copied: object = None) -> Resume | None:
     """Find the checkpoints of a stopped run; "auto" finds none where a run has not come to its first one.
 
     Args:
         options: What is asked for; `resume` is "auto" (the newest checkpoint that is whole) or a checkpoint's file,
             `model_dir` the run's folder (it may be left out where a file is named).
         given: The recipe's fields that are asked for now.
+        copied: Where model_dir is copied to (`vit.training.mirror.Mirror`), if it is.
 
     Raises:
         UserError: The checkpoints are damaged, the one that is named is not there, or the recipe differs.
@@ -57,8 +58,8 @@ def find(options: RunOptions, given: dict) -> Resume | None:
         # What a run has come to is not written over, though its checkpoints are gone.
         results = any((folder.parent / name).exists() for name in _RESULTS)
         if not results and not options.resume_override and not checkpoints.list_checkpoints(folder):
-            print(f"note: {options.model_dir} holds no checkpoint to go on from, so the run starts from the beginning",
-                  file=sys.stderr, flush=True)
+            print(f"note: {copied or options.model_dir} holds no checkpoint to go on from, so the run starts from the "
+                  "beginning", file=sys.stderr, flush=True)
             return None
         found = checkpoints.newest(folder, _warn)
         last = list(found.values())[-1]

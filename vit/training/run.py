@@ -60,7 +60,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
     for turn in (True,) if world.alone else (True, False):
         with world.together():
             if world.first is turn:
-                job, found, weights = _ready(script, options, fields, world)
+                job, found, weights = _ready(script, options, fields, world, copied)
     options, job.mirror = job.options, copied
     if not world.alone:
         world.agree(_facts(job, weights))
@@ -70,7 +70,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
                 held.enter_context(_own_folder(job, found))
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
-            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.shown(job.model_dir)}"
+            world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.mirror or job.model_dir}"
         if weights is not None and not isinstance(options.pretrained, str):
             # The run can be resumed without the model.
             options = job.options = replace(options, pretrained=job.shown(job.model_dir / START))
@@ -89,11 +89,12 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
         return results.write(job, time.perf_counter() - started)
 
 
-def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World) -> tuple[Job, Resume | None, Weights]:
+def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World,
+           copied: Mirror | None) -> tuple[Job, Resume | None, Weights]:
     """Read and check all that a run needs, and write nothing: its job, what it goes on from, what it starts from."""
     found = None
     if options.resume is not None:
-        found = resume.find(options, fields)
+        found = resume.find(options, fields, copied)
         options, fields = (found.options, found.recipe) if found else (options, fields)
     job = prepare(script, options, fields)
     job.world = world
