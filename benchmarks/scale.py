@@ -132,8 +132,9 @@ def write(content: dict) -> None:
             lines.append(f"| {TITLES[backend]} | {name} | {size * 4 / 1e6:,.1f} | " + " | ".join(figures) + " |")
     lines += ["", "## On paper: many devices", "",
               f"Not measured. {BATCH} images a device, bfloat16 at {SHARE:.0%} of the H100's {FLOPS / 1e12:.0f} "
-              "TFLOP/s, float32 gradients, eight devices a host with NVLink between them (450 GB/s each way), and nothing "
-              "overlaps, since gradients are added after the backward pass. The share of N times one device's speed:",
+              "TFLOP/s, float32 gradients, eight devices a host with NVLink between them (450 GB/s each way), and "
+              "nothing overlaps, since gradients are added after the backward pass. The share of N times one device's "
+              "speed:",
               "", "| | | " + " | ".join(f"{n} devices" for n in DEVICES) + " |",
               "| --- | --- |" + " --- |" * len(DEVICES)]
     for variant in ("apphub", "vit_b_16_224"):
