@@ -38,7 +38,7 @@ parity: .venv  ## run all of the parity tests; they end with a table
 	$(PY) -m pytest tests/parity -m "full or not full" --backends $(BACKENDS)
 
 scale-test: .venv  ## hold several workers to one, in each framework: losses, weights, evaluations; planted defects
-	$(TWO) $(PY) -m pytest tests/training/test_workers.py tests/training/test_workers_run.py tests/cli/test_launch.py \
+	$(TWO) $(PY) -m pytest tests/training/test_w*.py tests/training/test_meeting.py tests/cli/test_launch.py tests/backend/test_scheduler.py \
 		-m "full or not full" --backends $(BACKENDS)
 
 crash-test: .venv  ## kill training runs with SIGKILL twenty times, and compare how they end

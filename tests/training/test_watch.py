@@ -12,6 +12,7 @@ WORKER = """
 import os, sys, time
 from pathlib import Path
 from vit.errors import WorkerLost
+from vit.training import watch as room
 from vit.training.watch import Watch
 
 rank, size, seconds = map(int, sys.argv[1:4])
@@ -28,13 +29,16 @@ def gather_texts(text):
             time.sleep(0.01)
     return [(folder / f"{turn}-{other}").read_text() for other in range(size)]
 
+if what.startswith("hosts"):  # each on its own
+    room.socket.gethostname = lambda: f"host{rank}.invalid"
+    room._addresses, room._CONNECT = lambda: what.split()[1:], 1
 watch = Watch(rank, size, "PyTorch", seconds, rank)
 watch.to_go_on = "this"
 watch.meet(gather_texts)
 (folder / f"ready{rank}").touch()
 late = int(what.split("=")[1]) if "=" in what else -1
 try:
-    if what == "ends":
+    if what == "ends" or what.startswith("hosts"):
         for _ in range(3):
             gather_texts("")
         time.sleep(rank == 0)  # it writes the results, when the others have gone
@@ -82,6 +86,16 @@ def ends(processes):
 
 def test_workers_that_end_well_say_nothing(start):
     assert ends(start("ends")) == [(0, "", "")] * 3
+
+
+def test_hosts_are_tried_by_all_their_addresses(start):
+    assert ends(start("hosts nowhere.invalid 127.0.0.1", 2)) == [(0, "", "")] * 2
+
+
+def test_a_host_that_cannot_be_reached_is_said_and_not_watched(start):
+    note = ("note: rank 1 cannot be watched, as it cannot connect to nowhere.invalid: PyTorch itself must notice "
+            "whether it lives\n")
+    assert ends(start("hosts nowhere.invalid", 2)) == [(0, note, ""), (0, "", "")]
 
 
 @pytest.mark.parametrize("killed", [0, 2])
