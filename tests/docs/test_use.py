@@ -34,7 +34,7 @@ def _parts(repo):
 @pytest.fixture
 def place(tmp_path, monkeypatch, random_weights, digits):
     """The folder that the page speaks of; a small model stands for the demo's."""
-    config = VARIANTS["tiny"].replace(num_classes=10, depth=2)
+    config = VARIANTS["tiny"].replace(num_classes=10, depth=1, patch_size=16)
     (tmp_path / "runs/demo-torch").mkdir(parents=True)
     (tmp_path / "photos").mkdir()
     weights = {name: value.astype(np.float32) for name, value in random_weights(config).items()}

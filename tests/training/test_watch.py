@@ -37,6 +37,7 @@ try:
     if what == "ends":
         for _ in range(3):
             gather_texts("")
+        time.sleep(rank == 0)  # it writes the results, when the others have gone
     elif what.startswith("leaves"):
         if rank != late:
             gather_texts("")

@@ -4,6 +4,8 @@ import importlib.util
 import io
 import json
 import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,6 +140,14 @@ def test_weights_of_8_bits_are_held_to_the_accuracy(file, tmp_path, capsys, monk
     assert (status, out, err.count("\n")) == (2, "", 1) and "is 88.00% and not 90.00%, and --max_loss allows 1 " in err
     assert Exported(tmp_path / "m.onnx", "onnx").manifest.quantized  # the older one is there as it was
     assert _ends(capsys, *arguments, "--max_loss", 2.5)[0] == 0
+
+
+@pytest.mark.backend("torch")
+def test_a_disk_without_room_is_said(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=16_000_000))
+    status, out, err = _ends(capsys, "export", file("plain"), tmp_path / "m.pt2", "--to", "torch_export")
+    assert (status, out, err.count("\n")) == (2, "", 1) and "17 MB while it is made, and 16 MB are free there" in err
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.backend("torch")

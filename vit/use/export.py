@@ -1,6 +1,8 @@
 """Export a file's model by a framework's own exporter, and hold what its runtime computes to the oracle."""
+import contextlib
 import importlib
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +56,8 @@ def export(weights: Weights, config: ViTConfig, usage: Usage, kind: str, path: s
         bar: How far its scores may be from the oracle's, relative to the largest.
 
     Raises:
-        UserError: Something that is needed is not installed; or the exported model computes something else.
+        UserError: Something that is needed is not installed; there is no room for the file; or what was exported
+            computes something else.
     """
     form = FORMATS[kind]
     check_name(kind, path)
@@ -74,6 +77,7 @@ def export(weights: Weights, config: ViTConfig, usage: Usage, kind: str, path: s
     else:
         image = np.zeros((3, size, size) if form.channels_first else (size, size, 3), np.float32)
     manifest = Manifest(config, usage, batch, preprocess)
+    _check_disk(path, sum(value.nbytes for value in weights.values()))
     with staged(path) as place:
         expected = oracle.forward(config, weights, normalized(images, how.mean, how.std, False))["logits"]
         expected = probabilities(expected) if preprocess else expected
@@ -139,6 +143,15 @@ def check_name(kind: str, path: str | os.PathLike) -> None:
     suffix = FORMATS[kind].suffix
     if suffix and Path(path).suffix != suffix:
         raise UserError(f"{path}: the names of {FORMATS[kind].title} files end in {suffix}")
+
+
+def _check_disk(path: str | os.PathLike, size: int) -> None:
+    """Refuse to write weights of so many bytes where there is no room: the exporters' own errors are no lines."""
+    with contextlib.suppress(OSError):  # the folder is missing, which is said later
+        free, needed = shutil.disk_usage(Path(path).parent).free, 3 * size // 2 + (16 << 20)
+        if free < needed:
+            raise UserError(f"{path}: not written: it takes up to {needed / 1e6:,.0f} MB while it is made, and "
+                            f"{free / 1e6:,.0f} MB are free there")
 
 
 def _difference(found: Exported, images: np.ndarray, expected: np.ndarray) -> float:

@@ -1,10 +1,13 @@
 """Export from PyTorch: ONNX, torch.export's own format, OpenVINO."""
 import contextlib
+import io
 import logging
 import sys
 import warnings
 
 import torch
+
+from vit.files.atomic import write_whole
 
 
 def write_onnx(model, path, image, batch, manifest):
@@ -28,8 +31,10 @@ def write_onnx(model, path, image, batch, manifest):
 
 def write_torch_export(model, path, image, batch, manifest):
     """Write a file for torch.export.load; the arguments are those of `write_onnx`."""
+    content = io.BytesIO()  # PyTorch itself ends the process where a disk is full
     with _quiet():
-        torch.export.save(_program(model, image, batch), path, extra_files={"vit.json": manifest})
+        torch.export.save(_program(model, image, batch), content, extra_files={"vit.json": manifest})
+    write_whole(path, content.getbuffer())
 
 
 def write_openvino(model, path, image, batch, manifest):

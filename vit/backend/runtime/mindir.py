@@ -18,7 +18,8 @@ class Runtime:
 
     def __init__(self, path):
         self.manifest = ModelProto.FromString(path.read_bytes()).user_info.get("vit")
-        self.model = nn.GraphCell(ms.load(str(path)))
+        if self.manifest is not None:  # MindSpore prints lines about what is no model
+            self.model = nn.GraphCell(ms.load(str(path)))
 
     def run(self, images):
         """From images in numpy, as the file takes them, to its scores in numpy [B, classes]."""
