@@ -121,7 +121,7 @@ def _start(repo, *flags, launcher=("-c", QUICK)):
 
 
 def _ended(process, status):
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == status, (out, err)
     assert "Traceback" not in err
     return out, err
