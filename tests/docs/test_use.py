@@ -54,6 +54,12 @@ def _run(commands, capsys):
         assert (status, bool(out)) == (0, True), (arguments, err)
 
 
+def _executed(snippet):
+    names = {}
+    exec(snippet, names)
+    return names
+
+
 def test_the_page_names_every_form_and_what_it_needs(repo):
     exports = {command[command.index("--to") + 1] for command in _commands(repo) if "--to" in command}
     assert exports == set(FORMATS)
@@ -66,6 +72,9 @@ def test_the_page_names_every_form_and_what_it_needs(repo):
 def test_commands_that_export_nothing_end_well(repo, place, capsys):
     _run(_parts(repo)[0], capsys)
     assert {"found", "heads", "pixels", "explained", "grid.png"} <= {one.name for one in place.iterdir()}
+    names = _executed(_blocks(repo, "python")[0])
+    assert names["features"].shape == (2, VARIANTS["tiny"].width)
+    assert names["model"].config.num_classes == 10
 
 
 @pytest.mark.full
@@ -73,7 +82,5 @@ def test_commands_that_export_nothing_end_well(repo, place, capsys):
 def test_commands_of_exported_files_end_well(repo, place, capsys):
     # The weights are random: accuracy may do what it likes.
     _run([[*one, "--max_loss", "100"] if "--quantize" in one else one for one in _parts(repo)[1]], capsys)
-    [snippet] = _blocks(repo, "python")
-    names = {}
-    exec(snippet, names)
+    names = _executed(_blocks(repo, "python")[1])
     assert names["probabilities"].shape == (1, 10) and names["probabilities"].sum() == pytest.approx(1)

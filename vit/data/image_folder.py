@@ -117,9 +117,14 @@ def decode(file: Path | BinaryIO) -> tuple[np.ndarray | None, str | None]:
     """Read one image as RGB from a regular file, or from its bytes; returns what `attempt` returns."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            return np.asarray(_rgb(ImageOps.exif_transpose(image))), None
+            return rgb(image), None
     except _FAULTS as error:
         return None, _fault(error)
+
+
+def rgb(image: Image.Image) -> np.ndarray:
+    """Give an image's pixels, uint8 [h, w, 3], upright, on white where it is transparent."""
+    return np.asarray(_rgb(ImageOps.exif_transpose(image)))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -72,13 +72,17 @@ class Model:
         Args:
             pixels: uint8 [n, S, S, 3], of `pixels`.
         """
+        return self._batched(self._run, pixels, self.config.num_classes)
+
+    def _batched(self, run, pixels: np.ndarray, width: int) -> np.ndarray:
+        """What a function of whole batches gives for images, float32 [n, width]."""
         found = []
         for start in range(0, len(pixels), self.batch_size):
             part = pixels[start:start + self.batch_size]
             # All batches have one size: a graph is compiled for each.
             whole = np.concatenate([part, np.zeros((self.batch_size - len(part), *part.shape[1:]), np.uint8)])
-            found.append(self._run(whole)[:len(part)])
-        return np.concatenate(found) if found else np.zeros((0, self.config.num_classes), np.float32)
+            found.append(run(whole)[:len(part)])
+        return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         """The scores of a batch."""
@@ -107,6 +111,17 @@ class Classifier(Model):
         self.backend, script = backend, load_script(backend)
         script.backend.use_device(None)
         self._predictor = script.backend.Predictor(script.ViT(config, weights=weights))
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """Compute what the head is given: the class token's last state, or the pooled tokens; float32 [n, D].
+
+        Args:
+            pixels: uint8 [n, S, S, 3], of `pixels`.
+        """
+        def run(whole):
+            return self._predictor.features(self._normalized(whole))
+
+        return self._batched(run, pixels, self.config.width)
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
         return self._predictor.logits(self._normalized(pixels))

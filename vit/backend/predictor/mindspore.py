@@ -19,8 +19,20 @@ class Predictor:
         def forward(x):
             return model(x)
 
-        self.model = forward
+        @ms.jit
+        def pooled(x):
+            return model.stages(x)[-2]
+
+        self.model, self.pooled = forward, pooled
 
     def logits(self, images):
         """From normalized images in numpy [B, S, S, C] to logits in numpy [B, classes]."""
-        return self.model(ms.Tensor(images).permute(0, 3, 1, 2)).asnumpy()
+        return self.model(self.tensor(images)).asnumpy()
+
+    def features(self, images):
+        """From normalized images in numpy [B, S, S, C] to what the head is given, in numpy [B, D]."""
+        return self.pooled(self.tensor(images)).asnumpy()
+
+    def tensor(self, images):
+        """Images as the model takes them."""
+        return ms.Tensor(images).permute(0, 3, 1, 2)

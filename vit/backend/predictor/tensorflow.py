@@ -16,7 +16,16 @@ class Predictor:
 
     def __init__(self, model):
         self.model = tf.function(model)
+        self.pooled = tf.function(lambda x: model.stages(x)[-2])
 
     def logits(self, images):
         """From normalized images in numpy [B, S, S, C] to logits in numpy [B, classes]."""
-        return self.model(tf.constant(images)).numpy()
+        return self.model(self.tensor(images)).numpy()
+
+    def features(self, images):
+        """From normalized images in numpy [B, S, S, C] to what the head is given, in numpy [B, D]."""
+        return self.pooled(self.tensor(images)).numpy()
+
+    def tensor(self, images):
+        """Images as the model takes them."""
+        return tf.constant(images)

@@ -19,4 +19,13 @@ class Predictor:
     def logits(self, images):
         """From normalized images in numpy [B, S, S, C] to logits in numpy [B, classes]."""
         with torch.inference_mode():
-            return self.model(torch.tensor(images, device=self.device).permute(0, 3, 1, 2)).cpu().numpy()
+            return self.model(self.tensor(images)).cpu().numpy()
+
+    def features(self, images):
+        """From normalized images in numpy [B, S, S, C] to what the head is given, in numpy [B, D]."""
+        with torch.inference_mode():
+            return self.model.stages(self.tensor(images))[-2].cpu().numpy()
+
+    def tensor(self, images):
+        """Images as the model takes them."""
+        return torch.tensor(images, device=self.device).permute(0, 3, 1, 2)
