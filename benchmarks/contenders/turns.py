@@ -87,6 +87,8 @@ def ours_whole(backend: str, config, variant: str, size: int, turns: Turns, comp
     from vit.training.recipe import Recipe
     script = load_script(backend)
     script.backend.use_device(None)
+    if not script.backend.on_accelerator():
+        memory.keep_freed()  # as a run does
     script.backend.load_fastestimator()
 
     images = random_images(config)
