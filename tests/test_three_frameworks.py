@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import tempfile
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,8 +163,9 @@ def test_a_run_imports_what_it_uses(backend, run_python, tmp_path):
     assert imported & NOT_NEEDED[backend] == set()
 
 
-# Both together put each framework before and behind each other one.
-ORDERS = [tuple(SCRIPTS.values()), tuple(reversed(SCRIPTS.values()))]
+# The first and the last put each framework before and behind each other one.
+ORDERS = list(permutations(SCRIPTS.values()))
+ORDERS[1:-1] = [pytest.param(order, marks=pytest.mark.full) for order in ORDERS[1:-1]]
 
 
 @pytest.mark.backend(*SCRIPTS)
