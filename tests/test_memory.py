@@ -79,8 +79,11 @@ def test_an_accelerator_is_a_device_of_the_machine(tmp_path, device):
 
 
 FAULTS = """
-import resource, sys
+import ctypes, resource, sys
 from vit import memory
+
+PR_SET_THP_DISABLE = 41  # of <linux/prctl.h>: pages are small, so that they can be counted
+assert ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0
 
 def step():
     for megabytes in (48, 80, 16):

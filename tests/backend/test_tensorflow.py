@@ -38,3 +38,9 @@ def gradients_seen(steps):
 
     return {parameters.sha256(script.to_numpy(model, dict(zip(parameters.shapes(config), step(), strict=True))))
             for _ in range(steps)}
+
+
+def test_steps_are_traced_as_they_are_written():
+    load_script("tf").backend.load_fastestimator()
+    from fastestimator.network import TFNetwork
+    assert hasattr(TFNetwork._forward_step_static, "translated")

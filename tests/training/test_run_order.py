@@ -230,3 +230,12 @@ def test_bad_option_writes_nothing(tmp_path, stub, refused, option, fragments):
     with refused(*fragments):
         stub.run(tmp_path / "run", **option)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("on_accelerator", [False, True])
+def test_a_run_on_a_cpu_keeps_the_memory_that_it_frees(stub, tmp_path, monkeypatch, on_accelerator):
+    kept = []
+    monkeypatch.setattr(run.memory, "keep_freed", lambda: kept.append(True))
+    monkeypatch.setattr(stub.backend, "on_accelerator", lambda: on_accelerator)
+    stub.run(tmp_path)
+    assert kept == ([] if on_accelerator else [True])
