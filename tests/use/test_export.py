@@ -5,7 +5,9 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 from vit.cli.commands import main
 from vit.errors import UserError
 from vit.files import canonical
+from vit.files.untrusted import MAX_HEADER_BYTES
 from vit.files.usage import Preprocessing, Usage
 from vit.model.config import VARIANTS
 from vit.use import formats
@@ -228,9 +231,18 @@ def test_a_batch_is_a_number_or_dynamic(batch, capsys):
 
 @pytest.mark.parametrize("change", [
     {"format": "other"}, {"batch": 0}, {"batch": True}, {"preprocess": 1}, {"spec": {}}, {"usage": {}}, {"more": 1},
+    {"quantized": "int4"}, {"quantized": []},
     {"usage": {"classes": ["a"], "preprocessing": None, "provenance": {}}}])
 def test_a_manifest_that_says_something_else_is_refused(change, refused):
     text = formats.Manifest(CONFIG, Usage(), None, False).to_json()
     assert formats.parse("x", text).config == CONFIG
     with refused("x: "):
         formats.parse("x", json.dumps(json.loads(text) | change))
+
+
+def test_a_manifest_that_claims_to_be_huge_is_not_read_whole(tmp_path, monkeypatch):
+    from vit.backend.runtime import litert
+    monkeypatch.setattr(litert, "Interpreter", MagicMock())
+    with zipfile.ZipFile(tmp_path / "m.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("vit.json", bytes(64 << 20))
+    assert len(litert.Runtime(tmp_path / "m.tflite").manifest) == MAX_HEADER_BYTES

@@ -124,6 +124,8 @@ def parse(path: str | os.PathLike, text: str | None) -> Manifest:
         use, batch = usage.parse(path, json.dumps(fields["usage"])), fields["batch"]
         if not (batch is None or (type(batch) is int and batch > 0)) or type(fields["preprocess"]) is not bool:
             raise ValueError("batch must be a number or null, and preprocess true or false")
+        if fields["quantized"] not in (None, "int8"):
+            raise ValueError("quantized must be null or int8")
         if not use.fits(config.num_classes):
             raise ValueError(f"{len(use.classes)} names for {config.num_classes} classes")
         return Manifest(config, use, batch, fields["preprocess"], fields["quantized"])

@@ -5,6 +5,8 @@ from importlib.metadata import version
 
 from ai_edge_litert.interpreter import Interpreter
 
+from vit.files.untrusted import MAX_HEADER_BYTES
+
 TITLE = f"ai-edge-litert {version('ai-edge-litert')}"
 
 
@@ -23,7 +25,8 @@ class Runtime:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if "vit.json" in archive.namelist():
-                    self.manifest = archive.read("vit.json").decode()
+                    with archive.open("vit.json") as file:  # which may claim to be any size
+                        self.manifest = file.read(MAX_HEADER_BYTES).decode()
         self.interpreter = Interpreter(str(path), num_threads=len(os.sched_getaffinity(0)))
         self.images, self.scores = (details[0]["index"] for details in (
             self.interpreter.get_input_details(), self.interpreter.get_output_details()))
