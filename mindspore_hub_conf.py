@@ -7,6 +7,6 @@ sys.path += [str(Path(__file__).parent / name) for name in (".", "packages/fe_co
 from vit.hub import from_pretrained
 
 
-def create_network(name, *args, **kwargs):
+def create_network(name):
     """Make a variant, with seed 0's initial weights, or the model of a file, as `vit.hub.from_pretrained` does."""
-    return from_pretrained(name, "ms", *args, **kwargs)
+    return from_pretrained(name, "ms")

@@ -24,7 +24,6 @@ from benchmarks.contenders.turns import processor_name
 from vit.backend import SCRIPTS, TITLES
 from vit.model import summary
 from vit.model.config import VARIANTS
-from vit.model.parameters import shapes
 
 STEPS, EPOCHS, BATCH = 6, 3, 128  # the first epoch compiles, and is left out
 SIZES = {"0.15 M": 150_000, "3 M": 3_000_000, "86 M": 86_000_000}
@@ -91,20 +90,13 @@ def reckoned(variant: str, devices: int, network: float, how: str) -> float:
     """
     config = VARIANTS[variant]
     computing = 3 * summary.flops(config) * BATCH / (FLOPS * SHARE)
-    size = 4 * sum(_product(shape) for shape in shapes(config).values())
+    size = 4 * summary.parameters(config)
     here, hosts = min(devices, 8), devices // 8
     if how == "ordered":
         sending = (here - 1) * size / NVLINK + (devices - here) * size / network
     else:
         sending = 2 * (here - 1) / here * size / NVLINK + (2 * (hosts - 1) / hosts * size / 8 / network)
     return computing / (computing + sending)
-
-
-def _product(shape) -> int:
-    total = 1
-    for edge in shape:
-        total *= edge
-    return total
 
 
 def write(content: dict) -> None:
@@ -142,8 +134,7 @@ def write(content: dict) -> None:
             for network, speed in NETWORKS.items():
                 shares = [f"{reckoned(variant, n, speed, how):.0%}" for n in DEVICES]
                 lines.append(f"| `{variant}`, {how} | {network} | " + " | ".join(shares) + " |")
-    config = VARIANTS["vit_b_16_224"]
-    size = 4 * sum(_product(shape) for shape in shapes(config).values())
+    size = 4 * summary.parameters(VARIANTS["vit_b_16_224"])
     lines += ["", "Where the design would have to change:", "",
               "- *Ordered* holds the gradients of all workers at once: of ViT-B/16 "
               f"{size * 8 / 1e9:.1f} GB with 8 workers, {size * 64 / 1e9:.0f} GB with 64. It is for one host; beyond, "

@@ -21,7 +21,7 @@ from vit.data import image_folder
 from vit.errors import UserError
 from vit.model.config import VARIANTS
 from vit.use import images as named_images
-from vit.use.classifier import BATCH_SIZE, probabilities
+from vit.use.classifier import BATCH_SIZE, likeliest
 from vit.use.exported import open_model
 
 TASK = "image_classification"
@@ -97,10 +97,8 @@ class ImageClassifier:
         """
         if top_k < 1:
             raise UserError(f"top_k must be at least 1, not {top_k}")
-        found = []
-        for row in probabilities(self.model.logits(self._pixels(images))):
-            best = np.argsort(-row, kind="stable")[:top_k]
-            found.append([{"label": self.model.classes[index], "score": row[index].item()} for index in best])
+        found = [[{"label": name, "score": probability} for name, probability in named]
+                 for named in likeliest(self.model, self._pixels(images), top_k)]
         return found[0] if _is_one(images) else found
 
     def features(self, images: OneImage | Sequence[OneImage]) -> np.ndarray:

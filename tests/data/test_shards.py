@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.data.test_image_folder import _make
 from vit.cli.commands import main
-from vit.data import load, sharding, shards
+from vit.data import download, load, sharding, shards
 from vit.data.fingerprint import fingerprint
 from vit.data.share import Share
 from vit.model.config import VARIANTS
@@ -169,7 +169,7 @@ def test_from_an_address_the_set_is_the_same_and_shards_are_read_when_they_are_n
     assert _read() == set()
     images = now.finetune.train
     assert np.array_equal(images[9], was.finetune.train[9])
-    assert _read() == {shards.sha256(made[1] / "train-000002.tar")}
+    assert _read() == {download.sha256(made[1] / "train-000002.tar")}
     assert all(np.array_equal(images[i], was.finetune.train[i]) for i in range(len(images)))
     assert len(_read()) == 4
 

@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
 def _run(options: argparse.Namespace) -> int:
     from vit.training.report import figures, folder
     from vit.use import images
-    from vit.use.classifier import probabilities
+    from vit.use.classifier import likeliest
     from vit.use.exported import open_model
     for name in ("top_k", "batch_size"):
         if getattr(options, name) < 1:
@@ -48,16 +48,14 @@ def _run(options: argparse.Namespace) -> int:
     model = open_model(options.source, options.backend, min(options.batch_size, len(paths)))
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
-    top_k, failed, shown = min(options.top_k, len(model.classes)), 0, []
+    failed, shown = 0, []
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if options.csv:
         writer.writerow(("image", "rank", "class", "probability"))
     for start in range(0, len(paths), model.batch_size):
         some, pixels = _read(model, paths[start:start + model.batch_size])
         failed += len(paths[start:start + model.batch_size]) - len(some)
-        for path, image, row in zip(some, pixels, probabilities(model.logits(pixels)), strict=True):
-            best = np.argsort(-row, kind="stable")[:top_k]
-            named = [(model.classes[index], row[index].item()) for index in best]
+        for path, image, named in zip(some, pixels, likeliest(model, pixels, options.top_k), strict=True):
             if options.json:
                 print(json.dumps({"image": str(path), "predictions": [
                     {"class": name, "probability": value} for name, value in named]}, ensure_ascii=False))

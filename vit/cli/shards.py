@@ -58,14 +58,14 @@ def _index(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vit.data import shards
+    from vit.data import download, shards
     place = shards.LocalShards(Path(options.folder))
     index = shards.parse(place.index(), f"{place}/{shards.INDEX}")
     place.check(index)
     for shard in tqdm([shard for part in index.parts.values() for shard in part.shards], "reading", disable=None):
         path = place.folder / shard.file
         try:
-            found = shards.sha256(path)
+            found = download.sha256(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         if found != shard.sha256:

@@ -29,10 +29,8 @@ def _file(address: Address) -> Address:
     """The file that an address stands for."""
     if address.scheme != "s3":
         return address
-    try:
+    with transfer.told():
         there = transfer.names(address)
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
     if not there:
         return address
     known = (*huggingface.FILES, *runs.FINISHED.values())
@@ -44,10 +42,9 @@ def _file(address: Address) -> Address:
 
 def _beside(path: Path, address: Address) -> None:
     """Put a small file beside another, if it is there: servers that are asked for none may also deny it."""
-    try:
-        transfer.look(address)
-    except (FileNotFoundError, PermissionError):
-        return
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
+    with transfer.told():
+        try:
+            transfer.look(address)
+        except (FileNotFoundError, PermissionError):
+            return
     write_whole(path.with_name(address.name), cache.local(address).read_bytes())

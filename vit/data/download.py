@@ -39,6 +39,12 @@ def checksum(path: Path, file: RemoteFile) -> str:
     return f"{algorithm}:{pooch.file_hash(str(path), alg=algorithm)}"
 
 
+def sha256(path: Path) -> str:
+    """Sum up a local file's bytes; hex digits."""
+    import pooch
+    return pooch.file_hash(str(path), alg="sha256")
+
+
 def fetch(file: RemoteFile, folder: Path | None = None, timeout: float = 30) -> Path:
     """Return the local path of a file; download the file unless it is there already.
 

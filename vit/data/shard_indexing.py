@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import image_folder
+from vit.data.download import sha256
 from vit.data.shard_index import BLOCK, INDEX, Index, Part, Shard, dump
-from vit.data.shards import sha256
 from vit.errors import UserError, one_line, printable
 from vit.files.atomic import write_whole
 from vit.files.kinds import check_file

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from vit.data import file_hashes, image_folder
+from vit.data.download import sha256
 from vit.data.image_folder import FolderImages
 from vit.data.shard_index import INDEX, Index, Part, Shard, dump
-from vit.data.shards import sha256
 from vit.errors import UserError
 from vit.files.atomic import whole_file, write_whole
 

@@ -8,7 +8,6 @@ with the other.
 In memory a process holds 28 bytes for each image of the set, and the images of its batch. The index takes more while it
 is read, at most 8 bytes for each of its own.
 """
-import hashlib
 import io
 import os
 import zlib
@@ -24,8 +23,6 @@ from vit.errors import UserError, printable
 from vit.files.kinds import check_file
 from vit.remote import cache
 from vit.remote.address import Address
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -189,12 +186,3 @@ def _images(place: LocalShards | RemoteShards, part: Part, classes: int) -> Shar
     places = np.repeat(np.arange(len(shards), dtype=np.int32), [len(shard.labels) for shard in shards])
     return ShardImages(place, tuple((shard.file, shard.size, shard.sha256) for shard in shards), labels, places,
                        offsets, sizes.astype(np.int32), crc32, described)
-
-
-def sha256(path: Path) -> str:
-    """Sum up a file's bytes; hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return digest.hexdigest()

@@ -13,18 +13,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from vit.data.download import cache_dir
+from vit.data import download
 from vit.errors import UserError, printable
 from vit.remote import transfer
 from vit.remote.address import Address
 
-_CHUNK = 1 << 20
 _LARGE = 10_000_000  # bytes that take their time
 
 
 def folder() -> Path:
     """Give the cache; it need not exist."""
-    return cache_dir() / "remote"
+    return download.cache_dir() / "remote"
 
 
 def local(address: Address) -> Path:
@@ -35,7 +34,7 @@ def local(address: Address) -> Path:
     """
     if address.name in ("", ".", ".."):
         raise UserError(f"{address}: names no file")
-    with _told():
+    with transfer.told():
         found = transfer.look(address)
         key = hashlib.sha256(f"{address.full}\n{found.size}\n{found.tag}".encode()).hexdigest()[:24]
         anew = found.size is None or not found.tag  # nobody can tell whether the copy is the file
@@ -48,7 +47,7 @@ def summed(address: Address, size: int, sha256: str) -> Path:
     Raises:
         UserError: It cannot be had, or is another file; the message names the address.
     """
-    with _told():
+    with transfer.told():
         return _kept(address, folder() / "sha256" / sha256[:2] / sha256, size, sha256)
 
 
@@ -83,7 +82,7 @@ def _read(address: Address, path: Path, size: int | None, sha256: str | None, ta
         has = part.stat().st_size
         if size is not None and has != size:
             raise OSError(errno.EIO, f"has {has:,} bytes, and should have {size:,}", str(address))
-        if sha256 is not None and _sum(part) != sha256:
+        if sha256 is not None and download.sha256(part) != sha256:
             raise OSError(errno.EIO, "its sha256 is not what it should be", str(address))
         if tag and transfer.look(address).tag != tag:
             raise OSError(errno.EIO, "has changed while it was read: try again", str(address))
@@ -94,26 +93,9 @@ def _read(address: Address, path: Path, size: int | None, sha256: str | None, ta
         part.unlink(missing_ok=True)
 
 
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """A block that one process at a time is in; the kernel lets the next one in, however this one ends."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a server says into one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None

@@ -1,8 +1,9 @@
 """Read, write and list files elsewhere, with a few tries; what goes wrong is an OSError that names the address."""
+import contextlib
 import errno
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -57,6 +58,17 @@ def copy(address: Address, other: Address) -> None:
 def remove(address: Address) -> None:
     """Delete a file in S3, if it is there."""
     _try(address, lambda server: server.remove(address))
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """A block in which what a server says becomes one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:  # of a local disk
+            raise
+        raise UserError(f"{error.filename}: {error.strerror}") from None
 
 
 def _try(address: Address, action: Callable[[ModuleType], T]) -> T:

@@ -104,10 +104,10 @@ class Mirror:
         Raises:
             UserError: Another run is writing there, or one lies there; or what the block has left cannot be copied.
         """
-        with _told():
+        with transfer.told():
             self._lock(resuming)
         try:
-            with _told():
+            with transfer.told():
                 if resuming and self._names() != self.there:
                     raise UserError(f"{self.address}: has changed since it was read: another run is writing there")
                 if not resuming:
@@ -229,7 +229,7 @@ def staged(options: RunOptions) -> Iterator[tuple[RunOptions, Mirror | None]]:
         mirror = Mirror(address, folder)
         try:
             if options.resume is not None:
-                with _told():
+                with transfer.told():
                     mirror.pull()
             resume = options.resume
             if is_address(resume):
@@ -320,14 +320,3 @@ def _traces(names: Iterable[str]) -> list[str]:
 def _turn(name: str) -> tuple[bool, bool, str]:
     """What is copied when: checkpoints behind what they name, and results.json, which means a whole run, at the end."""
     return name == "results.json", name.startswith(f"{naming.FOLDER}/"), name
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Turn what a server says into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        raise UserError(f"{error.filename}: {error.strerror}") from None

@@ -67,7 +67,7 @@ class RunOptions:
         It must be longer than what one worker does while the others wait: download, compile, save.""",
         limits="[1, inf)", flag="training")
     compile: bool = option(
-        False, """Compile the model: torch.compile, or XLA in TensorFlow; steps are faster, the first ones take minutes.
+        False, """Compile the model: torch.compile, or XLA in TensorFlow; minutes at first, then steps may be faster.
 
         Numbers agree with those of the uncompiled model to rounding, not to the bit. MindSpore compiles always.""",
         flag="training")

@@ -146,6 +146,18 @@ def read_whole(path: str | os.PathLike, backend: str = "torch") -> tuple[Weights
     return weights, config, report.usage
 
 
+def likeliest(model: Model, pixels: np.ndarray, top_k: int) -> list[list[tuple[str, float]]]:
+    """Name the likeliest classes of images, each with its probability, the likeliest first.
+
+    Args:
+        model: The model.
+        pixels: uint8 [n, S, S, 3], of its `pixels`.
+        top_k: How many are named of each image, where there are as many.
+    """
+    return [[(model.classes[index], row[index].item()) for index in np.argsort(-row, kind="stable")[:top_k]]
+            for row in probabilities(model.logits(pixels))]
+
+
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
     x = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))

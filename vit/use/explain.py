@@ -13,8 +13,6 @@ from vit.model.config import ViTConfig
 from vit.use import formats
 from vit.use.classifier import Model, probabilities, read_whole
 
-METHODS = ("attention", "rollout", "gradient")
-
 
 class Explained(Model):
     """The model of a file whose inside is looked at.

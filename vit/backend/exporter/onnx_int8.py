@@ -1,9 +1,9 @@
 """ONNX files whose weights are whole numbers of 8 bits, by onnxruntime's own tool."""
-import contextlib
-import logging
 
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from vit.backend.exporter.quiet import quiet
 
 
 def write(source, path, manifest):
@@ -14,20 +14,10 @@ def write(source, path, manifest):
         path: The file to write.
         manifest: What it carries of itself.
     """
-    with _quiet():
+    with quiet():  # else it advises to run another tool first, whose work the exporter has done
         quantize_dynamic(source, path, per_channel=True, weight_type=QuantType.QInt8)
     model = onnx.load(path)
     for entry in model.metadata_props:
         if entry.key == "vit":
             entry.value = manifest
     onnx.save(model, path)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Leave out the advice to run another tool first, which infers shapes; the exporter has written them."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

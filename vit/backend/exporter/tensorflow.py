@@ -1,13 +1,13 @@
 """Export from TensorFlow: SavedModel, LiteRT."""
-import contextlib
-import logging
 import zipfile
 
 import fe_compat
 
+from vit.backend.exporter.quiet import quiet
 from vit.files.atomic import write_whole
 
 tf = fe_compat.legacy_tensorflow()
+
 
 def write_savedmodel(model, path, image, batch, manifest):
     """Write a SavedModel.
@@ -20,7 +20,7 @@ def write_savedmodel(model, path, image, batch, manifest):
         manifest: What the folder carries of itself.
     """
     function, module = _function(model, image, batch)
-    with _quiet():
+    with quiet():
         tf.saved_model.save(module, path, signatures={"serving_default": function})
     write_whole(path / "vit.json", manifest.encode())
 
@@ -28,7 +28,7 @@ def write_savedmodel(model, path, image, batch, manifest):
 def write_litert(model, path, image, batch, manifest):
     """Write a LiteRT (TensorFlow Lite) file; the arguments are those of `write_savedmodel`."""
     function, module = _function(model, image, batch)
-    with _quiet():
+    with quiet():
         content = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module).convert()
     write_whole(path, content)
     with zipfile.ZipFile(path, "a") as archive:  # behind the model, as LiteRT's own metadata have it
@@ -41,13 +41,3 @@ def _function(model, image, batch):
     module = tf.Module()
     module.kept = model.variables
     return tf.function(lambda images: {"scores": model(images)}, input_signature=signature), module
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Leave out what the exporters say while all is well."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -1,12 +1,12 @@
 """Export from PyTorch: ONNX, torch.export's own format, OpenVINO."""
 import contextlib
 import io
-import logging
 import sys
 import warnings
 
 import torch
 
+from vit.backend.exporter.quiet import quiet
 from vit.files.atomic import write_whole
 
 
@@ -58,11 +58,7 @@ def _program(model, image, batch):
 
 @contextlib.contextmanager
 def _quiet():
-    """Leave out what the exporters say while all is well."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    """Leave out what PyTorch's exporters say while all is well, which is warnings as well, and prints."""
+    with quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        yield
