@@ -20,7 +20,6 @@ from vit.backend import load_script
 from vit.data import image_folder
 from vit.errors import UserError
 from vit.model.config import VARIANTS
-from vit.use import images as named_images
 from vit.use.classifier import BATCH_SIZE, likeliest
 from vit.use.exported import open_model
 
@@ -131,7 +130,7 @@ def _is_one(images: OneImage | Sequence[OneImage]) -> bool:
 def _read(image: OneImage) -> np.ndarray:
     """An image's pixels, uint8 [h, w, 3]."""
     if isinstance(image, str | os.PathLike):
-        pixels, fault = named_images.attempt(Path(image))
+        pixels, fault = image_folder.attempt(Path(image))
         if fault is not None:
             raise UserError(f"{image}: {fault}")
         return pixels

@@ -120,6 +120,14 @@ def _saved(path, image, **options):
     return image_folder.read(path)
 
 
+def test_what_pillow_finds_odd_is_read_without_a_word(tmp_path, monkeypatch):
+    """Such as an image of more pixels than it likes, or a TIFF with a field that is cut."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _saved(tmp_path / "a.png", Image.new("L", (5, 4), 77)).shape == (4, 5, 3)
+
+
 def test_grey_is_rgb(tmp_path):
     image = _saved(tmp_path / "a.png", Image.new("L", (5, 4), 77))
     assert image.shape == (4, 5, 3) and (image == 77).all()

@@ -28,6 +28,7 @@ def add_parser(commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from vit.data import image_folder
     from vit.training.report import folder
     from vit.use import images
     from vit.use.explain import Explained
@@ -38,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
         print(printable(f"note: {note}"), file=sys.stderr)
     failed, taken = 0, set()
     for path in paths:
-        image, fault = images.attempt(path)
+        image, fault = image_folder.attempt(path)
         if fault is not None:
             print(printable(f"{path}: {fault}"), file=sys.stderr)
             failed += 1

@@ -79,7 +79,7 @@ def _images(paths: list[str] | None) -> list[np.ndarray]:
     """The images that the export is tried on."""
     if paths is None:
         return list(load("digits").finetune.test.images[:_TRIED])
-    from vit.use.images import attempt
+    from vit.data.image_folder import attempt
     images = []
     for path in map(Path, paths):
         image, fault = attempt(path)

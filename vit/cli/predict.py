@@ -75,10 +75,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _read(model, paths: list[Path]) -> tuple[list[Path], np.ndarray]:
     """The images that can be read, and what the model sees of them; the others are named on stderr."""
-    from vit.use import images
+    from vit.data import image_folder
     some, pixels = [], []
     for path in paths:
-        image, fault = images.attempt(path)
+        image, fault = image_folder.attempt(path)
         if fault is None:
             pixels.append(model.pixels(image))
             some.append(path)

@@ -115,11 +115,13 @@ def attempt(path: Path) -> tuple[np.ndarray | None, str | None]:
 
 def decode(file: Path | BinaryIO) -> tuple[np.ndarray | None, str | None]:
     """Read one image as RGB from a regular file, or from its bytes; returns what `attempt` returns."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            return rgb(image), None
-    except _FAULTS as error:
-        return None, _fault(error)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of large and of odd files
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                return rgb(image), None
+        except _FAULTS as error:
+            return None, _fault(error)
 
 
 def rgb(image: Image.Image) -> np.ndarray:

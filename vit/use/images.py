@@ -1,10 +1,7 @@
 """The images that a person names on a command line."""
 import glob
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from vit.data import image_folder
 from vit.errors import UserError
@@ -32,10 +29,3 @@ def find(given: list[str]) -> Iterator[Path]:
             if not found:
                 raise UserError(f"{name}: no file is called so")
         yield from found
-
-
-def attempt(path: Path) -> tuple[np.ndarray | None, str | None]:
-    """Read an image, uint8 [h, w, 3], or say why it cannot be read."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of large and of odd files
-        return image_folder.attempt(path)
