@@ -70,8 +70,9 @@ class Moment(NamedTuple):
     rank: int = 0
 
 
-def run(backend: str, arguments: list[str], deadly: Moment | None = None, workers: int = 1) -> bool:
-    """Run a script to its end, or to its deadly moment; returns whether it was killed."""
+def run(backend: str, arguments: list[str], cache: Path, deadly: Moment | None = None, workers: int = 1) -> bool:
+    """Run a script to its end, or to its deadly moment; returns whether it was killed. MindSpore's graphs are kept."""
+    variables = {name: value for name, value in os.environ.items() if name != "MS_COMPILER_CACHE_ENABLE"}
     with tempfile.TemporaryDirectory() as scratch:
         script = ROOT / f"vit_{backend}.py"
         if deadly:
@@ -80,7 +81,8 @@ def run(backend: str, arguments: list[str], deadly: Moment | None = None, worker
                                             kind=deadly.kind, moment=deadly.step, rank=deadly.rank))
         launcher = () if workers == 1 else ("-m", "vit", "launch", "--backend", backend, "--nproc", str(workers))
         done = subprocess.run([sys.executable, *launcher, str(script), *arguments], cwd=ROOT, capture_output=True,
-                              text=True, check=False, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+                              text=True, check=False,
+                              env=variables | {"TF_CPP_MIN_LOG_LEVEL": "3", "XDG_CACHE_HOME": str(cache)})
     if done.returncode not in (0, KILLED[workers > 1]):
         raise AssertionError(f"{backend} {deadly}: exit status {done.returncode}\n{done.stdout[-2000:]}\n"
                              f"{done.stderr[-4000:]}")
@@ -122,10 +124,11 @@ def chain(backend: str, deadly: list[Moment], folder: Path, workers: list[int] |
     It is started each time with one command line, as by a cluster; before its first checkpoint it begins anew.
     """
     arguments = [*FLAGS, "--model_dir", str(folder), "--resume", "auto"]
+    cache = folder.parent / "cache"
     *before, last = workers or [1] * (len(deadly) + 1)
     for moment, count in zip(deadly, before, strict=True):
-        assert run(backend, arguments, moment, count), f"{backend}: not killed at {moment}"
-    assert not run(backend, arguments, workers=last)
+        assert run(backend, arguments, cache, moment, count), f"{backend}: not killed at {moment}"
+    assert not run(backend, arguments, cache, workers=last)
     return outcome(folder)
 
 
