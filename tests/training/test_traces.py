@@ -64,7 +64,8 @@ def test_losses_are_read_at_each_step_but_on_an_accelerator(on_accelerator, read
 
 def test_a_fixed_loss_scale_stays_whatever_a_checkpoint_has():
     set_to = []
-    trace = traces.LossScale(SimpleNamespace(current_optimizer=SimpleNamespace(set_loss_scale=set_to.append)), fixed=8.0)
+    optimizer = SimpleNamespace(set_loss_scale=set_to.append)
+    trace = traces.LossScale(SimpleNamespace(current_optimizer=optimizer), fixed=8.0)
     assert trace.state == {"scale": 8.0, "good_steps": 0, "skipped": 0}
     trace.go_on({"scale": 4.0, "good_steps": 3, "skipped": 2})
     assert set_to == [8.0] and trace.state == {"scale": 8.0, "good_steps": 3, "skipped": 2}
