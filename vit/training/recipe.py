@@ -47,7 +47,8 @@ of the stage, the learning rate is
                                       * (1 + cos(pi * e / E)) / 2
     step          learning_rate * decay_rate**floor(e / decay_epochs)
     exponential   learning_rate * decay_rate**(e / decay_epochs)
-    milestones    the one of `milestone_rates` whose milestone e has passed last; before the first, learning_rate"""
+    milestones    learning_rate before the first of `milestones`; then the
+                  one of `milestone_rates` for the last that e has reached"""
 
 _CENTRALIZATION = """Centralize the gradients of matrices (Yong et al. 2020).
 
