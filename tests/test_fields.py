@@ -24,6 +24,7 @@ class Spec:
     on: bool = option(False, "Whether.")
     path: str | os.PathLike | None = option(None, "Where.")
     texts: tuple[str, ...] = option((), "What else.")
+    numbers: tuple[float, ...] = option((), "Which numbers.", limits="[0, 9)")
     plain: int = 0
 
     def __post_init__(self):
@@ -86,6 +87,12 @@ def test_an_interval_in_words(text, words):
     ("every", 1.0, "every must be of type int | str, not 1.0"),
     ("on", 1, "on must be of type bool, not 1"),
     ("texts", "ab", "texts must be of type tuple, not 'ab'"),
+    ("texts", ["a", 1], "each of texts must be of type str, not 1"),
+    ("numbers", 3, "numbers must be of type tuple, not 3"),
+    ("numbers", [1, "2"], "each of numbers must be of type float, not '2'"),
+    ("numbers", (1, 9), "each of numbers must be in [0, 9), not 9.0"),
+    ("numbers", [math.inf], "each of numbers must be finite, not inf"),
+    ("numbers", [0] * 1001, "numbers must have at most 1000 values, not 1001"),
     ("plain", "x", "plain must be of type int, not 'x'")])
 def test_an_impossible_value_is_refused(field, value, message):
     with pytest.raises(ValueError) as caught:
@@ -97,7 +104,8 @@ def test_an_impossible_value_is_refused(field, value, message):
     ("count", np.int64(4), 4), ("count", np.uint8(4), 4), ("share", np.float64(0.25), 0.25), ("share", 0, 0.0),
     ("share", np.float32(0.5), 0.5), ("share", np.int32(0), 0.0), ("maybe", 1, 1.0), ("maybe", None, None),
     ("on", np.bool_(True), True), ("word", np.str_("y"), "y"), ("every", 7, 7), ("every", "epoch", "epoch"),
-    ("path", Path("a") / "b", "a/b"), ("path", "c", "c"), ("texts", ("a", ), ("a", ))])
+    ("path", Path("a") / "b", "a/b"), ("path", "c", "c"), ("texts", ("a", ), ("a", )),
+    ("texts", ["a"], ("a", )), ("numbers", [1, np.float64(0.5)], (1.0, 0.5)), ("numbers", [], ())])
 def test_equivalent_values_become_plain_ones(field, given, held):
     value = getattr(Spec(**{field: given}), field)
     assert (value, type(value)) == (held, type(held))
@@ -139,7 +147,8 @@ def test_the_first_sentence(text, sentence):
 @pytest.mark.parametrize(("field", "words"), [
     ("count", "a whole number, at least 1"), ("share", "a number, in [0, 1)"),
     ("maybe", "a number, in (0, 1], or null"), ("word", "one of x, y"), ("on", "true or false"),
-    ("every", "a whole number, at least 1, or one of epoch")])
+    ("every", "a whole number, at least 1, or one of epoch"), ("numbers", "a list of numbers, each in [0, 9)"),
+    ("texts", "a list")])
 def test_what_a_field_takes(field, words):
     assert takes(FIELDS[field]) == words
 

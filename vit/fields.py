@@ -17,6 +17,7 @@ from types import UnionType
 import numpy as np
 
 MOST = 2**32 - 1  # the largest whole number: no option needs a larger one, and every library's integer holds it
+LONGEST = 1000  # values in a list
 
 
 @dataclass(frozen=True)
@@ -89,34 +90,46 @@ def kinds(hint) -> tuple[type, ...]:
 def check_types(spec) -> None:
     """Hold each field of a dataclass to its type, and put plain values in the place of equivalent ones.
 
-    A whole number becomes a float where one is meant, a numpy scalar the Python number, and a path a string. A field of
-    type `object` takes anything.
+    A whole number becomes a float where one is meant, a numpy scalar the Python number, a path a string, and a list a
+    tuple. A field of type `object` takes anything.
 
     Raises:
         ValueError: A field is of another type, or not finite; the message names it and the value.
     """
     for field in dataclasses.fields(spec):
         given, allowed = getattr(spec, field.name), kinds(field.type)
-        value = given.item() if isinstance(given, np.generic) else given
-        if type(value) is int and abs(value) > MOST:
-            raise ValueError(f"{field.name} must be at most {MOST} in size, not {reprlib.repr(value)}")
-        if type(value) is int and float in allowed:
-            value = float(value)
-        if isinstance(value, os.PathLike) and os.PathLike in allowed:
-            value = os.fspath(value)
-        if type(value) not in allowed and object not in allowed:
-            wanted = getattr(field.type, "__name__", field.type)
-            raise ValueError(f"{field.name} must be of type {wanted}, not {reprlib.repr(value)}")
-        if type(value) is float and not math.isfinite(value):
-            raise ValueError(f"{field.name} must be finite, not {value}")
+        if tuple in allowed and isinstance(given, list | tuple):
+            if len(given) > LONGEST:
+                raise ValueError(f"{field.name} must have at most {LONGEST} values, not {len(given)}")
+            one, _ = typing.get_args(field.type)
+            value = tuple(_plain(f"each of {field.name}", item, one) for item in given)
+        else:
+            value = _plain(field.name, given, field.type)
         if value is not given:
             object.__setattr__(spec, field.name, value)
+
+
+def _plain(name: str, value: object, hint) -> object:
+    """Hold one value to a type, and give the plain value in its place."""
+    allowed = kinds(hint)
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(value) is int and abs(value) > MOST:
+        raise ValueError(f"{name} must be at most {MOST} in size, not {reprlib.repr(value)}")
+    if type(value) is int and float in allowed:
+        value = float(value)
+    if isinstance(value, os.PathLike) and os.PathLike in allowed:
+        value = os.fspath(value)
+    if type(value) not in allowed and object not in allowed:
+        raise ValueError(f"{name} must be of type {getattr(hint, '__name__', hint)}, not {reprlib.repr(value)}")
+    if type(value) is float and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value}")
+    return value
 
 
 def check(spec) -> None:
     """Hold each field of a dataclass to its type, its limits and its choices.
 
-    Limits are for numbers and choices for strings; None passes where the type allows it.
+    Limits are for numbers, each of a list's too, and choices for strings; None passes where the type allows it.
 
     Raises:
         ValueError: A field has an impossible value; the message names it, what is allowed and the value.
@@ -125,6 +138,10 @@ def check(spec) -> None:
     for field in dataclasses.fields(spec):
         value = getattr(spec, field.name)
         limits, choices = field.metadata.get("limits"), field.metadata.get("choices")
+        if isinstance(value, tuple) and limits is not None:
+            if odd := [item for item in value if item not in limits]:
+                raise ValueError(f"each of {field.name} must be {limits}, not {odd[0]!r}")
+            continue
         if isinstance(value, str) and choices is not None:
             allowed = value in choices
         elif isinstance(value, int | float) and limits is not None:
@@ -152,6 +169,8 @@ def takes(field: dataclasses.Field) -> str:
     if int in allowed or float in allowed:
         number = "a whole number" if int in allowed else "a number"
         words.append(f"{number}, {limits}" if limits else number)
+    if tuple in allowed:
+        words.append(f"a list of numbers, each {limits}" if limits else "a list")
     if choices is not None:
         words.append(f"one of {', '.join(choices)}")
     if type(None) in allowed:

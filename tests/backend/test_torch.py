@@ -4,7 +4,8 @@ import pytest
 from vit.training.recipe import Recipe
 
 pytestmark = pytest.mark.backend("torch")
-RECIPES = {"sgd": {}, "nesterov": {"nesterov": True}, "adam": {"optimizer": "adam"}, "adamw": {"optimizer": "adamw"}}
+RECIPES = {"sgd": {}, "nesterov": {"nesterov": True}, "adam": {"optimizer": "adam"}, "adamw": {"optimizer": "adamw"},
+           "centralized": {"gradient_centralization": True}}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -21,14 +22,14 @@ def test_all_weights_at_once_get_the_same_bits(recipe):
     for count in (1, 3):
         weights = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
         optimizer = Optimizer(weights, recipe, 1)
-        parts = list(zip(weights.values(), (0.0, 0.1, 0.0), strict=True))
+        parts = list(zip(weights.values(), (0.0, 0.1, 0.0), optimizer.centralized, strict=True))
         found = []
         for t in (1, 2):
             for first in range(0, 3, count):
-                w, decay = zip(*parts[first:first + count], strict=True)
+                w, decay, centralized = zip(*parts[first:first + count], strict=True)
                 moments = [[optimizer.state[one][key] for one in w] for key in ("moment1", "moment2")]
                 with torch.no_grad():
-                    found += optimizer.change(w, [one * t + 1 for one in w], decay, *moments, t=t)
+                    found += optimizer.change(w, [one * t + 1 for one in w], decay, centralized, *moments, t=t)
         changes.append(found)
     assert len(changes[0]) == len(changes[1]) == 6
     assert all(torch.equal(one, other) for one, other in zip(*changes, strict=True))

@@ -17,6 +17,8 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 from vit.training.resume import STARTED_WITH
 
+TRAINED = list(EPOCH)[:6]  # what is known of an epoch that is not evaluated
+
 
 def _history(**changes):
     return {"history": make().history | changes}
@@ -40,7 +42,8 @@ def test_every_field_of_a_checkpoint_is_held_to_something():
     {"metric": "0.25"}, {"metric": True}, {"metric": [0.5]}, {"metric": 1 << 64},
     {"best": {}}, {"best": [1]}, {"best": ["a", "b"]}, {"best": [0.5, 1]}, {"best": [0.5, "../x.safetensors"]},
     {"best": [[], None]}, {"best": [0.5, None, None]},
-    {"recipe": {"seed": [1]}}, {"recipe": {"seed": {"a": 1}}}, {"recipe": {"data": "x" * 5000}}, {"recipe": None},
+    {"recipe": {"seed": [[1]]}}, {"recipe": {"seed": ["a"]}}, {"recipe": {"seed": [1] * 1001}},
+    {"recipe": {"seed": {"a": 1}}}, {"recipe": {"data": "x" * 5000}}, {"recipe": None},
     {"options": {"tensorboard": "/elsewhere"}}, {"options": {"model_dir": "/other"}}, {"options": {"resume": "auto"}},
     {"options": {"data_dir": 5}}, {"options": {"data_dir": ["a"]}}, {"options": {"data_dir": "a\0b"}},
     {"options": {"data_dir": ""}}, {"options": {"data_dir": "x" * 5000}}, {"options": {"pretrained": True}},
@@ -72,12 +75,13 @@ def test_fields_that_are_impossible(tmp_path, refused, changes):
     _history(epochs=[EPOCH | {"more": [1]}]), _history(epochs=[EPOCH | {"accuracy": 10**400}]),
     *(_history(epochs=[{name: value for name, value in EPOCH.items() if name != lost}]) for lost in EPOCH),
     _history(epochs=[EPOCH | {"epoch": number} for number in (1, 2, 3)]),
+    {"phase": "evaluated", **_history(epochs=[EPOCH, dict.fromkeys(TRAINED, 2)])},
     _history(step_sizes=[16] * 6), _history(step_sizes=[16] * 6 + [0]), _history(step_sizes=[16] * 6 + ["a"]),
     _history(first_steps=[0, 8]), _history(first_steps=[0, 4, 5]), _history(first_steps=[4, 0]),
     _history(first_steps=[-1]), _history(first_steps=[0.0, 4.0]), _history(first_steps=[0, 0]),
     _history(step_losses=[1.0] * 7), _history(mean_loss=[1]), _history(__class__=[]),
     {"history": {}}, {"history": {"epochs": [EPOCH]}}, {"history": []},
-], ids=range(38))
+], ids=range(39))
 def test_records_with_which_no_training_can_go_on(tmp_path, refused, changes):
     path = _with_state(tmp_path, **changes)
     with refused(path, "makes no sense"):
@@ -100,14 +104,16 @@ def test_numbers_with_which_no_training_can_go_on(tmp_path, refused, numbers):
 @pytest.mark.parametrize("changes", [
     {"metric": float("nan")}, {"metric": 1}, {"best": [0.5, None]}, {"options": {}}, {"recipe": {"pad": 4}},
     {"options": {"skip_bad_pictures": True, "data_dir": "a", "pretrained": None, "compare_scratch": False}},
-    {"phase": "trained", **_history(epochs=[EPOCH, dict.fromkeys(list(EPOCH)[:6], 2)])},
+    {"phase": "trained", **_history(epochs=[EPOCH, dict.fromkeys(TRAINED, 2)])},
+    {"phase": "evaluated", **_history(epochs=[dict.fromkeys(TRAINED, 1), EPOCH | {"epoch": 2}])},
+    _history(epochs=[dict.fromkeys(TRAINED, 1)]), {"recipe": {"milestones": [], "milestone_rates": [0.1, 2]}},
     _history(epochs=[EPOCH | {"loss_scale": 1024.0, "skipped_steps": 2}]), _history(first_steps=[0, 7]),
     _history(epochs=[EPOCH | {"eval_loss": float("nan"), "train_loss": float("inf")}]),
     {"traces": {"3.Own": {"a": None, "b": True, "c": "text", "d": float("-inf")}}},
     {"data": {"pretrain": DATA["finetune"], "finetune": DATA["finetune"]}},
     {"stretches": []}, {"stretches": [STRETCH, STRETCH | dict.fromkeys(("step", "versions", "host", "num_workers"))]},
     {"stretches": [{name: value for name, value in STRETCH.items() if name != "world_size"}]},  # of an older version
-], ids=range(15))
+], ids=range(18))
 def test_fields_that_are_possible(tmp_path, changes):
     loaded = load(_with_state(tmp_path, **changes))
     assert json.dumps(getattr(loaded, next(iter(changes)))) == json.dumps(next(iter(changes.values())))

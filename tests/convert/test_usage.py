@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.checkpoints.test_serialization import make
+from tests.checkpoints.test_serialization import EPOCH, make
 from tests.convert.conftest import convert_command
 from tests.fixtures import COMMIT_7D1C055
 from vit import checkpoints, convert
@@ -86,6 +86,15 @@ def test_a_checkpoint_knows_its_recipe_and_its_classes(tmp_path):
     usage = convert.read(path)[2].usage
     assert (usage.classes, usage.provenance["data"]) == (("a", "b", "c"), "three")
     assert usage.preprocessing == Preprocessing((0.2288, ) * 3, (0.3084, ) * 3)
+
+
+@pytest.mark.parametrize(("phase", "accuracy"), [("training", None), ("trained", None), ("evaluated", 0.25),
+                                                 ("finished", 0.25)])
+def test_a_checkpoint_knows_the_accuracy_of_its_own_weights_alone(tmp_path, phase, accuracy):
+    path = tmp_path / "finetune-00000007.safetensors"
+    history = make().history | {"epochs": [EPOCH, EPOCH | {"epoch": 2}]}
+    checkpoints.save(path, make(stage="finetune", phase=phase, history=history))
+    assert convert.read(path)[2].usage.provenance["accuracy"] == accuracy
 
 
 def test_an_older_checkpoint_knows_no_classes():

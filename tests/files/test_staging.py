@@ -1,5 +1,6 @@
 """What other programs write gets its name when it is whole, or not at all."""
 import os
+import signal
 import stat
 
 import pytest
@@ -52,3 +53,52 @@ def test_a_folder_is_not_replaced(tmp_path, refused):
 def test_a_folder_that_is_missing_is_said(tmp_path, refused):
     with refused(f"{tmp_path}/none/a: cannot be written (No such file"), staged(tmp_path / "none/a"):
         pass
+
+
+ENDED = """
+import os, signal, sys, time
+from vit import start
+from vit.files.staging import staged
+start.begin()
+start.imported()
+with staged("a.onnx") as place:
+    place.write_text("a part")
+    if sys.argv[1] == "nested":
+        with staged("b") as other:
+            other.mkdir()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [
+    ("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", -signal.SIGINT), ("nested", 143)])
+def test_a_process_that_is_asked_to_end_leaves_nothing(name, status, run_python, tmp_path):
+    (tmp_path / "cwd").mkdir()
+    (tmp_path / "cwd/a.onnx").write_text("old")
+    done = run_python("-c", ENDED, name)
+    assert done.returncode == status, done.stderr
+    assert os.listdir(tmp_path / "cwd") == ["a.onnx"] and (tmp_path / "cwd/a.onnx").read_text() == "old"
+
+
+def test_signals_are_as_before_when_it_is_over(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with staged(tmp_path / "a") as place:
+        place.write_text("new")
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_who_handles_signals_keeps_them(tmp_path):
+    def handler(*_):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with staged(tmp_path / "a") as place:
+            place.write_text("new")
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -15,7 +15,7 @@ from hypothesis.errors import Flaky
 from tests.fuzz.case import Case, attempt
 from tests.fuzz.sandbox import Outcome, Sandbox
 
-TARGETS = ("recipes", "flags", "weights", "manifests", "checkpoints", "images", "shards", "cifar")
+TARGETS = ("recipes", "flags", "weights", "manifests", "checkpoints", "images", "shards", "cifar", "exports")
 _SHRINK_SECONDS = 20.0
 
 

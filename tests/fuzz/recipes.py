@@ -88,11 +88,11 @@ def allowed(field: dataclasses.Field) -> list[str]:
               *(["null"] if type(None) in types else ())]
     if limits is not None:
         numbers = [0, 1, 2, 3, MOST - 1, MOST, limits.low, min(limits.high, MOST)]
-        if float in types:
+        if float in types or tuple in types:
             numbers += [0.5, 0.999999, 1e-320, 1e-9, 1e300, math.nextafter(limits.low, 1),
                         math.nextafter(limits.high, 0)]
         values += [repr(int(number) if int in types else float(number)) for number in numbers if number in limits]
-    return values
+    return [value for text in values for value in (f"[{text}]", f"[{text},{text}]")] if tuple in types else values
 
 
 def _short(value: object) -> str:

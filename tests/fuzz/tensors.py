@@ -13,11 +13,13 @@ from tests.fuzz.mutations import encodable, texts
 from vit import convert
 from vit.convert.layouts import HF_KERAS
 from vit.files import canonical
+from vit.files.usage import Preprocessing, Usage
 from vit.model import parameters
 from vit.model.config import ViTConfig
 
 CONFIG = ViTConfig(image_size=16, patch_size=8, width=16, depth=2, heads=2, mlp_dim=24, num_classes=3)
 SPEC = CONFIG.to_dict()
+USAGE = Usage(("a", "b", "c"), Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3), None, "bilinear"))
 
 
 @functools.cache
@@ -28,9 +30,9 @@ def weights() -> dict[str, np.ndarray]:
 
 @functools.cache
 def whole(kind: str) -> dict[str, bytes]:
-    """A whole file of a kind, by name: one, and for "hf" the two of a folder."""
+    """A whole file of a kind, by name: one, and for "hf" and "timm_hub" those of a folder."""
     name = {"canonical": "m.safetensors", "timm": "m.safetensors", "npz": "m.npz", "mindspore": "m.ckpt",
-            "torch": "m.pt", "legacy": "m.pth", "hdf5": "m.h5", "hf": "m"}[kind]
+            "torch": "m.pt", "legacy": "m.pth", "hdf5": "m.h5", "hf": "m", "timm_hub": "m"}[kind]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         if kind in ("torch", "legacy"):
@@ -38,7 +40,7 @@ def whole(kind: str) -> dict[str, bytes]:
         elif kind == "hdf5":
             save_keras(path, weights())
         else:
-            convert.write(path, weights(), CONFIG, kind)
+            convert.write(path, weights(), CONFIG, kind, convert.Report(usage=USAGE))
         if path.is_dir():
             return {f"{name}/{inner.name}": inner.read_bytes() for inner in path.iterdir()}
         return {name: path.read_bytes()}

@@ -5,7 +5,7 @@ from tests.fuzz.campaign import TARGETS, Tally, explore
 from tests.fuzz.sandbox import Sandbox
 
 COUNT = {"recipes": 40, "flags": 25, "weights": 40, "manifests": 25, "checkpoints": 15, "images": 15, "shards": 10,
-         "cifar": 20}
+         "cifar": 20, "exports": 20}
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from vit.convert import protobuf
 from vit.convert.layouts import GOOGLE, MINDCV
 from vit.model.parameters import shapes
 
-_KINDS = ("canonical", "timm", "npz", "mindspore", "torch", "legacy", "hf", "hdf5")
+_KINDS = ("canonical", "timm", "npz", "mindspore", "torch", "legacy", "hf", "timm_hub", "hdf5")
 
 
 @st.composite
@@ -118,8 +118,8 @@ def _save_wrapped(path: Path, values: dict, wrap: str, new: bool) -> None:
 
 
 @st.composite
-def _hf(draw) -> dict[str, bytes]:
-    files = dict(whole("hf"))
+def _folder(draw, kind: str) -> dict[str, bytes]:
+    files = dict(whole(kind))
     if draw(st.integers(0, 3)):
         files["m/config.json"] = draw(json_text(json.loads(files["m/config.json"])))
     else:
@@ -143,7 +143,8 @@ def _hdf5(draw) -> dict[str, bytes]:
 
 _FILES = {"canonical": _safetensors("canonical"), "timm": _safetensors("timm"), "npz": _npz(),
           "mindspore": _mindspore(),
-          "torch": _torch("torch"), "legacy": _torch("legacy"), "hf": _hf(), "hdf5": _hdf5()}
+          "torch": _torch("torch"), "legacy": _torch("legacy"), "hf": _folder("hf"),
+          "timm_hub": _folder("timm_hub"), "hdf5": _hdf5()}
 
 
 @st.composite

@@ -29,7 +29,8 @@ WITH_DROPOUT = [name for name, config in CONFIGS.items() if dropout.sites(config
 RECIPES = {
     "sgd": Recipe(data="digits", batch_size=16),
     "nesterov": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2,
-                       decay_bias_and_norm=False),
+                       decay_bias_and_norm=False, gradient_centralization=True, schedule="milestones",
+                       milestones=(0.25, 0.5), milestone_rates=(0.02, 0.005)),
     "adamw": Recipe(data="digits", batch_size=16, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05,
                     decay_bias_and_norm=False, clip_norm=1.0, schedule="cosine", warmup_steps=10),
     # Without decay on biases: the keys' have no gradient but rounding, and Adam makes a decay of that grow a
@@ -38,6 +39,8 @@ RECIPES = {
                    decay_bias_and_norm=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
                    schedule="exponential", decay_rate=0.5, decay_epochs=0.5, warmup_steps=5, label_smoothing=0.1,
                    mixup=0.4),
+    "uncentralized": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2,
+                            decay_bias_and_norm=False),
 }
 _seen: dict[tuple, tuple[float, float]] = {}
 

@@ -113,7 +113,7 @@ def _train(recipe, config=CONFIG):
 
 def _each(change):
     """The change of lists, from that of one weight."""
-    def changes(self, w, g, decay, moment1, moment2, t):
+    def changes(self, w, g, decay, centralized, moment1, moment2, t):
         return [change(self, *one, t) for one in zip(w, g, decay, moment1, moment2, strict=True)]
     return changes
 
@@ -154,6 +154,10 @@ TRAIN_DEFECTS = {
         Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
     "a norm clipped too low": (RECIPES["nesterov"], lambda patch: patch(
         backend, "clip", lambda gradients, clip_norm, clip=backend.clip: clip(gradients, clip_norm * 0.999))),
+    "the mean of a matrix's columns": (RECIPES["nesterov"], lambda patch: patch(
+        backend, "centralize", lambda g: g - g.mean(dim=0, keepdim=True))),
+    "a milestone one step late": (RECIPES["nesterov"], lambda patch: patch(
+        Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
     "keys of another epoch": (RECIPES["sgd"], lambda patch: patch(
         dropout, "keys", lambda seed, epoch, *rest: DROPOUT_KEYS(seed, epoch + 1, *rest))),

@@ -201,6 +201,39 @@ def test_the_frameworks_skip_and_learn_alike(pair):
     np.testing.assert_allclose(*(saved[-1].numbers["step_losses"] for saved in (ours, theirs)), rtol=2e-3)
 
 
+@functools.cache
+def _fixed(backend, scale=1024.0):
+    """The stage and the checkpoints of a run in float16 with a scale that stays."""
+    folder = Path((keep := tempfile.TemporaryDirectory()).name)
+    _FOLDERS.append(keep)
+    config = CONFIG.replace(depth=1)
+    canonical.save(folder / "start.safetensors", parameters.initial(config, 1), config)
+    stage = _run(backend, folder / "run", data="digits", pretrained=str(folder / "start.safetensors"), precision="fp16",
+                 batch_size=16, train_steps_per_epoch=GROWTH + 2, finetune_epochs=1, eval_steps_per_epoch=2,
+                 checkpoint_every=1, keep=9, loss_scale=scale)
+    return stage, [checkpoints.load(path) for path in sorted((folder / "run" / "checkpoints").glob("*.safetensors"))]
+
+
+@pytest.mark.full_in("ms")
+def test_a_fixed_scale_stays(backend):
+    stage, saved = _fixed(backend)
+    assert [(epoch["loss_scale"], epoch["skipped_steps"]) for epoch in stage["epochs"]] == [(1024.0, 0)]
+    assert saved[-1].optimizer_steps == GROWTH + 2 and {one.loss_scale["scale"] for one in saved} == {1024.0}
+    whole = next(one for one in _scaled("torch")[2] if one.optimizer_steps)  # before it, all steps were skipped
+    np.testing.assert_allclose(saved[-1].numbers["step_losses"][0], whole.numbers["step_losses"][0], rtol=2e-3)
+
+
+def test_the_frameworks_learn_alike_with_a_fixed_scale(pair):
+    np.testing.assert_allclose(*(_fixed(one)[1][-1].numbers["step_losses"] for one in pair), rtol=2e-3)
+
+
+@pytest.mark.backend("torch")
+def test_a_fixed_scale_that_is_too_high_skips_all(capsys):
+    stage, saved = _fixed("torch", 2.0**24)
+    assert [(epoch["loss_scale"], epoch["skipped_steps"]) for epoch in stage["epochs"]] == [(2.0**24, GROWTH + 2)]
+    assert saved[-1].optimizer_steps == 0 and _same(saved[-1].weights, saved[0].weights)
+
+
 @pytest.mark.backend("torch")
 def test_a_resumed_run_has_the_same_scale(tmp_path):
     folder, stage, saved = _scaled("torch")

@@ -31,8 +31,10 @@ CONFIG = VARIANTS["tiny"].replace(depth=2, num_classes=10, dropout=0.1, attentio
 _BASE = Recipe(data="digits", batch_size=BATCH, seed=3, decay_bias_and_norm=False, schedule="cosine", warmup_steps=3)
 CASES = {
     "adamw": dataclasses.replace(_BASE, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, clip_norm=0.5,
-                                 accumulate_steps=2, mixup=0.4, cutmix=0.5, label_smoothing=0.1, ema_decay=0.9),
-    "sgd": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
+                                 accumulate_steps=2, mixup=0.4, cutmix=0.5, label_smoothing=0.1, ema_decay=0.9,
+                                 gradient_centralization=True),
+    "sgd": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2, gradient_centralization=True,
+                               schedule="milestones", milestones=(0.5, 1), milestone_rates=(0.02, 0.005)),
     "frozen": dataclasses.replace(_BASE, freeze_encoder=True, batch_size=3),
     "fast": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
     "fp16": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, precision="fp16"),

@@ -31,6 +31,7 @@ def _ignored(options=None, given=(), **fields):
     ({}, {"min_learning_rate": 1e-6}, "min_learning_rate", 'schedule is "constant"'),
     ({}, {"schedule": "cosine", "decay_rate": 0.5}, "decay_rate", 'schedule is "cosine"'),
     ({}, {"decay_epochs": 5}, "decay_epochs", 'schedule is "constant"'),
+    ({}, {"loss_scale": 1024.0, "precision": "bf16"}, "loss_scale", 'precision is "bf16"'),
     ({}, {"mixup_prob": 0.5}, "mixup_prob", "mixup and cutmix are 0"),
     ({}, {"crop_scale_max": 0.5}, "crop_scale_max", "crop_scale_min is 0"),
     ({}, {"randaugment_number": 3}, "randaugment_number", 'augment is "none"'),
@@ -52,9 +53,15 @@ def test_what_has_no_effect_is_named_with_the_reason(options, fields, name, reas
     ({}, {"schedule": "exponential", "decay_epochs": 5}), ({}, {"mixup": 0.2, "mixup_prob": 0.5}),
     ({}, {"cutmix": 0.2, "mixup_prob": 0.5}), ({}, {"crop_scale_min": 0.1, "crop_scale_max": 0.5, "crop_padding": 0}),
     ({}, {"augment": "randaugment", "randaugment_number": 3, "randaugment_std": 0.5}),
+    ({}, {"schedule": "milestones", "milestones": (1,), "milestone_rates": (0.1,)}),
+    ({}, {"loss_scale": 1024.0, "precision": "fp16"}), ({}, {"eval_every": 2}), ({}, {"eval_offset": 3}),
 ])
 def test_what_has_an_effect_is_not_named(options, fields):
     assert _ignored(options, **fields) == {}
+
+
+def test_milestones_without_their_schedule_are_named():
+    assert list(_ignored(milestones=(1,), milestone_rates=(0.1,))) == ["milestones", "milestone_rates"]
 
 
 def test_a_default_counts_only_where_it_is_given():

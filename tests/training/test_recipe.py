@@ -56,6 +56,12 @@ REFUSED = {
     "random_erasing_prob": (-0.1, 1.1, math.nan, "0.25"),
     "normalize": ("zero", "", None),
     "eval_crop_pct": (0.0, 1.1, math.nan, "0.875"),
+    "loss_scale": (0.0, -1.0, 2.0**25, math.nan, "1024"),
+    "eval_every": (0, -1, 1.5, "1", True),
+    "eval_offset": (-1, 1.5, "1", True),
+    "gradient_centralization": (1, "yes", None),
+    "milestones": (3, "3", None),
+    "milestone_rates": (0.1, "0.1", None),
 }
 
 
@@ -184,7 +190,24 @@ def test_warm_up_in_epochs_is_the_one_in_steps():
     assert [by_epoch.rate(step, 40, 5) for step in range(1, 41)] == [by_step.rate(step, 40) for step in range(1, 41)]
 
 
-@pytest.mark.parametrize("fields", [{"warmup_epochs": 1}, {"schedule": "step"}, {"schedule": "exponential"}])
+def test_rate_changes_at_milestones_after_the_warm_up():
+    """Four steps an epoch, half an epoch of warm-up; a milestone may be within an epoch."""
+    recipe = Recipe(learning_rate=0.8, warmup_epochs=0.5, schedule="milestones", milestones=(1, 2.25),
+                    milestone_rates=[0.9, 0.1])
+    assert [recipe.rate(step, 14, 4) for step in range(1, 15)] == [0.4, 0.8] + [0.8] * 4 + [0.9] * 5 + [0.1] * 3
+    assert recipe == Recipe.from_dict(recipe.to_dict()) and recipe.to_dict()["milestones"] == [1.0, 2.25]
+
+
+@pytest.mark.parametrize(("fields", "evaluated"), [
+    ({}, [1, 2, 3, 4, 5, 6, 7, 8]), ({"eval_every": 3}, [3, 6, 8]), ({"eval_every": 3, "eval_offset": 2}, [5, 8]),
+    ({"eval_offset": 6}, [7, 8]), ({"eval_every": 4}, [4, 8]), ({"eval_every": 100}, [8]), ({"eval_offset": 100}, [8])])
+def test_epochs_that_are_evaluated(fields, evaluated):
+    assert [epoch for epoch in range(1, 9) if Recipe(**fields).evaluates(epoch, 8)] == evaluated
+
+
+@pytest.mark.parametrize("fields", [
+    {"warmup_epochs": 1}, {"schedule": "step"}, {"schedule": "exponential"},
+    {"schedule": "milestones", "milestones": (1,), "milestone_rates": (0.1,)}])
 def test_rate_that_counts_in_epochs_needs_their_length(fields):
     with pytest.raises(ValueError, match="steps_per_epoch"):
         Recipe(**fields).rate(1, 10)
@@ -193,7 +216,13 @@ def test_rate_that_counts_in_epochs_needs_their_length(fields):
 @pytest.mark.parametrize(("fields", "fragments"), [
     ({"warmup_steps": 3, "warmup_epochs": 1.0}, ("warmup_steps", "warmup_epochs")),
     ({"crop_scale_min": 0.9, "crop_scale_max": 0.5, "crop_padding": 0}, ("crop_scale_min", "crop_scale_max")),
-    ({"crop_scale_min": 0.08}, ("crop_padding must be 0", "crop_scale_min"))])
+    ({"crop_scale_min": 0.08}, ("crop_padding must be 0", "crop_scale_min")),
+    ({"milestones": (2, 1), "milestone_rates": (0.1, 0.2)}, ("milestones must rise, not be [2.0, 1.0]",)),
+    ({"milestones": (1, 1), "milestone_rates": (0.1, 0.2)}, ("milestones must rise",)),
+    ({"milestones": (1, 2), "milestone_rates": (0.1,)}, ("milestone_rates must be as many as milestones (2), not 1",)),
+    ({"schedule": "milestones"}, ("needs milestones and milestone_rates",)),
+    ({"milestones": (-1,), "milestone_rates": (0.1,)}, ("each of milestones must be in [0, 1000000], not -1.0",)),
+    ({"milestones": (1,), "milestone_rates": ("a",)}, ("each of milestone_rates must be of type float, not 'a'",))])
 def test_fields_that_exclude_each_other_are_refused(fields, fragments):
     with pytest.raises(ValueError) as caught:
         Recipe(**fields)
@@ -223,7 +252,9 @@ def test_labels_are_soft_where_they_are_smoothed_or_mixed(fields, soft):
 
 
 @pytest.mark.parametrize("name", shapes(VARIANTS["tiny"]))
-def test_only_matrices_decay_unless_all_do(name):
+def test_only_matrices_decay_unless_all_do_and_only_they_are_centralized(name):
     matrix = name.endswith("weight") and "norm" not in name
     assert Recipe(weight_decay=0.5).decay_of(name) == 0.5
     assert Recipe(weight_decay=0.5, decay_bias_and_norm=False).decay_of(name) == (0.5 if matrix else 0)
+    assert Recipe(gradient_centralization=True).centralizes(name) is matrix
+    assert not Recipe().centralizes(name)

@@ -1,5 +1,6 @@
 """The traces that write a stage's history down, and the progress bar."""
 import contextlib
+import dataclasses
 import io
 from types import SimpleNamespace
 
@@ -61,6 +62,15 @@ def test_losses_are_read_at_each_step_but_on_an_accelerator(on_accelerator, read
     assert stage.history.step_losses == [1.0]
 
 
+def test_a_fixed_loss_scale_stays_whatever_a_checkpoint_has():
+    set_to = []
+    optimizer = SimpleNamespace(set_loss_scale=set_to.append)
+    trace = traces.LossScale(SimpleNamespace(current_optimizer=optimizer), fixed=8.0)
+    assert trace.state == {"scale": 8.0, "good_steps": 0, "skipped": 0}
+    trace.go_on({"scale": 4.0, "good_steps": 3, "skipped": 2})
+    assert set_to == [8.0] and trace.state == {"scale": 8.0, "good_steps": 3, "skipped": 2}
+
+
 def _two_batches(tensorboard=None):
     """The history of one epoch of two batches, the second with less weight; it is the fourth of seven."""
     rng, stage = np.random.default_rng(0), _stage(7, tensorboard)
@@ -90,6 +100,22 @@ def test_log_line_says_everything(capsys):
              "loss 2.0000, ", "top-1 75.00%, ", f"top-5 {epoch['top5']:.2%}, ")
     assert [out.find(part) for part in parts] == sorted(out.find(part) for part in parts)
     assert all(part in out for part in parts), out
+
+
+def test_an_epoch_that_is_not_evaluated_is_told_of_as_well(tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    stage = _stage(7, tmp_path)
+    stage.job.recipe = dataclasses.replace(stage.job.recipe, eval_every=5)
+    trace = traces.TrainHistory(stage, MODEL)
+    trace.system = SimpleNamespace(epoch_idx=4, global_step=8)
+    trace.on_epoch_begin({})
+    trace.on_batch_end({"ce": 1.0, "y": np.zeros(30, int)})
+    trace.on_epoch_end({})
+    out, [epoch] = capsys.readouterr().out, stage.history.epochs
+    assert out.startswith("pretrain: epoch 4/7: ") and out.endswith("loss 1.0000\n") and "test" not in out
+    assert set(epoch) == EPOCH - {"eval_loss", "accuracy", "top5", "eval_seconds"}
+    [file] = (tmp_path / "pretrain").iterdir()
+    assert "train_loss" in EventAccumulator(str(file)).Reload().Tags()["scalars"]
 
 
 def test_log_line_of_one_step_has_no_speed():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import zipfile
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -23,6 +24,7 @@ from vit.use import formats
 from vit.use.classifier import Classifier, probabilities
 from vit.use.exported import Exported, open_model
 from vit.use.formats import FORMATS
+from vit.use.seal import seal
 
 CONFIG = VARIANTS["tiny"].replace(num_classes=10, depth=2)
 KINDS = {
@@ -154,6 +156,21 @@ def test_a_disk_without_room_is_said(file, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.backend("torch")
+def test_an_export_that_is_asked_to_end_leaves_nothing(file, tmp_path, monkeypatch):
+    from vit.backend.exporter import torch as exporter
+
+    def write(model, path, *_):
+        path.write_bytes(b"a part")
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(exporter, "write_torch_export", write)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(file("plain")), str(tmp_path / "m.pt2"), "--to", "torch_export"])
+    assert ended.value.code == 128 + signal.SIGTERM and os.listdir(tmp_path) == []
+
+
+@pytest.mark.backend("torch")
 def test_it_is_tried_on_images_that_are_named(file, tmp_path, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)).save(tmp_path / "a.png")
     status, out, _ = _ends(capsys, "export", file("plain"), tmp_path / "m.pt2", "--to", "torch_export", "--images",
@@ -205,7 +222,7 @@ def test_a_package_that_is_missing_is_named(gone, file, tmp_path, capsys, monkey
     (("evaluate", "{file}", "--data", "digits", "--backend", "onnx"), "is no ONNX export; write one with: vit export"),
     (("evaluate", "none.onnx", "--data", "digits"), "none.onnx: no such file"),
     (("evaluate", "{other}", "--data", "digits"), "does not say how it is used"),
-    (("evaluate", "{damaged}", "--data", "digits"), "not a whole ONNX file")])
+    (("evaluate", "{damaged}", "--data", "digits"), "is no whole ONNX file of `vit export`: its sum is not at its")])
 @pytest.mark.backend("torch", "tf")
 def test_bad_input_is_one_line(arguments, fragment, file, onnx, tmp_path, capsys):
     """`{other}` is an ONNX file of something else."""
@@ -214,6 +231,7 @@ def test_bad_input_is_one_line(arguments, fragment, file, onnx, tmp_path, capsys
     del proto.metadata_props[:]
     names = {name: tmp_path / f"{name}.onnx" for name in ("other", "damaged")}
     names["other"].write_bytes(proto.SerializeToString())
+    seal(names["other"], "onnx")
     names["damaged"].write_bytes(onnx.read_bytes()[:5000])
     (tmp_path / "empty").mkdir()
     filled = [one.format(file=file("plain"), onnx=onnx, empty=tmp_path / "empty", **names) for one in arguments]

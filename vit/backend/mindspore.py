@@ -106,6 +106,11 @@ def clip(gradients, clip_norm):
     return [g * scale for g in gradients], norm
 
 
+def centralize(g):
+    """Take the mean over the inputs off a linear layer's gradient (Yong et al. 2020)."""
+    return g - g.mean(axis=1, keep_dims=True)
+
+
 class Optimizer(nn.Optimizer):
     """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
 
@@ -129,12 +134,13 @@ class Optimizer(nn.Optimizer):
         self.epsilon = number(recipe.epsilon)
         self.decays = [number(recipe.decay_of(name)) for name in parameters]
         self.lr_scales = [number(recipe.layer_scale(name, depth)) for name in parameters]
+        self.centralized = tuple(recipe.centralizes(name) for name in parameters)
         self.trained = tuple(i for i, w in enumerate(parameters.values()) if w.requires_grad)  # one for each gradient
         self.weights = ms.ParameterTuple(parameters.values())
         self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
         self.moment2 = self.weights.clone(prefix="moment2", init="zeros")
         self.norm = ms.Parameter(number(0), name="norm", requires_grad=False)  # the gradients' norm in the last step
-        scale = ms.Parameter(number(FIRST_SCALE), name="loss_scale", requires_grad=False)
+        scale = ms.Parameter(number(recipe.loss_scale or FIRST_SCALE), name="loss_scale", requires_grad=False)
         self.loss_scale = scale if scales_loss(recipe.precision) else None
 
     def construct(self, gradients):
@@ -153,14 +159,16 @@ class Optimizer(nn.Optimizer):
         for k in range(len(gradients)):
             i, g = self.trained[k], gradients[k]
             w, rate = self.weights[i], self.learning_rate * self.lr_scales[i]
-            lost = rate * self.change(w, g, self.decays[i], self.moment1[i], self.moment2[i], unbiased)
-            ops.assign(w, w - lost)
+            moments = self.moment1[i], self.moment2[i]
+            change = self.change(w, g, self.decays[i], self.centralized[i], *moments, unbiased)
+            ops.assign(w, w - rate * change)
         ops.assign(self.global_step, self.global_step + 1)
 
-    def change(self, w, g, decay, moment1, moment2, unbiased):
+    def change(self, w, g, decay, centralized, moment1, moment2, unbiased):
         """Return what a weight w loses, over the learning rate; update its moments, of Adam divided by `unbiased`."""
         if self.algorithm != "adamw":
             g, decay = g + decay * w, 0
+        g = centralize(g) if centralized else g
         if self.algorithm == "sgd":
             v = self.momentum * moment1 + g
             ops.assign(moment1, v)

@@ -112,6 +112,11 @@ def clip(gradients, clip_norm):
     return [g * scale for g in gradients], norm
 
 
+def centralize(g):
+    """Take the mean over the inputs off a linear layer's gradient (Yong et al. 2020)."""
+    return g - tf.reduce_mean(g, axis=0, keepdims=True)
+
+
 class Optimizer(tf.keras.optimizers.Optimizer):
     """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
 
@@ -133,10 +138,11 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         self.epsilon = recipe.epsilon
         self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in parameters.items()}
         self.lr_scales = {self._var_key(w): recipe.layer_scale(name, depth) for name, w in parameters.items()}
+        self.centralized = {self._var_key(w): recipe.centralizes(name) for name, w in parameters.items()}
         self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in parameters.values()}
         self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in parameters.values()}
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
-        scale = tf.Variable(FIRST_SCALE, dtype=dtype, trainable=False)
+        scale = tf.Variable(recipe.loss_scale or FIRST_SCALE, dtype=dtype, trainable=False)
         self.loss_scale = scale if scales_loss(recipe.precision) else None
 
     def apply_gradients(self, grads_and_vars, name=None):
@@ -153,13 +159,14 @@ class Optimizer(tf.keras.optimizers.Optimizer):
 
     def update_step(self, g, w):
         key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
-        change = self.change(w, g, self.decays[key], self.moment1[key], self.moment2[key], t)
+        change = self.change(w, g, self.decays[key], self.centralized[key], self.moment1[key], self.moment2[key], t)
         w.assign_sub(self._learning_rate * self.lr_scales[key] * change)
 
-    def change(self, w, g, decay, moment1, moment2, t):
+    def change(self, w, g, decay, centralized, moment1, moment2, t):
         """Return what a weight w loses in update t, over the learning rate; update its moments."""
         if self.algorithm != "adamw":
             g, decay = g + decay * w, 0
+        g = centralize(g) if centralized else g
         if self.algorithm == "sgd":
             v = self.momentum * moment1 + g
             moment1.assign(v)

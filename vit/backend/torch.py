@@ -90,6 +90,11 @@ def clip(gradients, clip_norm):
     return [g * scale for g in gradients], norm
 
 
+def centralize(g):
+    """Take the mean over the inputs off a linear layer's gradient (Yong et al. 2020)."""
+    return g - g.mean(dim=1, keepdim=True)
+
+
 class Optimizer(torch.optim.Optimizer):
     """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
 
@@ -109,32 +114,33 @@ class Optimizer(torch.optim.Optimizer):
         self.epsilon = recipe.epsilon
         self.decays = [recipe.decay_of(name) for name in parameters]
         self.lr_scales = [recipe.layer_scale(name, depth) for name in parameters]
+        self.centralized = [recipe.centralizes(name) for name in parameters]
         for w in parameters.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
         self.norm = torch.zeros(())  # the gradients' norm in the last step
-        scale = torch.tensor(FIRST_SCALE)
+        scale = torch.tensor(recipe.loss_scale or FIRST_SCALE)
         self.loss_scale = scale if scales_loss(recipe.precision) else None
 
     @torch.no_grad()
     def step(self):
         group = self.param_groups[0]
-        trained = [parts for parts in zip(group["params"], self.decays, self.lr_scales, strict=True)
+        trained = [parts for parts in zip(group["params"], self.decays, self.centralized, self.lr_scales, strict=True)
                    if parts[0].grad is not None]
-        gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, _, _ in trained]
+        gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, *_ in trained]
         if self.reduce is not None:
             gradients = workers.add(gradients, self.reduce)
         gradients, self.norm = clip(gradients, self.clip_norm)
         if self.loss_scale is not None and not torch.isfinite(self.norm):
             return  # too large for float16: this step is skipped
         group["updates"] += 1
-        whole = [(w, decay, scale, g) for (w, decay, scale), g in zip(trained, gradients, strict=True)]
+        whole = [(*parts, g) for parts, g in zip(trained, gradients, strict=True)]
         for part in [whole] if self.norm.is_cuda else [[one] for one in whole]:
-            w, decay, scale, g = zip(*part, strict=True)
-            change = self.change(w, g, decay, *([self.state[one][key] for one in w] for key in ("moment1", "moment2")),
-                                 t=group["updates"])
+            w, decay, centralized, scale, g = zip(*part, strict=True)
+            change = self.change(w, g, decay, centralized, *([self.state[one][key] for one in w]
+                                                             for key in ("moment1", "moment2")), t=group["updates"])
             torch._foreach_sub_(w, torch._foreach_mul(change, [group["lr"] * one for one in scale]))
 
-    def change(self, w, g, decay, moment1, moment2, t):
+    def change(self, w, g, decay, centralized, moment1, moment2, t):
         """Return what the weights w lose in update t, over the learning rate; update their moments.
 
         All are lists: a GPU takes one of all weights, as it would wait for the launch of each operation; a CPU one
@@ -143,6 +149,7 @@ class Optimizer(torch.optim.Optimizer):
         add, mul = torch._foreach_add, torch._foreach_mul
         if self.algorithm != "adamw":
             g = add(g, mul(w, decay))
+        g = [centralize(one) if matrix else one for one, matrix in zip(g, centralized, strict=True)]
         if self.algorithm == "sgd":
             v = add(mul(moment1, self.momentum), g)
             torch._foreach_copy_(moment1, v)

@@ -6,7 +6,7 @@ import reprlib
 import numpy as np
 
 from vit.data.fingerprint import is_fingerprint
-from vit.fields import MOST
+from vit.fields import LONGEST, MOST
 from vit.files.untrusted import listed
 
 PHASES = ("training", "trained", "evaluated", "finished")
@@ -63,12 +63,13 @@ def check_records(state: dict, numbers: dict[str, np.ndarray]) -> None:
 
 
 def _check_epochs(epochs: list[dict], state: dict) -> None:
-    """Hold the records of the epochs to those that are over; the last may not have been evaluated yet."""
+    """Hold the records of the epochs to those that are over; not each of them need have been evaluated."""
     if [record.get("epoch") for record in epochs] != list(range(1, len(epochs) + 1)) or len(epochs) > state["epoch"]:
         raise ValueError(f"the records of {state['epoch']} epochs are {len(epochs)}, and not numbered from 1")
     for record in epochs:
-        trained = state["phase"] == "trained" and record is epochs[-1]
-        needed = _OF_TRAINING if trained else _OF_TRAINING | _OF_EVALUATION
+        evaluated = set(record) & _OF_EVALUATION or (
+            record is epochs[-1] and len(epochs) == state["epoch"] and state["phase"] in ("evaluated", "finished"))
+        needed = _OF_TRAINING | _OF_EVALUATION if evaluated else _OF_TRAINING
         if missing := needed - set(record):
             raise ValueError(f"the record of epoch {record['epoch']} lacks {listed(sorted(missing))}")
         if absent := [name for name, value in record.items() if value is None and name not in _MAY_BE_ABSENT]:
@@ -99,6 +100,13 @@ def _is_scalar(value: object) -> bool:
 def _is_flat(value: object) -> bool:
     """Whether it is a dict of plain values."""
     return isinstance(value, dict) and all(map(_is_scalar, value.values()))
+
+
+def _is_recipe(value: object) -> bool:
+    """Whether it is a dict of plain values and short lists of numbers."""
+    return isinstance(value, dict) and all(
+        _is_scalar(one) or (isinstance(one, list) and len(one) <= LONGEST and all(map(_is_number, one)))
+        for one in value.values())
 
 
 def _is_best(value: object) -> bool:
@@ -143,7 +151,7 @@ def _is_stretch(value: object) -> bool:
 STRETCH = {
     "stage": _is_name,
     "step": lambda value: value is None or _is_count(value),
-    "recipe": _is_flat,
+    "recipe": _is_recipe,
     "backend": _is_name,
     "versions": lambda value: value is None or _is_flat(value),
     "git_commit": lambda value: value is None or _is_name(value),
@@ -162,7 +170,7 @@ FIELDS = {
     "optimizer_steps": (_is_count, "a count"),
     "metric": (lambda value: value is None or _is_number(value), "a number or null"),
     "best": (_is_best, "a number and a file name, or nulls"),
-    "recipe": (_is_flat, "plain values by name"),
+    "recipe": (_is_recipe, "plain values by name"),
     "options": (_are_options, "what a run can be started with"),
     "history": (_is_history, "lists by name"),
     "traces": (_are_traces, "plain values by name, by the traces' places and classes"),

@@ -14,8 +14,8 @@ def add_parser(commands) -> None:
         "else pretrained) or, if no stage is over, the newest whole checkpoint of finetune, scratch or pretrain, in "
         "this order; of a checkpoint the moving average (EMA), where there is one."))
     parser.add_argument("source", metavar="SRC",
-                        help="a file (a checkpoint, too), a Hugging Face folder, or the folder of a run")
-    parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf a folder")
+                        help="a file (a checkpoint, too), a folder of Hugging Face or timm, or the folder of a run")
+    parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf and timm_hub a folder")
     parser.add_argument("--to", choices=FORMATS, default="canonical", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, metavar="N",
                         help="size of the images, pixels; the position embeddings are resized (default: the source's)")

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from vit import memory
-from vit.convert import elsewhere, huggingface, positions
+from vit.convert import elsewhere, huggingface, positions, timm_hub
 from vit.convert.containers import open_source
 from vit.convert.layouts import DROPPED, HF, HF_KERAS, LAYOUTS, TIMM, UNSUPPORTED, Layout
 from vit.convert.positions import PositionGrid
@@ -63,6 +63,8 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
     report = Report(f"recognised {layout.title}, in a {source.container}{manifest}", notes=list(source.notes))
     if layout in (HF, HF_KERAS):
         source.settings = huggingface.read_settings(source.path)
+    elif layout is TIMM:
+        source.settings = timm_hub.read_settings(source.path)
     depth = 1 + max(index for index in map(layout.block_index, names) if index is not None)
     if depth > len(names):
         raise UserError(f"{source.path}: names block {depth - 1}, but has {len(names)} tensors")
@@ -84,7 +86,11 @@ def read(path: str | os.PathLike, image_size: int | None = None, num_classes: in
 
 def _usage(source: Source, layout: Layout, config: ViTConfig, report: Report) -> Usage:
     """How the model is used: of a new head nobody knows the classes."""
-    usage = source.usage or (huggingface.read_usage(source, report) if layout in (HF, HF_KERAS) else Usage())
+    usage = source.usage or Usage()
+    if source.usage is None and layout in (HF, HF_KERAS):
+        usage = huggingface.read_usage(source, report)
+    elif source.usage is None and layout is TIMM and source.settings is not None:
+        usage = timm_hub.read_usage(source, report)
     if "head.weight" in report.named("new"):
         return dataclasses.replace(usage, classes=None)
     if not usage.fits(config.num_classes):

@@ -63,12 +63,14 @@ def _usage(path: Path, checkpoint: Checkpoint) -> usage.Usage:
     recipe, data = checkpoint.recipe, str(checkpoint.recipe.get("data"))
     normalization = NORMALIZATIONS.get(str(recipe.get("normalize"))) or OF_DATA.get(data)
     known = (checkpoint.data or {}).get("pretrain" if checkpoint.stage == "pretrain" else "finetune")
+    evaluated = checkpoint.phase in ("evaluated", "finished")  # else the metric is of weights before these
     try:
         preprocessing = normalization and usage.Preprocessing(
             *normalization, recipe.get("eval_crop_pct", 1.0) if data == "folder" else 1.0)
         return usage.Usage(tuple(known["classes"]) if known else None, preprocessing, {
             "stage": checkpoint.stage, "data": known["name"] if known else None, "variant": recipe.get("variant"),
-            "seed": recipe.get("seed"), "epochs": checkpoint.epoch, "accuracy": usage.finite(checkpoint.metric)})
+            "seed": recipe.get("seed"), "epochs": checkpoint.epoch,
+            "accuracy": usage.finite(checkpoint.metric) if evaluated else None})
     except ValueError as error:
         raise UserError(f"{path}: does not say how its model is used ({one_line(error)})") from None
 

@@ -1,5 +1,5 @@
 """Tell the spec of a model from a file of it: from its shapes, its settings, its manifest and the project's code."""
-from vit.convert import positions
+from vit.convert import positions, timm_hub
 from vit.convert.layouts import Layout
 from vit.convert.positions import PositionGrid
 from vit.convert.reporting import Report
@@ -98,10 +98,12 @@ def find_spec(source: Source, layout: Layout, names: dict[str, str], depth: int,
 
 
 def _settings(source: Source, report: Report) -> dict:
-    """What a Hugging Face `config.json` says: the "fields" of a spec, the "heads" and the "image_size"."""
+    """What a `config.json` says: the "fields" of a spec, the "heads" and, if it is Hugging Face's, the "image_size"."""
     found = source.settings
     if found is None:
         return {}
+    if "pretrained_cfg" in found:
+        return timm_hub.spec(source)
     path = source.path.with_name("config.json")
     kind = found.get("model_type", "vit")
     if kind != "vit":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.convert import huggingface, protobuf
+from vit.convert import huggingface, protobuf, timm_hub
 from vit.convert.layouts import GOOGLE, HF, MINDCV, TIMM, Layout
 from vit.convert.reporting import Report
 from vit.errors import UserError
@@ -25,6 +25,7 @@ _HOW = {
     "timm": {"block_norm_eps": "norm_layer=functools.partial(torch.nn.LayerNorm, eps={value:g})",
              "activation": "act_layer={value!r}",
              "pool": "class_token={class_token}, global_pool='avg', fc_norm={fc_norm}"},
+    "timm_hub": {"block_norm_eps": "norm_layer=functools.partial(torch.nn.LayerNorm, eps={value:g})"},
     "mindspore": {"block_norm_eps": "norm_layer=functools.partial(mindspore.nn.LayerNorm, epsilon={value:g})",
                   "activation": "act_layer={layer}",
                   "pool": "class_token={class_token}, global_pool='avg', fc_norm={fc_norm}"},
@@ -39,12 +40,13 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
     """Write weights for another project, whole or not at all.
 
     Args:
-        path: The file to write; a folder for "hf".
+        path: The file to write; a folder for "hf" and "timm_hub".
         weights: Canonical weights.
         config: Their spec.
         to: One of `FORMATS`: "canonical" (this project's safetensors), "hf" (a folder for
             `ViTForImageClassification.from_pretrained`), "timm" (safetensors, or a torch file if the name ends in .pt,
-            .pth or .bin), "mindspore" (a checkpoint with MindCV's names), "npz" (Google's vision_transformer).
+            .pth or .bin), "timm_hub" (a folder for `timm.create_model("local-dir:FOLDER", pretrained=True)`),
+            "mindspore" (a checkpoint with MindCV's names), "npz" (Google's vision_transformer).
         report: Gets a note with the arguments that the other project must build its model with, if any.
 
     Raises:
@@ -55,7 +57,7 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
     parameters.check(weights, config)
     report = report or Report()
     path = Path(path)
-    if path.is_dir() and to != "hf":
+    if path.is_dir() and to not in ("hf", "timm_hub"):
         raise UserError(f"{path}: is a folder; name a file to write")
     try:
         FORMATS[to](path, weights, config, report)
@@ -118,6 +120,15 @@ def _timm(path: Path, weights: Weights, config: ViTConfig, report: Report) -> No
             write_tensors(file, tensors, {"format": "pt", "spec": json.dumps(config.to_dict())})
 
 
+def _timm_hub(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
+    weights, config = _prepare("timm_hub", TIMM, weights, config, report)
+    path.mkdir(parents=True, exist_ok=True)
+    settings = json.dumps(timm_hub.settings(config, report.usage), indent=2, ensure_ascii=False)
+    with whole_file(path / timm_hub.FILE) as settings_file, whole_file(path / "model.safetensors") as file:
+        write_tensors(file, _theirs(TIMM, weights, config), {"format": "pt", "spec": json.dumps(config.to_dict())})
+        settings_file.write(f"{settings}\n".encode())
+
+
 def _mindspore(path: Path, weights: Weights, config: ViTConfig, report: Report) -> None:
     weights, config = _prepare("mindspore", MINDCV, weights, config, report)
     with whole_file(path) as file:
@@ -143,7 +154,7 @@ def _npz(path: Path, weights: Weights, config: ViTConfig, report: Report) -> Non
 
 
 FORMATS: dict[str, Callable[[Path, Weights, ViTConfig, Report], None]] = {
-    "canonical": _canonical, "hf": _hf, "timm": _timm, "mindspore": _mindspore, "npz": _npz}
+    "canonical": _canonical, "hf": _hf, "timm": _timm, "timm_hub": _timm_hub, "mindspore": _mindspore, "npz": _npz}
 
 
 def _only_pre(config: ViTConfig, project: str) -> None:
@@ -181,7 +192,7 @@ def _prepare(to: str, layout: Layout, weights: Weights, config: ViTConfig,
         if value != layout.spec[name]:
             how.append(text.format(value=value, class_token=config.class_token, fc_norm=config.fc_norm,
                                    layer=_MINDSPORE_LAYERS.get(value), flax=_FLAX_CALLS.get(value)))
-    if not config.qkv_bias and to != "npz":
+    if not config.qkv_bias and to not in ("npz", "timm_hub"):
         how.append("qkv_bias=False")
     if how:
         report.built = ", ".join(how)

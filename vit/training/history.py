@@ -11,8 +11,8 @@ class History:
 
     Args:
         epochs: Of each epoch: its number, mean training loss, seconds and learning rate at its end, seconds a step and
-            images/s (both from the end of the first step on, so without compiling), evaluation loss, top-1 and top-5
-            accuracy and seconds; with a scaled loss also its scale and the steps skipped so far.
+            images/s (both from the end of the first step on, so without compiling); if it was evaluated, evaluation
+            loss, top-1 and top-5 accuracy and seconds; with a scaled loss also its scale and the steps skipped so far.
         step_losses: The loss of each training step, in order.
         gradient_norms: The global norm of each training step's gradients, before clipping.
         step_sizes: Images of each training step.
@@ -45,7 +45,7 @@ class History:
 
 
 def log_line(epoch: dict, head: str, epochs: int) -> str:
-    """Say in one line how an epoch was trained and evaluated.
+    """Say in one line how an epoch was trained and, if it was, evaluated.
 
     Args:
         epoch: One of `History.epochs`.
@@ -58,10 +58,12 @@ def log_line(epoch: dict, head: str, epochs: int) -> str:
     scale = ""
     if "loss_scale" in epoch:
         scale = f" scaled by {epoch['loss_scale']:g}, {epoch['skipped_steps']} steps skipped so far"
+    test = ""
+    if "accuracy" in epoch:
+        test = (f" | test: loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, "
+                f"{epoch['eval_seconds']:.1f} s")
     return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
-            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale} | test: "
-            f"loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, "
-            f"{epoch['eval_seconds']:.1f} s")
+            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale}{test}")
 
 
 def count_top(logits: np.ndarray, labels: np.ndarray, count: int = 5) -> int:

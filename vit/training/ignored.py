@@ -64,6 +64,10 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
         yield ("beta1", "beta2", "epsilon"), 'it is for optimizer "adam" or "adamw", and optimizer is "sgd"'
     if recipe.schedule != "cosine":
         yield ("min_learning_rate",), f'it is for schedule "cosine", and schedule is "{recipe.schedule}"'
+    if recipe.schedule != "milestones":
+        yield ("milestones", "milestone_rates"), f'it is for schedule "milestones", and schedule is "{recipe.schedule}"'
+    if recipe.precision != "fp16":
+        yield ("loss_scale",), f'it is for precision "fp16", and precision is "{recipe.precision}"'
     if recipe.schedule not in ("step", "exponential"):
         yield ("decay_rate", "decay_epochs"), (f'it is for schedule "step" or "exponential", and schedule is '
                                                f'"{recipe.schedule}"')

@@ -132,6 +132,10 @@ class Stage:
         """Training steps of the whole stage."""
         return self.steps_per_epoch * self.epochs
 
+    def evaluates(self, epoch: int) -> bool:
+        """Say whether the stage is evaluated after one of its epochs, counted from 1."""
+        return self.job.recipe.evaluates(epoch, self.epochs)
+
     @property
     def eval_steps(self) -> int | None:
         """Steps of an evaluation, or None for the whole set: FastEstimator would pass over a smaller one again."""

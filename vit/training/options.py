@@ -107,8 +107,6 @@ class RunOptions:
         False, "Trace a few training steps for the framework's own viewer, into MODEL_DIR/profile.", flag="saving")
 
     def __post_init__(self) -> None:
-        if isinstance(self.resume_override, list):
-            object.__setattr__(self, "resume_override", tuple(self.resume_override))
         check(self)
         if not isinstance(self.pretrained, str | None) and script_of(self.pretrained) is None:
             raise ValueError("pretrained must be a file, or a ViT of vit_torch, vit_tf or vit_ms, not "

@@ -36,7 +36,7 @@ def normalization(pair: DataPair, recipe: Recipe) -> tuple[tuple[float, ...], tu
 
 def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_first: bool,
           num_workers: int = 0, dtype: str = "float32", config: ViTConfig | None = None, on_device: bool = False,
-          share: Share = WHOLE):
+          share: Share = WHOLE, epochs: int | None = None):
     """The pipeline of one stage: the recipe's augmentation over `train`, and nothing but resizing over `test`.
 
     Args:
@@ -51,6 +51,7 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
             without dropout for images as they are; it cannot have soft labels.
         on_device: Whether images leave as uint8 where they can, for the ops of `normalizing` to normalize.
         share: Which part of each batch this process takes; by default, all of it.
+        epochs: How many the stage has, where the recipe shall say which of them are evaluated; None evaluates each.
 
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
@@ -68,11 +69,13 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
 
     augmented = batches(train, augmentation=_augmentation(size, pair, recipe), seed=recipe.seed,
                         labels=_labels(config, recipe) if recipe.soft_labels else None)
-    return SeededPipeline(train_data=BatchDataset(augmented, recipe, config, share),
+    line = SeededPipeline(train_data=BatchDataset(augmented, recipe, config, share),
                           eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe,
                                                  share=share),
                           batch_size=recipe.batch_size, ops=Batch(collate_fn=default_convert),
                           num_process=num_workers)
+    line.recipe, line.epochs = recipe, epochs
+    return line
 
 
 def normalizing(line: "SeededPipeline", backend: ModuleType) -> list:
@@ -168,9 +171,16 @@ class BatchDataset(Dataset):
 
 
 class SeededPipeline(fe.Pipeline):
-    """FastEstimator's Pipeline, which tells its dataset the epoch."""
+    """FastEstimator's Pipeline, which tells its dataset the epoch, and evaluates after some epochs only."""
 
     _skipped = (0, 0)
+    recipe = epochs = None
+
+    def get_modes(self, epoch: int | None = None) -> set[str]:
+        """Say what there is data for, in one epoch or at all: an epoch without evaluation has only training."""
+        modes = super().get_modes(epoch)
+        evaluated = epoch is None or self.epochs is None or self.recipe.evaluates(epoch, self.epochs)
+        return modes if evaluated else modes - {"eval"}
 
     def skip(self, epoch: int, batches: int) -> None:
         """Leave the first batches of one training epoch out, without preparing them: they were trained on."""

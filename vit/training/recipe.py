@@ -1,4 +1,5 @@
 """The spec of a training run: data, augmentation, optimizer, epochs. A model's spec is in `vit/model/config.py`."""
+import bisect
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ _OPTIMIZERS = """How gradients change the weights.
 
 In these formulas g is a gradient (after `clip_norm`), w its weight, r the step's learning rate times what `layer_decay`
 gives that weight, and t the number of the update, from 1.
+
+Where `gradient_centralization` is on, it says what becomes of g first.
 
 "sgd" (Sutskever et al. 2013, with the learning rate outside of the velocity v):
 
@@ -43,7 +46,21 @@ of the stage, the learning rate is
     cosine        min_learning_rate + (learning_rate - min_learning_rate)
                                       * (1 + cos(pi * e / E)) / 2
     step          learning_rate * decay_rate**floor(e / decay_epochs)
-    exponential   learning_rate * decay_rate**(e / decay_epochs)"""
+    exponential   learning_rate * decay_rate**(e / decay_epochs)
+    milestones    learning_rate before the first of `milestones`; then the
+                  one of `milestone_rates` for the last that e has reached"""
+
+_CENTRALIZATION = """Centralize the gradients of matrices (Yong et al. 2020).
+
+Of the gradient of each matrix (patch embedding, attention, MLP, head), as rows of one output each, each row loses its
+mean. Clipping comes before it. So does, in "sgd" and "adam", the penalty of `weight_decay`, but not AdamW's decay:
+
+    g = clip(g)
+    g = g + weight_decay * w              not in "adamw"
+    g = g - mean of each row of g
+    moments and step as `optimizer` has them
+
+That is the order of the authors' SGD and AdamW, and of MindSpore's optimizers."""
 
 _LAYER_DECAY = """Share of a layer's learning rate that the layer before it has; 1 for the same in all.
 
@@ -112,6 +129,12 @@ class Recipe:
         Everything else stays float32 (`vit/model/precision.py`). "fp16" also scales the loss, and skips an update
         whose gradients overflow. "auto" is bf16 where the device multiplies it, and fp32 elsewhere.""",
         choices=("fp32", "bf16", "fp16", "auto"), flag="training")
+    loss_scale: float | None = option(
+        None, """Fixed scale of the loss in precision "fp16" (default: one that follows the gradients).
+
+        The default begins at 65536, halves with each update that overflows and doubles after 2000 good ones in a row.
+        A fixed scale stays what it is; updates that overflow are skipped with it, too.""",
+        limits="[1, 16777216]")
 
     batch_size: int = option(
         128, "Images of a training step. The last step of an epoch may see fewer.", limits="[1, inf)", flag="training")
@@ -134,6 +157,14 @@ class Recipe:
 
         An evaluation never sees an image twice: with more steps than the set has it is of the whole set.""",
         limits="[1, inf)", flag="training")
+    eval_every: int = option(
+        1, """Epochs from one evaluation to the next.
+
+        A stage is evaluated after the epochs eval_offset + eval_every, eval_offset + 2 * eval_every and so on, and
+        after its last one. The best epoch is the best of those.""", limits="[1, inf)", flag="training")
+    eval_offset: int = option(
+        0, "Epochs of a stage from which on `eval_every` counts: before, there are no evaluations.",
+        limits="[0, inf)", flag="training")
     seed: int = option(
         0, "Seed of the initial weights, the order of the samples, augmentation and dropout.",
         limits="[0, 4294967295]", flag="training")
@@ -157,9 +188,10 @@ class Recipe:
         All gradients (averaged, if accumulated) are multiplied by
 
             clip_norm / max(clip_norm, global norm)""", limits="[0, inf)")
+    gradient_centralization: bool = option(False, _CENTRALIZATION)
     ema_decay: float = option(0.0, _EMA, limits="[0, 1)")
 
-    schedule: str = option("constant", _SCHEDULES, choices=("constant", "cosine", "step", "exponential"))
+    schedule: str = option("constant", _SCHEDULES, choices=("constant", "cosine", "step", "exponential", "milestones"))
     warmup_steps: int = option(
         0, """Steps in which the learning rate rises linearly to its highest.
 
@@ -174,6 +206,11 @@ class Recipe:
         0.1, 'What the schedules "step" and "exponential" multiply the learning rate by.', limits="(0, 1]")
     decay_epochs: float = option(
         30.0, 'Epochs in which "step" and "exponential" multiply by `decay_rate` once.', limits="[1e-06, 1000000]")
+    milestones: tuple[float, ...] = option(
+        (), 'Epochs from the end of the warm-up to each change of the schedule "milestones", rising.',
+        limits="[0, 1000000]")
+    milestone_rates: tuple[float, ...] = option(
+        (), "Learning rate from each of `milestones` on.", limits="[0, inf)")
 
     label_smoothing: float = option(
         0.0, """Share of a label that is spread evenly over all classes.
@@ -261,6 +298,13 @@ class Recipe:
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(f"min_learning_rate must be at most learning_rate ({self.learning_rate}), "
                              f"not {self.min_learning_rate}")
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, not be {list(self.milestones)}")
+        if len(self.milestones) != len(self.milestone_rates):
+            raise ValueError(f"milestone_rates must be as many as milestones ({len(self.milestones)}), not "
+                             f"{len(self.milestone_rates)}")
+        if self.schedule == "milestones" and not self.milestones:
+            raise ValueError('schedule "milestones" needs milestones and milestone_rates')
 
     @classmethod
     def from_dict(cls, fields: Mapping) -> "Recipe":
@@ -320,6 +364,20 @@ class Recipe:
         """Give the weight decay of one parameter, by its canonical name."""
         return self.weight_decay if self.decay_bias_and_norm or parameters.row_of(name).decays else 0.0
 
+    def centralizes(self, name: str) -> bool:
+        """Whether one parameter's gradient is centralized, by its canonical name: matrices' are."""
+        return self.gradient_centralization and parameters.row_of(name).decays
+
+    def evaluates(self, epoch: int, epochs: int) -> bool:
+        """Whether a stage is evaluated after one of its epochs.
+
+        Args:
+            epoch: Which epoch, from 1.
+            epochs: How many the stage has.
+        """
+        counted = epoch - self.eval_offset
+        return epoch >= epochs or (counted > 0 and counted % self.eval_every == 0)
+
     def layer_scale(self, name: str, depth: int) -> float:
         """What one parameter's learning rate is multiplied by.
 
@@ -340,7 +398,7 @@ class Recipe:
         Raises:
             ValueError: `steps_per_epoch` is needed and missing.
         """
-        if steps_per_epoch is None and (self.warmup_epochs or self.schedule in ("step", "exponential")):
+        if steps_per_epoch is None and (self.warmup_epochs or self.schedule in ("step", "exponential", "milestones")):
             raise ValueError("this recipe counts in epochs: its rate needs steps_per_epoch")
         warmup = self.warmup_steps or round(self.warmup_epochs * (steps_per_epoch or 0))
         if step <= warmup:
@@ -352,10 +410,14 @@ class Recipe:
             return self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * share
         if self.schedule == "constant":
             return self.learning_rate
+        if self.schedule == "milestones":
+            reached = bisect.bisect_right(self.milestones, passed / steps_per_epoch)
+            return (self.learning_rate, *self.milestone_rates)[reached]
         decays = passed / steps_per_epoch / self.decay_epochs
         return self.learning_rate * self.decay_rate**(math.floor(decays) if self.schedule == "step" else decays)
 
     def to_dict(self) -> dict:
         """The fields as plain values, for JSON and YAML."""
-        return dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in dataclasses.asdict(self).items()}
 

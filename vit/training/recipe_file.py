@@ -106,7 +106,7 @@ def settings(texts: Iterable[str], flag: str = "--set") -> dict[str, object]:
 
 def dump(recipe: Recipe) -> str:
     """Write every field of a recipe as YAML, one a line, in the order in which `Recipe` declares them."""
-    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=False)
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, default_flow_style=None)
 
 
 def document(names: Iterable[str] = FIELDS, width: int = 80) -> str:

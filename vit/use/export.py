@@ -21,6 +21,7 @@ from vit.use.classifier import ASSUMED, probabilities
 from vit.use.evaluation import evaluate
 from vit.use.exported import Exported, load_runtime
 from vit.use.formats import FORMATS, Manifest, require
+from vit.use.seal import seal
 
 BAR = 1e-5
 
@@ -82,6 +83,7 @@ def export(weights: Weights, config: ViTConfig, usage: Usage, kind: str, path: s
         expected = oracle.forward(config, weights, normalized(images, how.mean, how.std, False))["logits"]
         expected = probabilities(expected) if preprocess else expected
         getattr(exporter, f"write_{kind}")(model, place, image, batch, manifest.to_json())
+        seal(place, kind)
         found = Exported(place, kind)
         difference = _difference(found, images, expected)
         if not difference <= bar:
@@ -127,6 +129,7 @@ def export_int8(weights: Weights, config: ViTConfig, usage: Usage, path: str | o
         opened = Exported(whole, "onnx")
         writer = importlib.import_module("vit.backend.exporter.onnx_int8")
         writer.write(whole, place, replace(opened.manifest, quantized="int8").to_json())
+        seal(place, "onnx")
         before, after = (evaluate(model, evaluated).result()["top1"] for model in (opened, Exported(place, "onnx")))
         if before - after > max_loss:
             raise UserError(f"{path}: not written: with int8 top-1 on {len(evaluated)} images is {after:.2%} and not "

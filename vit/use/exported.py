@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vit import memory
 from vit.backend import SCRIPTS, load_script
 from vit.errors import UserError
 from vit.files.kinds import check_file
 from vit.files.untrusted import reading
 from vit.use import formats
 from vit.use.classifier import BATCH_SIZE, Classifier, Model
+from vit.use.seal import check
 
 
 class Exported(Model):
@@ -33,13 +35,20 @@ class Exported(Model):
         form, path = formats.FORMATS[kind], Path(path)
         if form.suffix:
             check_file(path)
-        if not path.exists():
+        if not (path.is_file() if form.suffix else path.is_dir()):
             raise UserError(f"{path}: no such {'file' if form.suffix else 'folder'}")
+        self._path, self._what = path, f"{form.title} {'file' if form.suffix else 'folder'}"
+        if form.opens:
+            with reading(path, self._what):
+                check(path, kind, form.title)
         runtime = load_runtime(kind)
-        with reading(path, f"{form.title} {'file' if form.suffix else 'folder'}"):
+        with reading(path, self._what):
             self._runtime = runtime.Runtime(path)
         self.manifest = manifest = formats.parse(path, self._runtime.manifest)
         super().__init__(manifest.config, manifest.usage, path, manifest.batch or batch_size)
+        size = self.config.image_size
+        memory.check_room(15 * self.batch_size * size**2, f"{path}: {self.batch_size} images of {size} x {size}",
+                          "a smaller --batch_size may need less")  # 3 channels, uint8 and float32
         self.backend, self.runtime, self._channels_first = kind, runtime.TITLE, form.channels_first
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
@@ -52,10 +61,15 @@ class Exported(Model):
         return np.log(np.maximum(scores, np.finfo(np.float32).tiny)) if self.manifest.preprocess else scores
 
     def _run(self, pixels: np.ndarray) -> np.ndarray:
-        if self.manifest.preprocess:
-            return self._runtime.run(np.ascontiguousarray(pixels))
-        x = self._normalized(pixels)
-        return self._runtime.run(np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if self._channels_first else x)
+        images = pixels if self.manifest.preprocess else self._normalized(pixels)
+        if self._channels_first and not self.manifest.preprocess:
+            images = images.transpose(0, 3, 1, 2)
+        with reading(self._path, self._what):  # whose model may be another than its manifest says
+            scores = self._runtime.run(np.ascontiguousarray(images))
+            shape = len(pixels), self.config.num_classes
+            if scores.shape != shape or scores.dtype != np.float32:
+                raise ValueError(f"its scores are {scores.dtype} {list(scores.shape)}, not float32 {list(shape)}")
+        return scores
 
 
 def load_runtime(kind: str):

@@ -17,7 +17,6 @@ def write(source, path, manifest):
     with quiet():  # else it advises to run another tool first, whose work the exporter has done
         quantize_dynamic(source, path, per_channel=True, weight_type=QuantType.QInt8)
     model = onnx.load(path)
-    for entry in model.metadata_props:
-        if entry.key == "vit":
-            entry.value = manifest
+    del model.metadata_props[:]  # with the sum of the file that was read
+    onnx.helper.set_model_props(model, {"vit": manifest})
     onnx.save(model, path)

@@ -79,8 +79,9 @@ def table(content: dict, folder: Path | str) -> str:
     rows = []
     for name, stage in content["stages"].items():
         first, last = stage["epochs"][0], stage["epochs"][-1]
+        begin = f"{first['accuracy']:.1%}" if "accuracy" in first else "-"
         label = {"pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
-        rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{first['accuracy']:>15.1%}"
+        rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{begin:>15}"
                     f"{last['accuracy']:>15.1%}")
     head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
     rate = content["images_per_second"]
@@ -105,14 +106,16 @@ def plot(stages: list[Stage], path: Path) -> None:
         loss.set_title(f"{'pretrain' if group[0].name == 'pretrain' else 'finetune'} on {group[0].dataset.name}",
                        **figures.text_options())
         for stage in group:
-            epochs = [epoch["epoch"] for epoch in stage.history.epochs]
-            series = {key: [epoch[key] for epoch in stage.history.epochs]
-                      for key in ("train_loss", "eval_loss", "accuracy")}
+            trained = stage.history.epochs
+            evaluated = [epoch for epoch in trained if "accuracy" in epoch]
             colour, label = colours[stage.name], labels[stage.name]
-            loss.plot(epochs, series["train_loss"], "o-", color=colour, label=f"{label}, training")
-            loss.plot(epochs, series["eval_loss"], "o--", color=colour, label=f"{label}, test")
-            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label,
-                          clip_on=False, zorder=3)  # a point at 100 % is drawn whole
+            for axis, epochs, key, style, how, options in (
+                    (loss, trained, "train_loss", "o-", ", training", {}),
+                    (loss, evaluated, "eval_loss", "o--", ", test", {}),
+                    (accuracy, evaluated, "accuracy", "o-", "", {"clip_on": False, "zorder": 3})):
+                values = [epoch[key] * (100 if axis is accuracy else 1) for epoch in epochs]
+                axis.plot([epoch["epoch"] for epoch in epochs], values, style, color=colour, label=f"{label}{how}",
+                          **options)  # a point at 100 % is drawn whole
         loss.set_ylabel("cross entropy")
         accuracy.set_ylabel("top-1 on the test images, %")
         accuracy.set_ylim(0, 100)

@@ -10,7 +10,7 @@ from vit.training.traces.accuracy import Accuracy
 from vit.training.traces.best import BestModelSaver
 from vit.training.traces.checkpoint import CheckpointSaver, Saving
 from vit.training.traces.ema import EMA
-from vit.training.traces.history import EvalHistory, TrainHistory
+from vit.training.traces.history import EpochLog, EvalHistory, TrainHistory
 from vit.training.traces.loss_scale import LossScale
 from vit.training.traces.profile import Profile
 from vit.training.traces.progress import Progress
@@ -28,7 +28,8 @@ def build(stage, model) -> list:
         model: Its model, as `fastestimator.build` made it.
     """
     job, recipe = stage.job, stage.job.recipe
-    loss_scale = LossScale(model, recipe.accumulate_steps) if precision.scales_loss(recipe.precision) else None
+    scaled = precision.scales_loss(recipe.precision)
+    loss_scale = LossScale(model, recipe.accumulate_steps, recipe.loss_scale) if scaled else None
     ema = EMA(stage, model) if recipe.ema_decay else None
     if job.saves_checkpoints:
         saving = Saving(job.script, job.model_dir / "checkpoints", job.options.checkpoint_every, job.options.keep,
@@ -36,13 +37,14 @@ def build(stage, model) -> list:
                         resume=job.checkpoints.get(stage.name), recipe=recipe.to_dict(), options=job.started_with,
                         data=job.fingerprint, stretches=job.stretches, world=job.world, mirror=job.mirror)
         stage.saver = CheckpointSaver(model, saving, stage.history, ema, loss_scale)
+    log = EpochLog(stage)
     profile = Profile(stage) if job.options.profile and stage is job.stages[0] else None  # one stage is enough
     return [
         *([LRScheduler(model, stage.learning_rate)] if recipe.scheduled else []),
         Accuracy(true_key="y", pred_key="y_pred"),
         BestModelSaver(stage, model),
-        TrainHistory(stage, model, loss_scale),
-        EvalHistory(stage),
+        TrainHistory(stage, model, loss_scale, log),
+        EvalHistory(stage, log),
         Progress(stage),
         *(trace for trace in (loss_scale, ema, stage.saver, profile) if trace is not None),
     ]

@@ -119,6 +119,8 @@ class CheckpointSaver(Trace):
     def on_epoch_end(self, data) -> None:
         if self.system.mode == "train":
             self.batch = 0
+            evaluated = "eval" in self.system.pipeline.get_modes(self.epoch)
+            self.due = self.due or (self.saving.every == "epoch" and not evaluated)
             self._save_if("trained", self.due)
             return
         self.last = float(data[self.saving.metric])

@@ -1,4 +1,4 @@
-"""The two traces that fill a stage's `History`."""
+"""The two traces that fill a stage's `History`, and tell of each epoch."""
 import math
 import time
 
@@ -28,8 +28,41 @@ class _Mean:
         return self.total / self.count if self.count else math.nan
 
 
+class EpochLog:
+    """Tell of epochs that are over: in a line of the log and, if asked for, for TensorBoard.
+
+    Args:
+        stage: The `vit.training.job.Stage` whose history has them.
+    """
+    __slots__ = ("stage", "writer")  # no __dict__, into which FastEstimator would look
+
+    def __init__(self, stage) -> None:
+        self.stage, self.writer = stage, None
+
+    def tell(self, step: int) -> None:
+        """Tell of the last epoch, which ended with a step."""
+        stage, epoch = self.stage, self.stage.history.epochs[-1]
+        tqdm.write(log_line(epoch, f"{stage.name}: epoch", stage.epochs))
+        if stage.tensorboard and stage.job.world.first:
+            self._write_events(epoch, step)
+
+    def _write_events(self, epoch: dict, step: int) -> None:
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+            self.writer = SummaryWriter(str(self.stage.tensorboard))
+        for name, value in epoch.items():
+            if name != "epoch" and value is not None:
+                self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Close TensorBoard's file."""
+        if self.writer is not None:
+            self.writer.close()
+
+
 class TrainHistory(Trace):
-    """Write down each training step, and each epoch's training.
+    """Write down each training step, and each epoch's training; tell of epochs that are not evaluated.
 
     Reads "ce" (mean loss of a batch) and "y" (labels); the model's optimizer tells the gradients' norm.
 
@@ -37,10 +70,12 @@ class TrainHistory(Trace):
         stage: The `vit.training.job.Stage` whose history is filled.
         model: The model that is trained.
         loss_scale: The `LossScale` trace, or None where losses are not scaled.
+        log: What tells of epochs; None is one of its own.
     """
 
-    def __init__(self, stage, model, loss_scale=None) -> None:
+    def __init__(self, stage, model, loss_scale=None, log: EpochLog | None = None) -> None:
         super().__init__(inputs=["ce", "y"], mode="train")
+        self.log = log or EpochLog(stage)
         self.stage, self.history, self.model, self.loss_scale = stage, stage.history, model, loss_scale
         self.every = STEPS_BETWEEN_READS if stage.job.script.backend.on_accelerator() else 1
 
@@ -94,20 +129,23 @@ class TrainHistory(Trace):
         if self.loss_scale:
             state = self.loss_scale.state
             self.history.epochs[-1] |= {"loss_scale": state["scale"], "skipped_steps": state["skipped"]}
+        if not self.stage.evaluates(self.system.epoch_idx):
+            self.log.tell(self.system.global_step)
 
 
 class EvalHistory(Trace):
-    """Write down each epoch's evaluation, in the history, in a line of the log and, if asked for, for TensorBoard.
+    """Write down each evaluation in the history, and tell of its epoch.
 
     Reads "ce", "y", "y_pred" (logits) and "accuracy".
 
     Args:
         stage: The `vit.training.job.Stage` whose history is filled.
+        log: What tells of epochs; None is one of its own.
     """
 
-    def __init__(self, stage) -> None:
+    def __init__(self, stage, log: EpochLog | None = None) -> None:
         super().__init__(inputs=["ce", "y", "y_pred", "accuracy"], mode="eval")
-        self.stage, self.history, self.writer = stage, stage.history, None
+        self.stage, self.history, self.log = stage, stage.history, log or EpochLog(stage)
 
     def on_epoch_begin(self, data) -> None:
         self.loss, self.top5, self.finite, self.begin = _Mean(), 0, True, time.perf_counter()
@@ -125,20 +163,7 @@ class EvalHistory(Trace):
             "top5": self.top5 / self.loss.count if self.finite else math.nan,
             "eval_seconds": time.perf_counter() - self.begin,
         }
-        tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs))
-        if self.stage.tensorboard and self.stage.job.world.first:
-            self.write_events(self.history.epochs[-1], self.system.global_step)
-
-    def write_events(self, epoch: dict, step: int) -> None:
-        """Write an epoch's numbers as TensorBoard's scalars."""
-        if self.writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-            self.writer = SummaryWriter(str(self.stage.tensorboard))
-        for name, value in epoch.items():
-            if name != "epoch" and value is not None:
-                self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        self.log.tell(self.system.global_step)
 
     def on_end(self, data) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        self.log.close()
