@@ -233,8 +233,8 @@ def test_a_run_is_not_resumed_on_other_data(whole, tmp_path, monkeypatch, refuse
     shutil.copytree(whole[0], tmp_path / "run")
     load = run.load
 
-    def renamed(*given):
-        pair = load(*given)
+    def renamed(*given, **how):
+        pair = load(*given, **how)
         classes = tuple(reversed(pair.finetune.classes))
         return dataclasses.replace(pair, finetune=dataclasses.replace(pair.finetune, classes=classes))
 

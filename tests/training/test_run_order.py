@@ -24,6 +24,7 @@ class Stub:
         self.given, self.fail_at, self.devices = [], None, []
         self.backend = SimpleNamespace(NAME="stub", DEVICE_TARGETS=(), use_device=self.devices.append,
                                        supports_dtype=lambda _: True, on_accelerator=lambda: True,
+                                       device_name=lambda: "a stub's device",
                                        load_fastestimator=lambda: None,
                                        workers=SimpleNamespace(announced=lambda: None))
 

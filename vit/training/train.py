@@ -44,8 +44,9 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         return loss * loss_scale
 
     on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
-    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config, on_device, job.world.share)
+    batches = pipeline.build(stage.dataset.train, stage.dataset.evaluation, job.data, recipe,
+                             script.backend.CHANNELS_FIRST, job.options.num_workers, job.dtype, stage.config, on_device,
+                             job.world.share)
     network = fe.Network(ops=[
         *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),

@@ -125,7 +125,8 @@ class EvalHistory(Trace):
             "top5": self.top5 / self.loss.count if self.finite else math.nan,
             "eval_seconds": time.perf_counter() - self.begin,
         }
-        tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs))
+        tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs,
+                            self.stage.dataset.evaluated_on))
         if self.stage.tensorboard and self.stage.job.world.first:
             self.write_events(self.history.epochs[-1], self.system.global_step)
 
