@@ -184,7 +184,9 @@ def _parts(given: object, title: str) -> tuple[object, np.ndarray, tuple[str, ..
     try:
         labels = np.asarray(labels)
     except ValueError:  # lists of other lengths
-        labels = np.empty((0, 0))
+        labels = np.array(None)
+    if labels.ndim and not len(labels):
+        raise UserError(f"{title}: is empty")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
@@ -192,8 +194,6 @@ def _parts(given: object, title: str) -> tuple[object, np.ndarray, tuple[str, ..
     if not hasattr(images, "__len__") or len(images) != len(labels):
         count = len(images) if hasattr(images, "__len__") else "no"
         raise UserError(f"{title}: has {count} images and {len(labels)} labels")
-    if not len(labels):
-        raise UserError(f"{title}: is empty")
     names = None if names is None else tuple(map(str, names))
     if names is not None and len(set(names)) != len(names):
         raise UserError(f"{title}: two of its classes have one name: {listed(names)}")

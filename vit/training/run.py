@@ -73,7 +73,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
         with world.together():
             if world.first:
                 held.enter_context(_own_folder(job, found))
-                log.open(job.model_dir)
+                log.open(job.model_dir, copied)
                 held.push(log.end)
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from vit.errors import UserError, one_line, printable
+from vit.training.mirror import Mirror
 
 FILE = "train.log"
 
@@ -27,7 +28,7 @@ class Log:
     """
 
     def __init__(self, quiet: bool = False) -> None:
-        self.quiet, self.held, self.path, self.told = quiet, [], None, False
+        self.quiet, self.held, self.path, self.told, self.mirror = quiet, [], None, False, None
 
     def __enter__(self) -> "Log":
         self.streams = sys.stdout, sys.stderr
@@ -37,13 +38,14 @@ class Log:
     def __exit__(self, *_) -> None:
         sys.stdout, sys.stderr = self.streams
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: Path, mirror: Mirror | None = None) -> None:
         """Begin to write, with what was printed so far.
 
         Args:
             folder: The run's, which is this process's own from now on.
+            mirror: What copies it elsewhere, if it is copied.
         """
-        self.path, held = folder / FILE, self.held
+        self.path, self.mirror, held = folder / FILE, mirror, self.held
         self.line(f"process {os.getpid()} on {socket.gethostname()}: {shlex.join(sys.argv)}")
         for stamp, text in held:
             self._append(stamp, text)
@@ -52,7 +54,8 @@ class Log:
     def end(self, _kind, error: BaseException | None, _trace) -> None:
         """Write what ends the run, if something does, and write no more: the folder may be another's."""
         if isinstance(error, Exception | KeyboardInterrupt):
-            self.line(f"error: {printable(error) if isinstance(error, UserError) else one_line(error)}")
+            text = printable(error) if isinstance(error, UserError) else one_line(error)
+            self.line(f"error: {self.mirror.shown(text) if self.mirror else text}")
         self.path = None
 
     def line(self, text: str) -> None:
