@@ -94,6 +94,8 @@ def test_a_trainer_of_a_folder_with_a_run_goes_on_with_it(trained, sets, refused
         hub.Trainer("tiny", other, sets[1], model_dir=folder, **FIELDS).train(resume=True)
     with refused("another recipe", "val_fraction is 0.2 there and 0.1 here"):
         hub.Trainer("tiny", *sets, model_dir=folder, **FIELDS | {"val_fraction": 0.1}).train(resume=True)
+    with refused("trained on images", "set apart"):
+        again.train(resume=True, resume_override=["seed=6"])
     more = again.train(resume=True)
     assert more["weights_sha256"] == results["weights_sha256"]
 

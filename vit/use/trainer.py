@@ -37,6 +37,7 @@ class Trainer:
 
     Attributes:
         model_dir: Where the run's files are.
+        options: What it was made with, by the scripts' names.
 
     Raises:
         UserError: An option is unknown or impossible.
@@ -49,7 +50,7 @@ class Trainer:
         given = _model(model) | _data(train_dataset, eval_dataset) | ({} if recipe is None else {"recipe": recipe})
         if twice := sorted(set(given) & set(options)):
             raise UserError(f"{twice[0]} is given twice: leave one of them out")
-        self.options = given | options
+        self.options = self.asked = given | options
         self.start = given.get("pretrained")
         self._classifier: ImageClassifier | None = None
         split(self.options)
@@ -68,9 +69,9 @@ class Trainer:
             UserError: Bad input.
         """
         script = load_script(self.backend)
-        asked = self.options | options
+        asked = self.asked = self.options | options
         if resume:
-            asked["resume"] = "auto" if resume is True else resume
+            asked = asked | {"resume": "auto" if resume is True else resume}
         made = None
         if self.model_dir is None:
             if resume is True:
@@ -103,7 +104,7 @@ class Trainer:
         model = self._ready().model
         if dataset is not None:
             return evaluate(model, arrays.labelled(dataset, model.classes, "the dataset")).result()
-        options, fields = split(self.options)
+        options, fields = split(self.asked)
         recipe = recipe_file.build(options.recipe, options.pretrained is None, **fields)
         pair = splitting.apart(run.read(recipe, options), recipe.val_fraction, recipe.seed)
         return evaluate(model, choose(pair, model, self._source()).evaluation).result()
