@@ -79,7 +79,7 @@ def find(options: RunOptions, given: dict, copied: object = None) -> Resume | No
     except ValueError as error:
         raise UserError(f"{path or folder}: its recipe cannot be read: {error}") from None
     split = {name: changes.get(name, recipe[name]) for name in ("val_fraction", "seed")}
-    if split["val_fraction"] != recipe["val_fraction"] or (split["val_fraction"] and split["seed"] != recipe["seed"]):
+    if split["val_fraction"] != recipe["val_fraction"] or (recipe["val_fraction"] and split["seed"] != recipe["seed"]):
         raise UserError("the run to resume was trained on images that this val_fraction and seed would set apart: leave "
                         "both as they were, or begin a new run")
     if given.get("precision") == "auto":  # it was chosen when the run began
