@@ -27,7 +27,7 @@ FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size",
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False, "overwrite": False, "on_nan": "stop", "compile": False, "activation_checkpointing": False,
-       "reduce": "ordered", "dist_timeout": 1800, "quiet": False,
+       "reduce": "ordered", "dist_timeout": 1800, "quiet": False, "verbose": False,
        "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": ()}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
 
@@ -166,7 +166,7 @@ def test_flags_reach_the_run():
         "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch", "--pretrained", "w",
         "--recipe", "r", "--image_size", "64", "--learning_rate", "1e-3", "--precision", "bf16",
         "--skip_bad_images", "--tensorboard", "t", "--profile", "--overwrite", "--on_nan", "continue", "--compile",
-        "--activation_checkpointing", "--val_fraction", "0.1", "--early_stopping_patience", "4", "--quiet",
+        "--activation_checkpointing", "--val_fraction", "0.1", "--early_stopping_patience", "4", "--quiet", "--verbose",
         "--checkpoint_every", "50", "--keep", "2",
         "--on_save_error", "stop", "--resume", "auto", "--resume_override", "seed=1", "--freeze_encoder") == {
         "data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
@@ -174,7 +174,7 @@ def test_flags_reach_the_run():
         "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w", "recipe": "r", "image_size": 64,
         "learning_rate": 1e-3, "precision": "bf16", "skip_bad_images": True, "tensorboard": "t", "profile": True,
         "overwrite": True, "on_nan": "continue", "compile": True, "activation_checkpointing": True,
-        "val_fraction": 0.1, "early_stopping_patience": 4, "quiet": True,
+        "val_fraction": 0.1, "early_stopping_patience": 4, "quiet": True, "verbose": True,
         "checkpoint_every": 50, "keep": 2, "on_save_error": "stop", "resume": "auto", "resume_override": ["seed=1"],
         "freeze_encoder": True}
 

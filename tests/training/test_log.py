@@ -7,7 +7,7 @@ import pytest
 from tqdm import tqdm
 
 from vit.errors import UserError
-from vit.training.report.log import FILE, Log
+from vit.training.report.log import FILE, Log, aside, say
 
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(  |$)")
 
@@ -132,13 +132,42 @@ def test_streams_are_as_they_were(tmp_path):
     assert (sys.stdout, sys.stderr) == before
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_is_printed_aside_is_in_the_log_alone(tmp_path, capsys, verbose):
+    with Log() as log:
+        log.open(tmp_path)
+        with aside(verbose):
+            print("FastEstimator's")
+            say("ours")
+            print("a warning", file=sys.stderr)
+        print("afterwards")
+    shown = ["FastEstimator's", "ours", "afterwards"][not verbose:]
+    assert capsys.readouterr() == ("\n".join(shown) + "\n", "a warning\n")
+    assert _lines(tmp_path)[1:] == ["FastEstimator's", "ours", "a warning", "afterwards"]
+
+
+def test_without_a_log_all_is_printed(capsys):
+    with aside():
+        print("FastEstimator's")
+        say("ours")
+    assert capsys.readouterr().out == "FastEstimator's\nours\n"
+
+
+def test_quiet_is_quiet_aside_too(tmp_path, capsys):
+    with Log(quiet=True) as log:
+        log.open(tmp_path)
+        with aside():
+            say("ours")
+    assert capsys.readouterr() == ("", "") and _lines(tmp_path)[1:] == ["ours"]
+
+
 # In a run.
 
 def test_a_quiet_run_prints_nothing_and_its_log_has_all(tmp_path, stub, capsys, refused):
     stub.run(tmp_path / "run", quiet=True)
     assert capsys.readouterr() == ("", "")
     text = "\n".join(_lines(tmp_path / "run"))
-    for words in ("tiny: 152,", "digits100: 10,000 training, 2,000 test images, 100 classes; 2 epochs of 3 steps of 16",
+    for words in ("tiny: 154,020 parameters", "digits100: 10,000 training, 2,000 test images, 100 classes; 2 epochs of 3 steps of 16",
                   "finetune  digits10: 1,437 training, 360 test images, 10 classes; 1 epoch of 3 steps of 16",
                   "a stub's device, stub, fp32", f"folder    {tmp_path / 'run'}, its log in train.log"):
         assert words in text, text

@@ -18,7 +18,7 @@ REFUSED = {
     "data_dir": (3, ""),
     "skip_bad_images": (1, "yes", None),
     "num_workers": (-1, 1.5, "2", None, True),
-    "quiet": (1, "yes", None),
+    "quiet": (1, "yes", None), "verbose": (1, "yes", None),
     "train_dataset": (), "eval_dataset": (),  # what they are is for the data to say
     "pretrained": (3, "", {}, 1.5),
     "compile": (1, "yes", None),

@@ -108,8 +108,11 @@ class RunOptions:
         (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")
     quiet: bool = option(
         False, "Print warnings and errors alone; the file train.log in model_dir has all lines.", flag="saving")
+    verbose: bool = option(
+        False, "Print what FastEstimator prints, too; it is in the file train.log anyway.", flag="saving")
     log_steps: int = option(
-        100, "Training steps between log lines; with 0 only epochs are logged.", limits="[0, inf)", flag="saving")
+        100, "Training steps between lines of FastEstimator in the log; with 0 there are none within epochs.",
+        limits="[0, inf)", flag="saving")
     tensorboard: str | os.PathLike | None = option(
         None, "Folder for TensorBoard's event files (default: none are written).", flag="saving", metavar="DIR")
     profile: bool = option(

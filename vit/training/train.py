@@ -2,6 +2,7 @@
 from vit.model.parameters import Weights
 from vit.training import graphs
 from vit.training.job import Stage
+from vit.training.report.log import aside
 
 
 def fit(stage: Stage, weights: Weights) -> Weights:
@@ -68,5 +69,6 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              monitor_names="ce")
     if shared:
         network.run_step = traces.WholeBatch(network, stage).run_step
-    estimator.fit(warmup=False)
+    with aside(job.options.verbose):
+        estimator.fit(warmup=False)
     return script.to_numpy(model)

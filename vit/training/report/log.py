@@ -1,15 +1,20 @@
 """A run's log: every line that it prints, with the time, in `train.log` in its folder.
 
 The terminal's part and the file's are told apart here and nowhere else: `--quiet` keeps what goes to stdout from the
-terminal, and a bar, which is drawn over and over, never gets into the file.
+terminal; a bar, which is drawn over and over, never gets into the file; and what FastEstimator prints beside a stage's
+own lines, each of which is printed by `say`, goes into the file alone, unless `--verbose` asks for it.
 """
+import contextlib
 import os
 import shlex
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
+
+from tqdm import tqdm
 
 from vit.errors import UserError, one_line, printable
 from vit.training.mirror import Mirror
@@ -104,3 +109,31 @@ class Copied:
 
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
+
+
+class Aside(Copied):
+    """A stream that is not shown, in the place of one that may be."""
+
+    def __init__(self, stream: Copied) -> None:
+        super().__init__(stream, stream.log, shown=False)
+
+
+@contextlib.contextmanager
+def aside(verbose: bool = False) -> Iterator[None]:
+    """While it is entered, what is printed on stdout goes into the log alone; where there is no log, it is printed.
+
+    Args:
+        verbose: Whether it is printed all the same.
+    """
+    if verbose or not isinstance(sys.stdout, Copied):
+        yield
+        return
+    with contextlib.redirect_stdout(Aside(sys.stdout)):
+        yield
+
+
+def say(line: str) -> None:
+    """Print a line, beside a bar if there is one, also within `aside`."""
+    out = sys.stdout.stream if isinstance(sys.stdout, Aside) else sys.stdout
+    with contextlib.redirect_stdout(out):  # tqdm moves its bars for the streams of that name
+        tqdm.write(line)

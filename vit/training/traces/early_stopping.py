@@ -1,8 +1,8 @@
 """The end of a stage that does not get better any more."""
 from fastestimator.trace.trace import Trace
-from tqdm import tqdm
 
 from vit.training.history import evaluations_since_best
+from vit.training.report.log import say
 
 
 class EarlyStopping(Trace):
@@ -22,6 +22,6 @@ class EarlyStopping(Trace):
     def on_epoch_end(self, data) -> None:
         if self.stage.stops_early:
             self.system.stop_training = True
-            tqdm.write(f"{self.stage.name}: ends after epoch {self.system.epoch_idx} of {self.stage.epochs}: "
-                       f"{evaluations_since_best(self.stage.history.epochs)} evaluations were no better than the best "
-                       "(early_stopping_patience)")
+            say(f"{self.stage.name}: ends after epoch {self.system.epoch_idx} of {self.stage.epochs}: "
+                f"{evaluations_since_best(self.stage.history.epochs)} evaluations were no better than the best "
+                "(early_stopping_patience)")

@@ -5,10 +5,10 @@ import time
 import numpy as np
 from fastestimator.trace.trace import Trace
 from fastestimator.util.util import to_number
-from tqdm import tqdm
 
 from vit.errors import UserError
 from vit.training.history import count_top, log_line
+from vit.training.report.log import say
 
 STEPS_BETWEEN_READS = 50  # on an accelerator, which would have to wait for each look at a loss
 
@@ -125,8 +125,8 @@ class EvalHistory(Trace):
             "top5": self.top5 / self.loss.count if self.finite else math.nan,
             "eval_seconds": time.perf_counter() - self.begin,
         }
-        tqdm.write(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs,
-                            self.stage.dataset.evaluated_on))
+        say(log_line(self.history.epochs[-1], f"{self.stage.name}: epoch", self.stage.epochs,
+                     self.stage.dataset.evaluated_on))
         if self.stage.tensorboard and self.stage.job.world.first:
             self.write_events(self.history.epochs[-1], self.system.global_step)
 
