@@ -167,7 +167,8 @@ def test_a_quiet_run_prints_nothing_and_its_log_has_all(tmp_path, stub, capsys, 
     stub.run(tmp_path / "run", quiet=True)
     assert capsys.readouterr() == ("", "")
     text = "\n".join(_lines(tmp_path / "run"))
-    for words in ("tiny: 154,020 parameters", "digits100: 10,000 training, 2,000 test images, 100 classes; 2 epochs of 3 steps of 16",
+    for words in ("tiny: 154,020 parameters, depth 4, width 64; images of 32 x 32 in patches of 8 x 8",
+                  "pretrain  digits100: 10,000 training, 2,000 test images, 100 classes; 2 epochs of 3 steps of 16",
                   "finetune  digits10: 1,437 training, 360 test images, 10 classes; 1 epoch of 3 steps of 16",
                   "a stub's device, stub, fp32", f"folder    {tmp_path / 'run'}, its log in train.log"):
         assert words in text, text

@@ -3,7 +3,9 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.data import hugging_face as hf
 from vit import hub
 from vit.data import arrays
 from vit.errors import UserError
@@ -117,6 +119,19 @@ def test_without_a_folder_one_is_made_and_none_is_left_after_bad_input(sets, tmp
         trainer.train()
     assert trainer.model_dir is None and list((tmp_path / "runs").iterdir()) == []
     assert str(asked[0]["model_dir"]).startswith("runs/") and str(asked[0]["model_dir"]).endswith("-torch")
+
+
+@pytest.mark.backend("torch")
+def test_a_dataset_of_hugging_face_with_images_of_many_sizes_is_trained_on(tmp_path, sets):
+    rows = [{"image": Image.fromarray(pixels[:, :20 + index % 12]), "label": int(label)} for index, (pixels, label) in
+            enumerate(zip(sets[0]["images"][:120], sets[0]["labels"][:120], strict=True))]
+    train = hf.Dataset(rows, {"image": hf.Image(), "label": hf.ClassLabel(list("0123456789"))})
+    asked = {**FIELDS, "image_size": 16, "finetune_epochs": 1, "num_workers": 1, "seed": 6}
+    trainer = hub.Trainer("tiny", train, model_dir=tmp_path / "run", **asked)
+    stage = trainer.train()["stages"]["scratch"]
+    assert stage["test"] is None and stage["images"]["test"] == 0 and stage["images"]["validation"] >= 20
+    assert trainer.evaluate()["top1"] == stage["epochs"][-1]["accuracy"]
+    assert trainer.predict(rows[0]["image"], top_k=1)[0]["label"] in "0123456789"
 
 
 @pytest.mark.parametrize(("given", "options"), [
