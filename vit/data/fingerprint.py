@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from vit.data import file_hashes
-from vit.data.arrays import EachImage
 from vit.data.sets import DataPair, Dataset, Images
 from vit.errors import UserError
 from vit.files.untrusted import listed
@@ -44,6 +43,7 @@ def fingerprint(data: DataPair) -> dict:
 
 
 def _part(dataset: Dataset, images) -> dict:
+    from vit.data.arrays import EachImage  # it imports what reads images, and a checkpoint's reader needs none
     counts = np.bincount(images.labels, minlength=len(dataset.classes)).tolist()
     if isinstance(images, Images | EachImage):
         digest = hashlib.sha256()
@@ -64,7 +64,7 @@ def _part(dataset: Dataset, images) -> dict:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def _sample(images: EachImage) -> Iterator[np.ndarray]:
+def _sample(images) -> Iterator[np.ndarray]:
     """Some of the images, evenly spread."""
     for index in np.linspace(0, len(images) - 1, min(len(images), _SAMPLED)).astype(int):
         yield images[index]
