@@ -22,11 +22,12 @@ from vit.training.recipe import Recipe
 GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--train_steps_per_epoch", "1")
 # Flags of the recipe, which override a file only where they are given; and flags of the run, with their defaults.
 FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
-          "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed"}
+          "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed", "val_fraction",
+          "early_stopping_patience"}
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False, "overwrite": False, "on_nan": "stop", "compile": False, "activation_checkpointing": False,
-       "reduce": "ordered", "dist_timeout": 1800,
+       "reduce": "ordered", "dist_timeout": 1800, "quiet": False, "verbose": False,
        "checkpoint_every": "epoch", "keep": 3, "on_save_error": "continue", "resume": None, "resume_override": ()}
 FLAGS = FIELDS | set(RUN) | {"set", "freeze_encoder"}
 
@@ -100,7 +101,7 @@ def test_flags_are_absent_unless_given():
 
 
 def test_defaults_of_the_flags_that_are_not_the_recipes():
-    assert dataclasses.asdict(RunOptions()) == RUN | {"device_target": None}
+    assert dataclasses.asdict(RunOptions()) == RUN | dict.fromkeys(("device_target", "train_dataset", "eval_dataset"))
 
 
 def test_help_describes_every_flag_and_its_default():
@@ -165,7 +166,7 @@ def test_flags_reach_the_run():
         "--model_dir", "m", "--num_workers", "2", "--log_steps", "9", "--compare_scratch", "--pretrained", "w",
         "--recipe", "r", "--image_size", "64", "--learning_rate", "1e-3", "--precision", "bf16",
         "--skip_bad_images", "--tensorboard", "t", "--profile", "--overwrite", "--on_nan", "continue", "--compile",
-        "--activation_checkpointing",
+        "--activation_checkpointing", "--val_fraction", "0.1", "--early_stopping_patience", "4", "--quiet", "--verbose",
         "--checkpoint_every", "50", "--keep", "2",
         "--on_save_error", "stop", "--resume", "auto", "--resume_override", "seed=1", "--freeze_encoder") == {
         "data": "digits", "data_dir": "d", "variant": "tiny", "pretrain_epochs": 3, "finetune_epochs": 4,
@@ -173,6 +174,7 @@ def test_flags_reach_the_run():
         "num_workers": 2, "log_steps": 9, "compare_scratch": True, "pretrained": "w", "recipe": "r", "image_size": 64,
         "learning_rate": 1e-3, "precision": "bf16", "skip_bad_images": True, "tensorboard": "t", "profile": True,
         "overwrite": True, "on_nan": "continue", "compile": True, "activation_checkpointing": True,
+        "val_fraction": 0.1, "early_stopping_patience": 4, "quiet": True, "verbose": True,
         "checkpoint_every": 50, "keep": 2, "on_save_error": "stop", "resume": "auto", "resume_override": ["seed=1"],
         "freeze_encoder": True}
 
@@ -203,6 +205,8 @@ def test_a_field_can_be_set_by_its_old_name():
     (("--batch_size", "-16"), ("batch_size", "-16")),
     (("--train_steps_per_epoch", "0"), ("train_steps_per_epoch", "0")),
     (("--eval_steps_per_epoch", "-3"), ("eval_steps_per_epoch", "-3")),
+    (("--val_fraction", "1"), ("val_fraction", "[0, 1)", "1.0")),
+    (("--early_stopping_patience", "-1"), ("early_stopping_patience", "-1")),
     (("--seed", "-1"), ("seed", "-1")),
     (("--seed", str(2**64)), ("seed", str(2**64))),
     (("--num_workers", "-1"), ("num_workers", "-1")),

@@ -58,6 +58,20 @@ def test_an_evaluation_says_what_it_counted(file, tmp_path, capsys):
     assert status == 0 and f"top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}" in out
 
 
+def test_what_was_set_apart_is_a_part_of_the_training_images(file, capsys):
+    parts = [json.loads(_ends(capsys, "evaluate", file, "--data", "digits", "--json", "--val_fraction", 0.1, "--seed",
+                              seed, "--split", split)[1]) for seed, split in ((3, "train"), (3, "val"), (4, "val"))]
+    train, val, other = parts
+    assert train["images"] + val["images"] == 1437 and val["images"] == other["images"] == 144
+    assert val["loss"] != other["loss"]
+    whole = json.loads(_ends(capsys, "evaluate", file, "--data", "digits", "--json", "--split", "train")[1])
+    loss = (train["loss"] * train["images"] + val["loss"] * val["images"]) / 1437
+    assert whole["loss"] == pytest.approx(loss, rel=1e-6)
+    for flags in (("--split", "val"), ("--val_fraction", 1), ("--seed", -1)):
+        status, _, err = _ends(capsys, "evaluate", file, "--data", "digits", *flags)
+        assert status == 2 and err.count("\n") == 1
+
+
 def test_a_set_of_other_classes_is_refused(tmp_path, capsys):
     canonical.save(tmp_path / "w", parameters.initial(CONFIG, 0), CONFIG, Usage(tuple("abcdefghij")))
     status, _, err = _ends(capsys, "evaluate", tmp_path / "w", "--data", "digits")

@@ -13,7 +13,9 @@ from PIL import Image
 
 from vit.backend import load_script
 from vit.data import image_folder, load
+from vit.data.fingerprint import difference, fingerprint, is_fingerprint
 from vit.data.sets import IMAGENET
+from vit.errors import UserError
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS
@@ -312,6 +314,35 @@ def test_a_part_is_missing(root, refused, missing):
     (root / missing).rename(root / "elsewhere")
     with refused(root / missing, "No such file", "DIR/train/<class>/"):
         load("folder", str(root))
+
+
+def test_where_images_are_set_apart_there_need_be_no_val(root):
+    """The classes may then lie in the folder itself."""
+    for path in (root / "val").rglob("*.*"):
+        path.unlink()
+    for name in CLASSES:
+        (root / "val" / name).rmdir()
+    (root / "val").rmdir()
+    before = load("folder", str(root), untested=True)
+    assert (len(before.finetune.train), len(before.finetune.test), before.finetune.classes) == (12, 0, CLASSES)
+    assert is_fingerprint(fingerprint(before))
+    for name in CLASSES:
+        (root / "train" / name).rename(root / name)
+    (root / "train").rmdir()
+    after = load("folder", str(root), untested=True)
+    assert difference(fingerprint(before), fingerprint(after)) is None
+    assert after.finetune.name == "images"
+    (root / "rot" / "0.jpg").write_bytes(b"bad")
+    for path in (root / "grün").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=f"{root}: 1 of its images cannot be read: rot/0.jpg"):
+        load("folder", str(root), untested=True)
+    with pytest.raises(UserError, match=f"{root / 'grün'}: holds no image"):
+        load("folder", str(root), skip_bad_images=True, untested=True)
+
+
+def test_a_val_that_is_there_is_tested_on(root):
+    assert len(load("folder", str(root), untested=True).finetune.test) == 6
 
 
 def test_images_without_class_folders(tmp_path, refused):

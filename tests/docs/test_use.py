@@ -72,9 +72,18 @@ def test_the_page_names_every_form_and_what_it_needs(repo):
 def test_commands_that_export_nothing_end_well(repo, place, capsys):
     _run(_parts(repo)[0], capsys)
     assert {"found", "heads", "pixels", "explained", "grid.png"} <= {one.name for one in place.iterdir()}
-    names = _executed(_blocks(repo, "python")[0])
+
+
+@pytest.mark.full_in("tf", "ms")
+def test_lines_of_python_end_well_in_each_framework(repo, place, backend):
+    one_line, trainer, *_ = (text.replace('"torch"', f'"{backend}"') for text in _blocks(repo, "python"))
+    names = _executed(one_line)
     assert names["features"].shape == (2, VARIANTS["tiny"].width)
     assert names["model"].config.num_classes == 10
+    names = _executed(trainer)
+    assert names["results"]["backend"] == backend and len(names["found"]) == 3
+    assert names["figures"]["top1"] == names["results"]["stages"]["scratch"]["epochs"][-1]["accuracy"]
+    assert len(names["longer"]["stages"]["scratch"]["epochs"]) == 3
 
 
 @pytest.mark.full
@@ -82,5 +91,5 @@ def test_commands_that_export_nothing_end_well(repo, place, capsys):
 def test_commands_of_exported_files_end_well(repo, place, capsys):
     # The weights are random: accuracy may do what it likes.
     _run([[*one, "--max_loss", "100"] if "--quantize" in one else one for one in _parts(repo)[1]], capsys)
-    names = _executed(_blocks(repo, "python")[1])
+    names = _executed(_blocks(repo, "python")[2])
     assert names["probabilities"].shape == (1, 10) and names["probabilities"].sum() == pytest.approx(1)

@@ -36,7 +36,7 @@ def prepare(arguments: list[str]) -> int:
 
 def _first_batches(stage, weights):
     job = stage.job
-    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, job.recipe,
+    batches = pipeline.build(stage.dataset.train, stage.dataset.evaluation, job.data, job.recipe,
                              job.script.backend.CHANNELS_FIRST, 0, job.dtype, stage.config)
     for mode in ("train", "eval"):
         batches.get_results(mode=mode, num_steps=1)

@@ -18,6 +18,8 @@ REFUSED = {
     "data_dir": (3, ""),
     "skip_bad_images": (1, "yes", None),
     "num_workers": (-1, 1.5, "2", None, True),
+    "quiet": (1, "yes", None), "verbose": (1, "yes", None),
+    "train_dataset": (), "eval_dataset": (),  # what they are is for the data to say
     "pretrained": (3, "", {}, 1.5),
     "compile": (1, "yes", None),
     "reduce": ("slow", None, 1),
@@ -68,6 +70,16 @@ def test_arguments_part_into_options_and_fields(tmp_path):
     assert options == RunOptions(keep=2, model_dir=str(tmp_path), resume_override=("seed=1", ), recipe={"seed": 1})
     assert fields == {"data": "digits", "mixup": 0.5}
     assert split({}) == (RunOptions(), {})
+
+
+def test_images_that_are_given_are_the_data(refused):
+    options, fields = split({"train_dataset": "x", "eval_dataset": "y"})
+    assert (options.train_dataset, options.eval_dataset, fields) == ("x", "y", {"data": "arrays"})
+    assert split({"train_dataset": "x", "data": "arrays"})[1] == {"data": "arrays"}
+    with refused("train_dataset", "data 'digits'"):
+        split({"train_dataset": "x", "data": "digits"})
+    with refused("eval_dataset needs train_dataset"):
+        split({"eval_dataset": "y"})
 
 
 def test_fields_are_left_to_the_recipe():

@@ -14,6 +14,8 @@ REFUSED = {
     "finetune_epochs": (0, -1, 1.5, "1", True),
     "train_steps_per_epoch": (0, -1, 1.5, "1", True),
     "eval_steps_per_epoch": (0, -1, 1.5, "1", True),
+    "val_fraction": (-0.1, 1.0, math.nan, "0.1"),
+    "early_stopping_patience": (-1, 1.5, "1", True),
     "seed": (-1, 1.5, "1", 2**64),
     "optimizer": ("rmsprop", "SGD", "", None),
     "nesterov": (1, "yes", None),
@@ -106,7 +108,7 @@ def test_edges_are_allowed(edge):
     ("layer_decay", 0, "layer_decay must be in (0, 1], not 0.0"),
     ("decay_epochs", 0, "decay_epochs must be in [1e-06, 1000000], not 0.0"),
     ("optimizer", "rmsprop", 'optimizer must be one of "sgd", "adam", "adamw", not \'rmsprop\''),
-    ("data", "mnist", 'data must be one of "digits", "cifar", "cifair", "folder", not \'mnist\''),
+    ("data", "mnist", 'data must be one of "digits", "cifar", "cifair", "folder", "arrays", not \'mnist\''),
     ("batch_size", 1.5, "batch_size must be of type int, not 1.5"),
     ("dropout", "x", "dropout must be of type float | None, not 'x'")])
 def test_messages_name_the_field_what_is_allowed_and_the_value(field, value, message):

@@ -47,7 +47,7 @@ def test_run_leaves_exactly_these_files(whole):
         *(f"checkpoints/{name}.safetensors" for name in ("finetune-00000003", "pretrain-00000003", "pretrain-00000006",
                                                          "scratch-00000003")),
         "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
-        "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors", "times.csv"]
+        "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors", "times.csv", "train.log"]
 
 
 def test_results_hold_every_documented_key(whole):
@@ -233,8 +233,8 @@ def test_a_run_is_not_resumed_on_other_data(whole, tmp_path, monkeypatch, refuse
     shutil.copytree(whole[0], tmp_path / "run")
     load = run.load
 
-    def renamed(*given):
-        pair = load(*given)
+    def renamed(*given, **how):
+        pair = load(*given, **how)
         classes = tuple(reversed(pair.finetune.classes))
         return dataclasses.replace(pair, finetune=dataclasses.replace(pair.finetune, classes=classes))
 

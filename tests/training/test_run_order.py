@@ -24,6 +24,7 @@ class Stub:
         self.given, self.fail_at, self.devices = [], None, []
         self.backend = SimpleNamespace(NAME="stub", DEVICE_TARGETS=(), use_device=self.devices.append,
                                        supports_dtype=lambda _: True, on_accelerator=lambda: True,
+                                       device_name=lambda: "a stub's device",
                                        load_fastestimator=lambda: None,
                                        workers=SimpleNamespace(announced=lambda: None))
 
@@ -94,7 +95,8 @@ def test_results_are_there_only_after_a_whole_run(tmp_path, stub):
     stub.fail_at = "finetune"
     with pytest.raises(RuntimeError, match="the power went"):
         stub.run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "pretrained.safetensors", "recipe.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "pretrained.safetensors", "recipe.yaml",
+                                                                "train.log"]
 
 
 def _content(folder):
@@ -162,7 +164,7 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path, stub, refused, mo
     monkeypatch.setattr(train, "fit", diverge)
     with refused("pretrain has diverged", "norm.bias", "pretrained.safetensors is not written"):
         stub.run(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "recipe.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["classes.json", "recipe.yaml", "train.log"]
 
 
 def test_results_are_valid_json_even_when_the_loss_is_no_number(tmp_path, stub, monkeypatch):

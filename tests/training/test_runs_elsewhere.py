@@ -75,7 +75,8 @@ def test_a_run_in_s3_is_the_run_of_local_folders(sets, unbroken, tmp_path, capsy
     there = _there(tmp_path)
     assert _outcome(there) == unbroken
     told = capsys.readouterr()
-    assert f"the best model so far is in {RUN}/best/scratch_best_accuracy.safetensors" in told.out
+    log = (there / "train.log").read_text()
+    assert f"the best model so far is in {RUN}/best/scratch_best_accuracy.safetensors" in log
     assert f"files: {RUN}/ (" in told.out
     assert f"note: {RUN} holds no checkpoint to go on from, so the run starts from the beginning" in told.err
     for secret in (str(cache.folder().parent), os.environ["AWS_SECRET_ACCESS_KEY"]):

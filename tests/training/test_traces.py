@@ -24,7 +24,7 @@ def _stage(epochs, tensorboard=None):
     """A stage of two steps an epoch, whose learning rate is a hundredth of the step."""
     recipe = Recipe(train_steps_per_epoch=2, learning_rate=0.02 * epochs, warmup_steps=2 * epochs)
     job = Job(SCRIPT, recipe, None, None, RunOptions(tensorboard=tensorboard and str(tensorboard)))
-    return Stage(job, "pretrain", None, epochs, VARIANTS["tiny"])
+    return Stage(job, "pretrain", SimpleNamespace(evaluated_on="test"), epochs, VARIANTS["tiny"])
 
 
 class _Terminal(io.StringIO):
@@ -121,8 +121,10 @@ def test_an_epoch_that_is_not_evaluated_is_told_of_as_well(tmp_path, capsys):
 def test_log_line_of_one_step_has_no_speed():
     epoch = {"epoch": 1, "train_seconds": 1.0, "step_seconds": None, "images_per_second": None, "learning_rate": 0.1,
              "train_loss": 2.0, "eval_loss": 3.0, "accuracy": 0.5, "top5": 1.0, "eval_seconds": 2.0}
-    assert log_line(epoch, "scratch: epoch", 3) == ("scratch: epoch 1/3: 1.0 s, rate 1.00e-01, loss 2.0000 | test: "
-                                                       "loss 3.0000, top-1 50.00%, top-5 100.00%, 2.0 s")
+    for evaluated_on in ("test", "validation"):
+        assert log_line(epoch, "scratch: epoch", 3, evaluated_on) == (
+            f"scratch: epoch 1/3: 1.0 s, rate 1.00e-01, loss 2.0000 | {evaluated_on}: loss 3.0000, top-1 50.00%, top-5 "
+            "100.00%, 2.0 s")
 
 
 def test_tensorboard_gets_every_number_of_an_epoch(tmp_path):

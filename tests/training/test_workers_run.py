@@ -48,9 +48,31 @@ def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
     assert process.returncode == 0, err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
-        "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv"}
+        "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv", "train.log"}
     assert out.count("Top-1 accuracy on the test images") == out.count("pretrain: epoch 1/1") == 1
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert log.count("process ") == log.count("pretrain: epoch 1/1") == log.count("CPU, PyTorch, fp32, 2 workers") == 1
     assert list(json.loads((tmp_path / "run" / "results.json").read_text())["stages"]) == ["pretrain", "finetune"]
+
+
+@pytest.mark.full
+def test_workers_end_early_together_and_share_the_test_images(repo, tmp_path):
+    flags = ("--train_steps_per_epoch", "2", "--pretrain_epochs", "9", "--learning_rate", "0", "--val_fraction", "0.1",
+             "--early_stopping_patience", "2")
+    found = []
+    for folder, launcher in (("one", ()), ("two", LAUNCHER)):
+        command = [sys.executable, *(("-m", *launcher) if launcher else ()), "vit_torch.py", *FLAGS, *flags,
+                   "--model_dir", str(tmp_path / folder)]
+        done = subprocess.run(command, cwd=repo, capture_output=True, text=True, timeout=400, check=False,
+                              env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)})
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / folder / "results.json").read_text())["stages"])
+    for name, epochs in (("pretrain", [1, 2, 3]), ("finetune", [1])):
+        one, two = (stages[name] for stages in found)
+        assert [epoch["epoch"] for epoch in one["epochs"]] == [epoch["epoch"] for epoch in two["epochs"]] == epochs
+        assert one["test"]["images"] == two["test"]["images"] == one["images"]["test"]
+        assert one["test"]["accuracy"] == two["test"]["accuracy"] and one["test"]["weights"] == two["test"]["weights"]
+        assert one["test"]["loss"] == pytest.approx(two["test"]["loss"], rel=1e-5)
 
 
 def test_a_signal_at_any_rank_stops_all_after_the_same_step(repo, tmp_path):

@@ -13,6 +13,7 @@ from mindspore import nn, ops
 
 # What is imported and not used here is a part of what a backend has.
 from vit.backend.device.mindspore import (  # noqa: F401
+    device_name,
     multiplies_bfloat16,
     on_accelerator,
     profiler,

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 # What is imported and not used here is a part of what a backend has.
 from vit.backend.device.torch import (  # noqa: F401
+    device_name,
     multiplies_bfloat16,
     on_accelerator,
     profiler,

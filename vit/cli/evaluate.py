@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vit.data import NAMES, load
+from vit.data import NAMES, load, splitting
 from vit.errors import UserError, printable
 from vit.files.atomic import write_whole
 from vit.use.formats import BACKENDS
@@ -24,7 +24,11 @@ def add_parser(commands) -> None:
                         help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
     parser.add_argument("--data", choices=NAMES, required=True, help="as of the scripts")
     parser.add_argument("--data_dir", metavar="DIR", help="as of the scripts")
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="default: %(default)s")
+    parser.add_argument("--split", choices=("test", "train", "val"), default="test", help=(
+        "which of its images; with val those that --val_fraction and --seed set apart (default: %(default)s)"))
+    parser.add_argument("--val_fraction", type=float, default=0.0, metavar="R", help=(
+        "as of the run: the share of the training images that were set apart"))
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="as of the run (default: %(default)s)")
     parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out images that cannot be read")
@@ -41,8 +45,15 @@ def _run(options: argparse.Namespace) -> int:
         raise UserError(f"batch_size must be at least 1, not {options.batch_size}")
     if options.out is not None:
         folder.probe(Path(options.out), "out")
+    if not 0 <= options.val_fraction < 1 or (options.split == "val" and not options.val_fraction):
+        raise UserError(f"--val_fraction must be in [0, 1), and above 0 for --split val, not {options.val_fraction}")
+    if options.seed < 0:
+        raise UserError(f"--seed must be at least 0, not {options.seed}")
     model = open_model(options.source, options.backend, options.batch_size)
-    dataset = choose(load(options.data, options.data_dir, options.skip_bad_images), model, options.source)
+    pair = load(options.data, options.data_dir, options.skip_bad_images, untested=options.split != "test")
+    if options.val_fraction:
+        pair = splitting.apart(pair, options.val_fraction, options.seed)
+    dataset = choose(pair, model, options.source)
     for note in model.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     images, begin = getattr(dataset, options.split), time.perf_counter()

@@ -7,17 +7,20 @@ from vit.remote.address import is_address, parse
 
 __all__ = ["NAMES", "DataPair", "Dataset", "Images", "load"]
 
-NAMES = ("digits", "cifar", "cifair", "folder")
+NAMES = ("digits", "cifar", "cifair", "folder", "arrays")
 
 
-def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) -> DataPair:
+def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False, given: tuple = (None, None),
+         untested: bool = False) -> DataPair:
     """Read the pair of sets that `--data` names.
 
     Args:
-        name: "digits" (bundled with scikit-learn), "cifar", "cifair" or "folder".
+        name: "digits" (bundled with scikit-learn), "cifar", "cifair", "folder" or "arrays".
         data_dir: Folder that holds CIFAR's archives or the folders extracted from them, or the folder of images or
-            of their shards; shards may also be at an address.
+            of their shards; shards may also be at an address. Of arrays the .npz file.
         skip_bad_images: Whether to leave out the images of a folder that cannot be read.
+        given: What to train on and, or None, what to test on, of arrays: as `vit.data.arrays` says.
+        untested: Whether a folder or arrays may be without images to test on.
 
     Raises:
         UserError: The name is unknown, the folder is missing, or a file in it is not what it should be.
@@ -29,6 +32,9 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
             raise UserError(f"data {name!r} is read from a local data_dir; an address is for shards, of data 'folder'")
         from vit.data import shards
         return shards.load(shards.RemoteShards(parse(data_dir)), skip_bad_images)
+    if name == "arrays":
+        from vit.data import arrays
+        return arrays.load(*(arrays.read(data_dir) if given[0] is None else given), untested=untested)
     if data_dir is not None and not (data_dir and Path(data_dir).is_dir()):
         raise UserError(f"{data_dir or repr(data_dir)}: no such data_dir folder")
     if name == "digits":
@@ -41,6 +47,6 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False) 
         from vit.data import image_folder, shards
         if (Path(data_dir) / shards.INDEX).exists():
             return shards.load(shards.LocalShards(Path(data_dir)), skip_bad_images)
-        return image_folder.load(Path(data_dir), skip_bad_images)
+        return image_folder.load(Path(data_dir), skip_bad_images, untested)
     from vit.data import cifar
     return cifar.load(name, None if data_dir is None else Path(data_dir))

@@ -1,10 +1,12 @@
 """The fingerprint of a pair of sets: whether a stopped run goes on with the images and labels that it began with.
 
-Images in memory are hashed whole. Of a folder, which may hold a million files, the names and sizes of all files are
-hashed, and the contents of a few files of each class. A folder in shards has the fingerprint of the folder.
+Images in memory are hashed whole; of those that are given one by one, all labels and a few images. Of a folder, which
+may hold a million files, the names and sizes of all files are hashed, and the contents of a few files of each class. A
+folder in shards has the fingerprint of the folder. Images that are set apart to evaluate on are still training images.
 """
 import hashlib
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from vit.files.untrusted import listed
 
 _SETS = {"pretrain": "the set to pretrain on", "finetune": "the set to finetune on"}
 _PARTS = {"train": "training", "test": "test"}
+_SAMPLED = 64
 _OF_FILES = ("names", "sizes", "contents")
 
 
@@ -40,11 +43,13 @@ def fingerprint(data: DataPair) -> dict:
 
 
 def _part(dataset: Dataset, images) -> dict:
+    from vit.data.arrays import EachImage  # it imports what reads images, and a checkpoint's reader needs none
     counts = np.bincount(images.labels, minlength=len(dataset.classes)).tolist()
-    if isinstance(images, Images):
-        pixels = np.ascontiguousarray(images.images)
-        digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}\n".encode())
-        digest.update(pixels)
+    if isinstance(images, Images | EachImage):
+        digest = hashlib.sha256()
+        for pixels in [images.images] if isinstance(images, Images) else _sample(images):
+            digest.update(f"{pixels.dtype.str} {pixels.shape}\n".encode())
+            digest.update(np.ascontiguousarray(pixels))
         return {"counts": counts, "images": digest.hexdigest(),
                 "labels": hashlib.sha256(images.labels.astype("<i8").tobytes()).hexdigest()}
     if described := getattr(images, "described", None):  # shards say it of the files that they were made of
@@ -57,6 +62,12 @@ def _part(dataset: Dataset, images) -> dict:
                 "contents": file_hashes.contents(images.paths, images.labels, classes)}
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _sample(images) -> Iterator[np.ndarray]:
+    """Some of the images, evenly spread."""
+    for index in np.linspace(0, len(images) - 1, min(len(images), _SAMPLED)).astype(int):
+        yield images[index]
 
 
 def is_fingerprint(value: object) -> bool:

@@ -1,5 +1,8 @@
 """`--data folder`: your own images in `DIR/{train,val}/<class>/*`, laid out like ImageNet, read one by one when needed.
 
+Where some of the training images are set apart to evaluate on, there need be no `val`; and without either, the classes
+may lie in `DIR` itself.
+
 An image may be of any size and mode: it is rotated as its EXIF says, transparent parts become white, grey and palettes
 become RGB, 16 bits become 8. Images that cannot be read are named before the training starts.
 
@@ -53,24 +56,28 @@ class FolderImages:
         return FolderImages(tuple(self.paths[index] for index in indices), self.labels[indices])
 
 
-def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
+def load(folder: Path, skip_bad_images: bool = False, untested: bool = False) -> DataPair:
     """Find the classes and images of a folder, and check every image once; there is no set to pretrain on.
 
     Args:
         folder: A folder with `train` and `val` in it, each with one folder for each class.
         skip_bad_images: Whether to go on without the images that cannot be read.
+        untested: Whether there may be no `val`; and without it no `train`, but the classes in the folder itself.
 
     Raises:
         UserError: The folder does not hold that, or an image cannot be read.
     """
-    classes = _subfolders(folder / "train")
+    train, val = folder / "train", folder / "val"
+    if untested and not val.exists():
+        train, val = train if train.exists() else folder, None
+    classes = _subfolders(train)
     if len(classes) < 2:
-        raise UserError(f"{folder / 'train'}: holds {len(classes)} class folders, and two at least are needed; "
+        raise UserError(f"{train}: holds {len(classes)} class folders, and two at least are needed; "
                         f"images are looked for in {folder}/train/<class>/ and {folder}/val/<class>/")
-    if unknown := sorted(set(_subfolders(folder / "val")) - set(classes)):
-        raise UserError(f"{folder / 'val' / unknown[0]}: is no class of {folder / 'train'} ({_some(classes)})")
+    if unknown := sorted(set(_subfolders(val)) - set(classes) if val else ()):
+        raise UserError(f"{val / unknown[0]}: is no class of {train} ({_some(classes)})")
     others = Counter()
-    parts = {part: _find(folder / part, classes, others) for part in ("train", "val")}
+    parts = {part: _find(part, classes, others) for part in filter(None, (train, val))}
     bad = _bad([path for paths, _ in parts.values() for path in paths])
     if bad:
         names = "; ".join(f"{path.relative_to(folder)} ({fault})" for path, fault in list(bad.items())[:5])
@@ -79,12 +86,13 @@ def load(folder: Path, skip_bad_images: bool = False) -> DataPair:
         if not skip_bad_images:
             raise UserError(f"{line}; mend or remove them, or pass --skip_bad_images")
         print(printable(f"warning: {line}; they are left out"), flush=True)
-    parts = {part: _images(folder / part, classes, paths, labels, bad) for part, (paths, labels) in parts.items()}
+    found = [_images(part, part == train, classes, *parts[part], bad) for part in parts]
+    tested = found[1] if val else FolderImages((), np.zeros(0, np.int64))
     if others:
         print(f"note: {printable(folder)}: left out of its class folders: {_counted(others)}; images end in "
               f"{', '.join(ENDINGS)}", flush=True)
     name = os.fsencode(folder.resolve().name).decode(errors="replace")
-    return DataPair(None, Dataset(name, classes, parts["train"], parts["val"]), *OF_DATA["folder"], hflip=True)
+    return DataPair(None, Dataset(name, classes, found[0], tested), *OF_DATA["folder"], hflip=True)
 
 
 def read(path: Path) -> np.ndarray:
@@ -161,7 +169,7 @@ def _subfolders(folder: Path) -> tuple[str, ...]:
         names = [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); --data folder reads DIR/train/<class>/ and "
-                        "DIR/val/<class>/") from None
+                        "DIR/val/<class>/, or with --val_fraction the first alone") from None
     for name in names:
         try:
             os.fsencode(name).decode()
@@ -198,12 +206,12 @@ def _counted(others: Counter) -> str:
     return " and ".join(f"{others[kind]:,} {nouns[kind][others[kind] > 1]}" for kind in nouns if others[kind])
 
 
-def _images(folder: Path, classes: tuple[str, ...], paths: list[Path], labels: list[int],
+def _images(folder: Path, trains: bool, classes: tuple[str, ...], paths: list[Path], labels: list[int],
             bad: dict[Path, str]) -> FolderImages:
     kept = [(path, label) for path, label in zip(paths, labels, strict=True) if path not in bad]
     empty = absent(classes, {label for _, label in kept})
-    if not kept or (folder.name == "train" and empty):
-        culprit = folder / empty[0] if folder.name == "train" else folder
+    if not kept or (trains and empty):
+        culprit = folder / empty[0] if trains else folder
         raise UserError(f"{culprit}: holds no image that can be read; images end in {', '.join(ENDINGS)}")
     tell_absent(folder, classes, empty)
     return FolderImages(tuple(path for path, _ in kept), np.array([label for _, label in kept], np.int64))

@@ -8,7 +8,7 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORMALIZATIONS = {"imagenet": IMAGENET, "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 _CIFAR = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 OF_DATA = {"digits": ((0.2288, ) * 3, (0.3084, ) * 3),  # measured on digits100's training images
-           "cifar": _CIFAR, "cifair": _CIFAR, "folder": IMAGENET}
+           "cifar": _CIFAR, "cifair": _CIFAR, "folder": IMAGENET, "arrays": IMAGENET}
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,24 @@ class Dataset:
         name: Its name.
         classes: Names of its classes, in the order of the labels.
         train: The images to train on.
-        test: The images to evaluate on.
+        test: The images to test on; there may be none where `val` has some.
+        val: Images that were set apart from those to train on, to choose by; None where there are no such.
     """
     name: str
     classes: tuple[str, ...]
     train: Images
     test: Images
+    val: Images | None = None
+
+    @property
+    def evaluation(self) -> Images:
+        """The images that each epoch is evaluated on."""
+        return self.test if self.val is None else self.val
+
+    @property
+    def evaluated_on(self) -> str:
+        """What `evaluation` is: "test" or "validation" images."""
+        return "test" if self.val is None else "validation"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
 """What is written down of a stage while it trains: the record that results, plots and checkpoints are made of."""
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -44,13 +45,14 @@ class History:
         return sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes)
 
 
-def log_line(epoch: dict, head: str, epochs: int) -> str:
+def log_line(epoch: dict, head: str, epochs: int, evaluated_on: str = "test") -> str:
     """Say in one line how an epoch was trained and, if it was, evaluated.
 
     Args:
         epoch: One of `History.epochs`.
         head: What the line begins with.
         epochs: How many epochs there will be.
+        evaluated_on: Which images it was evaluated on, "test" or "validation".
     """
     speed = ""
     if epoch["images_per_second"]:
@@ -58,12 +60,26 @@ def log_line(epoch: dict, head: str, epochs: int) -> str:
     scale = ""
     if "loss_scale" in epoch:
         scale = f" scaled by {epoch['loss_scale']:g}, {epoch['skipped_steps']} steps skipped so far"
-    test = ""
+    evaluation = ""
     if "accuracy" in epoch:
-        test = (f" | test: loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, "
-                f"{epoch['eval_seconds']:.1f} s")
+        evaluation = (f" | {evaluated_on}: loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, "
+                      f"top-5 {epoch['top5']:.2%}, {epoch['eval_seconds']:.1f} s")
     return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
-            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale}{test}")
+            f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale}{evaluation}")
+
+
+def evaluations_since_best(epochs: list[dict]) -> int:
+    """Count the evaluations in a row, up to the last one, that were no better than the best before them.
+
+    Args:
+        epochs: As of `History.epochs`. Those that were not evaluated do not count; an accuracy that is no number is not
+            better than any.
+    """
+    best, since = -math.inf, 0
+    for epoch in epochs:
+        if epoch.get("accuracy") is not None:
+            best, since = (epoch["accuracy"], 0) if epoch["accuracy"] > best else (best, since + 1)
+    return since
 
 
 def count_top(logits: np.ndarray, labels: np.ndarray, count: int = 5) -> int:

@@ -50,11 +50,14 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
         yield ("dist_timeout",), "one worker waits for none"
     if options.pretrained is not None:
         yield ("pretrain_epochs",), "--pretrained takes the place of the pretraining"
-    elif recipe.data == "folder":
-        yield ("pretrain_epochs",), 'data "folder" has no set to pretrain on'
+    elif recipe.data in ("folder", "arrays"):
+        yield ("pretrain_epochs",), f'data "{recipe.data}" has no set to pretrain on'
         yield ("compare_scratch",), "nothing is pretrained, so the finetune itself is from scratch"
     if recipe.data != "folder":
-        yield ("skip_bad_images", "eval_crop_pct"), f'it is for data "folder", and data is "{recipe.data}"'
+        names = ("skip_bad_images",) if recipe.data == "arrays" else ("skip_bad_images", "eval_crop_pct")
+        yield names, f'it is for data "folder", and data is "{recipe.data}"'
+    if options.train_dataset is not None:
+        yield ("data_dir",), "train_dataset is what is trained on"
     if recipe.data == "digits":
         yield ("data_dir",), 'data "digits" comes with scikit-learn'
         yield ("hflip_prob",), "a digit is never flipped"

@@ -10,7 +10,7 @@ from vit.errors import UserError
 from vit.model.config import ViTConfig
 from vit.model.dropout import sites
 from vit.model.parameters import Weights
-from vit.training.history import History
+from vit.training.history import History, evaluations_since_best
 from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 from vit.training.workers import ALONE, World
@@ -86,6 +86,16 @@ class Job:
         """Count the training steps of an epoch over a set."""
         return self.recipe.train_steps_per_epoch or math.ceil(len(dataset.train) / self.recipe.batch_size)
 
+    def stops_early(self, done: list[dict], epochs: int) -> bool:
+        """Tell whether a stage ends where it is, by `early_stopping_patience`.
+
+        Args:
+            done: What its history says of the epochs so far.
+            epochs: How many there would be.
+        """
+        patience = self.recipe.early_stopping_patience
+        return bool(patience) and len(done) < epochs and evaluations_since_best(done) >= patience
+
     def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
         """Begin a stage."""
         self.stages.append(Stage(self, name, dataset, epochs, self.config(dataset)))
@@ -106,6 +116,7 @@ class Stage:
         model: The framework's model, once it trains.
         weights: What it ended with.
         saver: The trace that writes its checkpoints, once it trains.
+        tested: What its best epoch's weights do on the test images, where the best was chosen by others; else None.
     """
     job: Job
     name: str
@@ -116,6 +127,7 @@ class Stage:
     model: object = None
     weights: Weights | None = None
     saver: object = None
+    tested: dict | None = None
 
     @property
     def freeze_encoder(self) -> bool:
@@ -137,10 +149,15 @@ class Stage:
         return self.job.recipe.evaluates(epoch, self.epochs)
 
     @property
+    def stops_early(self) -> bool:
+        """Whether it has come to the end that `early_stopping_patience` sets, before its last epoch."""
+        return self.job.stops_early(self.history.epochs, self.epochs)
+
+    @property
     def eval_steps(self) -> int | None:
         """Steps of an evaluation, or None for the whole set: FastEstimator would pass over a smaller one again."""
         steps = self.job.recipe.eval_steps_per_epoch
-        return steps if steps and steps * self.job.recipe.batch_size < len(self.dataset.test) else None
+        return steps if steps and steps * self.job.recipe.batch_size < len(self.dataset.evaluation) else None
 
     @property
     def train_inputs(self) -> str | tuple[str, str]:

@@ -32,8 +32,15 @@ class RunOptions:
 
         CIFAR's archives may have been extracted; what is missing from the cache is downloaded into it. Your own images
         are in train/<class>/ and val/<class>/, or in the shards that `vit shards make` has made of them, which
-        may also be at s3://, https:// or http://.""",
+        may also be at s3://, https:// or http://. Of data "arrays" it is a .npz file.""",
         flag="data", metavar="DIR")
+    train_dataset: object | None = option(
+        None, """Images to train on, from Python: (images, labels), or a dataset of Hugging Face.
+
+        Or a dict of images, labels and the names of the classes; `vit/data/arrays.py` says what they may be. They take
+        the place of data.""")
+    eval_dataset: object | None = option(
+        None, "Images to evaluate on, in the same form as train_dataset (default: `val_fraction` sets some apart).")
     skip_bad_images: bool = option(
         False, "Leave out those of your own images that cannot be read.", flag="data",
         aliases=("skip_bad_pictures",))
@@ -99,8 +106,13 @@ class RunOptions:
         flag="saving", metavar="FILE")
     resume_override: tuple[str, ...] = option(
         (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")
+    quiet: bool = option(
+        False, "Print warnings and errors alone; the file train.log in model_dir has all lines.", flag="saving")
+    verbose: bool = option(
+        False, "Print what FastEstimator prints, too; it is in the file train.log anyway.", flag="saving")
     log_steps: int = option(
-        100, "Training steps between log lines; with 0 only epochs are logged.", limits="[0, inf)", flag="saving")
+        100, "Training steps between lines of FastEstimator in the log; with 0 there are none within epochs.",
+        limits="[0, inf)", flag="saving")
     tensorboard: str | os.PathLike | None = option(
         None, "Folder for TensorBoard's event files (default: none are written).", flag="saving", metavar="DIR")
     profile: bool = option(
@@ -138,7 +150,12 @@ def split(given: Mapping) -> tuple[RunOptions, dict]:
         options = RunOptions(**{name: value for name, value in values.items() if name in own})
     except ValueError as error:
         raise UserError(str(error)) from None
-    return options, {name: value for name, value in values.items() if name not in own}
+    fields = {name: value for name, value in values.items() if name not in own}
+    if options.eval_dataset is not None and options.train_dataset is None:
+        raise UserError("eval_dataset needs train_dataset: another data has its own images to evaluate on")
+    if options.train_dataset is not None and fields.setdefault("data", "arrays") != "arrays":
+        raise UserError(f"train_dataset takes the place of data {fields['data']!r}: leave one of them out")
+    return options, fields
 
 
 def documented(function: Callable[..., dict]) -> Callable[..., dict]:

@@ -98,8 +98,15 @@ class Recipe:
 
         "digits" is two handwritten digits side by side (100 classes), then one (10 classes); it needs no network.
         "cifar" is CIFAR-100, then CIFAR-10. "cifair" is the same, but test images that duplicate a training image are
-        replaced (Barz & Denzler 2020). "folder" is one set, the images in `data_dir`: there is no pretraining.""",
+        replaced (Barz & Denzler 2020). "folder" is one set, the images in `data_dir`: there is no pretraining. "arrays"
+        is one set, too, given from Python (`train_dataset`), or in a .npz file at `data_dir`.""",
         choices=datasets.NAMES, flag="data")
+    val_fraction: float = option(
+        0.0, """Share of each class's training images that are set apart for evaluation; 0 for none.
+
+        Which ones is a function of `seed`. Each epoch is then evaluated on them, the best epoch is chosen by them, and
+        the test images are seen once, at the end, by the best epoch's weights: `results.json` has both. A folder then
+        needs no val/, and arrays no images to test on.""", limits="[0, 1)", flag="data")
     variant: str = option(
         "apphub", "Model, by name. `python -m vit list` shows the size of each.", choices=VARIANTS, flag="model")
     image_size: int | None = option(
@@ -164,6 +171,12 @@ class Recipe:
         after its last one. The best epoch is the best of those.""", limits="[1, inf)", flag="training")
     eval_offset: int = option(
         0, "Epochs of a stage from which on `eval_every` counts: before, there are no evaluations.",
+        limits="[0, inf)", flag="training")
+    early_stopping_patience: int = option(
+        0, """Evaluations in a row without a better accuracy, after which a stage ends; 0 for no such end.
+
+        It ends with the weights of its last epoch; those of the best are in best/. Where `val_fraction` is 0, the
+        accuracy is that on the test images, which then are no fair test any more.""",
         limits="[0, inf)", flag="training")
     seed: int = option(
         0, "Seed of the initial weights, the order of the samples, augmentation and dropout.",

@@ -78,6 +78,10 @@ def find(options: RunOptions, given: dict, copied: object = None) -> Resume | No
         was = resolve(last.options, names_of(RunOptions), "option", "a newer version may have written it")
     except ValueError as error:
         raise UserError(f"{path or folder}: its recipe cannot be read: {error}") from None
+    decisive = ("val_fraction", "seed") if recipe["val_fraction"] else ("val_fraction",)
+    if any(changes.get(name, recipe[name]) != recipe[name] for name in decisive):
+        raise UserError("the run to resume was trained on images that this val_fraction and seed would set apart: "
+                        "leave both as they were, or begin a new run")
     if given.get("precision") == "auto":  # it was chosen when the run began
         given = {name: value for name, value in given.items() if name != "precision"}
     asked = {**given, **changes}

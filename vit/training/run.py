@@ -12,21 +12,24 @@ from fe_compat import quiet_stderr
 
 from vit import memory
 from vit.backend import TITLES
-from vit.checkpoints import checkpoint_name, set_aside
-from vit.data import fingerprint, load
+from vit.checkpoints import Checkpoint, checkpoint_name, set_aside
+from vit.data import DataPair, Dataset, fingerprint, load, splitting
 from vit.errors import UserError
 from vit.files import canonical
 from vit.files.atomic import write_whole
 from vit.model import parameters, precision
 from vit.model.config import VARIANTS
 from vit.model.parameters import Weights
-from vit.training import footprint, ignored, mirror, recipe_file, resume, stretches, train, usage, workers
+from vit.training import footprint, ignored, mirror, recipe_file, resume, stretches, testing, train, usage, workers
+from vit.training.history import History
 from vit.training.job import Job, Stage
 from vit.training.mirror import Mirror
 from vit.training.options import RunOptions, split
 from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
-from vit.training.report import folder, results
+from vit.training.recipe import Recipe
+from vit.training.report import folder, header, results
+from vit.training.report.log import Log
 from vit.training.resume import Resume
 from vit.training.workers import World
 
@@ -49,12 +52,14 @@ def run(script: ModuleType, **given) -> dict:
     options, fields = split(given)
     joined = workers.joined(script, options.device_target, options.reduce, options.dist_timeout)
     with joined as world, contextlib.ExitStack() as held:
+        log = held.enter_context(Log(options.quiet)) if world.first else None
         with world.together():
             options, copied = held.enter_context(mirror.staged(options))
-        return _run(script, options, fields, world, copied)
+        return _run(script, options, fields, world, copied, log)
 
 
-def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, copied: Mirror | None) -> dict:
+def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, copied: Mirror | None,
+         log: Log | None) -> dict:
     started = time.perf_counter()
     # The first worker begins alone, so that what must be downloaded is there for the others.
     for turn in (True,) if world.alone else (True, False):
@@ -68,6 +73,8 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
         with world.together():
             if world.first:
                 held.enter_context(_own_folder(job, found))
+                log.open(job.model_dir, copied)
+                held.push(log.end)
         if not world.alone:
             job.model_dir = Path(world.gather_texts(str(job.model_dir))[0])
             world.watch.to_go_on = f"the same command with --resume auto --model_dir {job.mirror or job.model_dir}"
@@ -81,12 +88,30 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
             write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
             write_whole(job.model_dir / "classes.json",
                         json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
+        print(header.text(job, _plan(job, weights is not None)), flush=True)
         if weights is None and job.data.pretrain is not None:
             weights = pretrain(job)
         finetune(job, weights)
         if options.compare_scratch and weights is not None:
             finetune(job, None)
+        for stage in job.stages:
+            stage.tested = testing.test(stage)
         return results.write(job, time.perf_counter() - started)
+
+
+def _plan(job: Job, begun: bool) -> dict[str, tuple[Dataset, int]]:
+    """The stages of a run in their order, each with its set and its epochs.
+
+    Args:
+        job: The run.
+        begun: Whether there are weights to finetune already.
+    """
+    pair, recipe = job.data, job.recipe
+    stages = {} if begun or pair.pretrain is None else {"pretrain": (pair.pretrain, recipe.pretrain_epochs)}
+    names = ["finetune" if begun or stages else "scratch"]
+    if job.options.compare_scratch and names[0] == "finetune":
+        names.append("scratch")
+    return stages | dict.fromkeys(names, (pair.finetune, recipe.finetune_epochs))
 
 
 def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World,
@@ -99,7 +124,6 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World,
     job = prepare(script, options, fields)
     job.world = world
     job.saves_checkpoints, job.checkpoints = True, found.checkpoints if found else {}
-    job.fingerprint = fingerprint.fingerprint(job.data)
     if found is not None:
         _check_resumed(job)
     # A stopped run's file was held to the variant when the run began.
@@ -158,11 +182,23 @@ def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
         memory.keep_freed()
     recipe = replace(recipe, precision=_precision(script, recipe.precision))
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{script.backend.NAME}"
-    data = load(recipe.data, options.data_dir, options.skip_bad_images)
-    job = Job(script, recipe, data, Path(options.model_dir or f"runs/{name}"), options)
+    whole = read(recipe, options)
+    data = splitting.apart(whole, recipe.val_fraction, recipe.seed)
+    job = Job(script, recipe, data, Path(options.model_dir or f"runs/{name}"), options,
+              fingerprint=fingerprint.fingerprint(whole))
     for dataset in filter(None, (data.pretrain, data.finetune)) if not starts_from_file else ():
         job.config(dataset)
     return job
+
+
+def read(recipe: Recipe, options: RunOptions) -> DataPair:
+    """Read a run's sets, of which nothing is set apart yet.
+
+    Raises:
+        UserError: One cannot be read, or has nothing to evaluate on.
+    """
+    return load(recipe.data, options.data_dir, options.skip_bad_images, (options.train_dataset, options.eval_dataset),
+                untested=recipe.val_fraction > 0)
 
 
 def pretrain(job: Job) -> Weights:
@@ -189,7 +225,7 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
     """Train from `weights`, or from the stage's checkpoint; a stage that was finished is not trained again."""
     job, checkpoint = stage.job, stage.job.checkpoints.get(stage.name)
     finished = checkpoint is not None and checkpoint.phase == "finished"
-    if finished and checkpoint.epoch >= stage.epochs:
+    if _is_over(job, checkpoint, stage.epochs):
         checkpoint.refill(stage.history)
         stage.weights = checkpoint.ema or checkpoint.weights
     else:
@@ -214,6 +250,16 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
     return stage.weights
 
 
+def _is_over(job: Job, checkpoint: Checkpoint | None, epochs: int) -> bool:
+    """Whether a stage of so many epochs has nothing left to train: it has come to its end, or to an early one."""
+    if checkpoint is None or checkpoint.phase not in ("evaluated", "finished"):
+        return False
+    history = History()
+    checkpoint.refill(history)
+    ended = checkpoint.phase == "finished" and checkpoint.epoch >= epochs
+    return ended or job.stops_early(history.epochs, epochs)
+
+
 def _read_pretrained(job: Job, expected) -> Weights | None:
     """Read the file that the run starts from, if there is one; its model takes the place of the recipe's variant."""
     if job.options.pretrained is None:
@@ -233,15 +279,8 @@ def _check_resumed(job: Job) -> None:
     if last.data is not None and (change := fingerprint.difference(last.data, job.fingerprint)):
         raise UserError(f"the run to resume has other data: {change}; give it the data that it began with, or begin "
                         "a new run")
-    epochs = {"pretrain": job.recipe.pretrain_epochs, "finetune": job.recipe.finetune_epochs,
-              "scratch": job.recipe.finetune_epochs}
-    planned = [] if job.data.pretrain is None or job.options.pretrained is not None else ["pretrain"]
-    planned.append("finetune" if planned or job.options.pretrained is not None else "scratch")
-    if job.options.compare_scratch and planned[-1] == "finetune":
-        planned.append("scratch")
-    found = [job.checkpoints.get(name) for name in planned]
-    finished = all(one is not None and one.phase == "finished" and one.epoch >= epochs[name]
-                   for name, one in zip(planned, found, strict=True))
+    planned = _plan(job, job.options.pretrained is not None)
+    finished = all(_is_over(job, job.checkpoints.get(name), epochs) for name, (_, epochs) in planned.items())
     if finished and job.options.resume_override:
         raise UserError(f"the run is finished: no step would be trained with {', '.join(job.options.resume_override)}; "
                         "ask for more epochs (--resume_override finetune_epochs=N), or begin a new run")

@@ -2,6 +2,7 @@
 from vit.model.parameters import Weights
 from vit.training import graphs
 from vit.training.job import Stage
+from vit.training.report.log import aside
 
 
 def fit(stage: Stage, weights: Weights) -> Weights:
@@ -44,8 +45,9 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         return loss * loss_scale
 
     on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
-    batches = pipeline.build(stage.dataset.train, stage.dataset.test, job.data, recipe, script.backend.CHANNELS_FIRST,
-                             job.options.num_workers, job.dtype, stage.config, on_device, job.world.share, stage.epochs)
+    batches = pipeline.build(stage.dataset.train, stage.dataset.evaluation, job.data, recipe,
+                             script.backend.CHANNELS_FIRST, job.options.num_workers, job.dtype, stage.config, on_device,
+                             job.world.share, stage.epochs)
     network = fe.Network(ops=[
         *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
@@ -67,5 +69,6 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              monitor_names="ce")
     if shared:
         network.run_step = traces.WholeBatch(network, stage).run_step
-    estimator.fit(warmup=False)
+    with aside(job.options.verbose):
+        estimator.fit(warmup=False)
     return script.to_numpy(model)

@@ -13,7 +13,7 @@ def of(stage: Stage, accuracy: float) -> Usage:
     from vit.training import pipeline  # it imports FastEstimator
     job, recipe, epochs = stage.job, stage.job.recipe, stage.history.epochs
     mean, std = pipeline.normalization(job.data, recipe)
-    crop_pct = 1.0 if stage.dataset.test.image_size else recipe.eval_crop_pct
+    crop_pct = 1.0 if stage.dataset.evaluation.image_size else recipe.eval_crop_pct
     provenance = {"stage": stage.name, "data": stage.dataset.name, "variant": recipe.variant, "seed": recipe.seed,
                   "epochs": epochs[-1]["epoch"] if epochs else 0, "accuracy": finite(accuracy)}
     return Usage(tuple(stage.dataset.classes), Preprocessing(tuple(mean), tuple(std), crop_pct), provenance)

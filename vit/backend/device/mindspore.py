@@ -15,6 +15,11 @@ def on_accelerator():
     return ms.get_context("device_target") != "CPU"
 
 
+def device_name():
+    """What the device that the training runs on is called."""
+    return ms.get_context("device_target")
+
+
 def profiler(folder):
     """Give the context that traces its block into a folder, for MindSpore's viewer."""
     from mindspore import profiler as tools

@@ -15,6 +15,12 @@ def on_accelerator():
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def device_name():
+    """What the device that the training runs on is called."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU") if gpus else "CPU"
+
+
 def profiler(folder):
     """Give the context that traces its block into a folder, for TensorFlow's viewer."""
     return tf.profiler.experimental.Profile(folder)

@@ -14,6 +14,11 @@ def on_accelerator():
     return torch.cuda.is_available()
 
 
+def device_name():
+    """What the device that the training runs on is called."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
 def profiler(folder):
     """Give the context that traces its block into a folder, for PyTorch's viewer."""
     return torch.profiler.profile(on_trace_ready=torch.profiler.tensorboard_trace_handler(folder))

@@ -36,8 +36,9 @@ def draw(stage: Stage, path: Path) -> None:
 def _batch(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
     """Images as they reach the model in evaluation, [B, S, S, C], and their labels."""
     from vit.training import pipeline
-    count = min(ROWS * COLUMNS, len(stage.dataset.test))
-    part = stage.dataset.test.take(np.linspace(0, len(stage.dataset.test) - 1, count).astype(int))
+    images = stage.dataset.evaluation
+    count = min(ROWS * COLUMNS, len(images))
+    part = images.take(np.linspace(0, len(images) - 1, count).astype(int))
     recipe = dataclasses.replace(stage.job.recipe, batch_size=count)
     line = pipeline.build(part, part, stage.job.data, recipe, False, dtype=stage.job.dtype, config=stage.config)
     with line(mode="eval", epoch=1) as loader:

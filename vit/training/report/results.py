@@ -7,6 +7,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from vit.data import Dataset
 from vit.files.atomic import write_whole
 from vit.model import parameters
 from vit.training import stretches
@@ -41,7 +42,9 @@ def write(job: Job, seconds: float) -> dict:
         "recipe": job.recipe.to_dict(),
         "seed": job.recipe.seed,
         "pretrained_from": job.options.pretrained,
-        "stages": {name: {"data": stage.dataset.name, "epochs": stage.history.epochs,
+        "stages": {name: {"data": stage.dataset.name, "images": _images(stage.dataset),
+                          "epochs_evaluated_on": stage.dataset.evaluated_on, "epochs": stage.history.epochs,
+                          "stopped_early": stage.stops_early, "test": stage.tested,
                           "weights_sha256": parameters.sha256(stage.weights)} for name, stage in by_name.items()},
         "images_per_second": by_name.get("pretrain", main).history.epochs[-1]["images_per_second"],
         "seconds": round(seconds, 3),
@@ -65,6 +68,12 @@ def write(job: Job, seconds: float) -> dict:
     return plain
 
 
+def _images(dataset: Dataset) -> dict[str, int]:
+    """How many images each part of a set has."""
+    return {"train": len(dataset.train), "validation": 0 if dataset.val is None else len(dataset.val),
+            "test": len(dataset.test)}
+
+
 def _plain(value):
     """JSON knows no NaN and no infinity: they become null."""
     if isinstance(value, dict):
@@ -76,17 +85,22 @@ def _plain(value):
 
 def table(content: dict, folder: Path | str) -> str:
     """The few lines that sum a run up."""
-    rows = []
-    for name, stage in content["stages"].items():
+    rows, stages = [], content["stages"]
+    tested = any(stage["test"] for stage in stages.values())
+    for name, stage in stages.items():
         first, last = stage["epochs"][0], stage["epochs"][-1]
         begin = f"{first['accuracy']:.1%}" if "accuracy" in first else "-"
         label = {"pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
         rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{begin:>15}"
                     f"{last['accuracy']:>15.1%}")
+        if stage["test"]:
+            rows[-1] += f"{stage['test']['accuracy']:>15.1%}"
     head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
+    head += f"{'best, on test':>15}" if tested else ""
+    evaluated_on = next(iter(stages.values()))["epochs_evaluated_on"]
     rate = content["images_per_second"]
     speed = f"{rate:.0f} images/s in training, " if rate else ""
-    return "\n".join(["", f"Top-1 accuracy on the test images ({content['backend']})", head, *rows, "",
+    return "\n".join(["", f"Top-1 accuracy on the {evaluated_on} images ({content['backend']})", head, *rows, "",
                       f"  {speed}{content['seconds']:.0f} s in all",
                       f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
 
@@ -111,13 +125,13 @@ def plot(stages: list[Stage], path: Path) -> None:
             colour, label = colours[stage.name], labels[stage.name]
             for axis, epochs, key, style, how, options in (
                     (loss, trained, "train_loss", "o-", ", training", {}),
-                    (loss, evaluated, "eval_loss", "o--", ", test", {}),
+                    (loss, evaluated, "eval_loss", "o--", f", {stage.dataset.evaluated_on}", {}),
                     (accuracy, evaluated, "accuracy", "o-", "", {"clip_on": False, "zorder": 3})):
                 values = [epoch[key] * (100 if axis is accuracy else 1) for epoch in epochs]
                 axis.plot([epoch["epoch"] for epoch in epochs], values, style, color=colour, label=f"{label}{how}",
                           **options)  # a point at 100 % is drawn whole
         loss.set_ylabel("cross entropy")
-        accuracy.set_ylabel("top-1 on the test images, %")
+        accuracy.set_ylabel(f"top-1 on the {group[0].dataset.evaluated_on} images, %")
         accuracy.set_ylim(0, 100)
         accuracy.set_xlabel("epoch")
         accuracy.xaxis.get_major_locator().set_params(integer=True)

@@ -9,6 +9,7 @@ from vit.model import precision
 from vit.training.traces.accuracy import Accuracy
 from vit.training.traces.best import BestModelSaver
 from vit.training.traces.checkpoint import CheckpointSaver, Saving
+from vit.training.traces.early_stopping import EarlyStopping
 from vit.training.traces.ema import EMA
 from vit.training.traces.history import EpochLog, EvalHistory, TrainHistory
 from vit.training.traces.loss_scale import LossScale
@@ -16,8 +17,8 @@ from vit.training.traces.profile import Profile
 from vit.training.traces.progress import Progress
 from vit.training.traces.whole_batch import WholeBatch
 
-__all__ = ["EMA", "Accuracy", "BestModelSaver", "CheckpointSaver", "EvalHistory", "LossScale", "Profile", "Progress",
-           "Saving", "TrainHistory", "WholeBatch", "build"]
+__all__ = ["EMA", "Accuracy", "BestModelSaver", "CheckpointSaver", "EarlyStopping", "EvalHistory", "LossScale",
+           "Profile", "Progress", "Saving", "TrainHistory", "WholeBatch", "build"]
 
 
 def build(stage, model) -> list:
@@ -47,4 +48,5 @@ def build(stage, model) -> list:
         EvalHistory(stage, log),
         Progress(stage),
         *(trace for trace in (loss_scale, ema, stage.saver, profile) if trace is not None),
+        *([EarlyStopping(stage)] if recipe.early_stopping_patience else []),  # last: checkpoints count by place
     ]

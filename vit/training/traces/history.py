@@ -5,10 +5,10 @@ import time
 import numpy as np
 from fastestimator.trace.trace import Trace
 from fastestimator.util.util import to_number
-from tqdm import tqdm
 
 from vit.errors import UserError
 from vit.training.history import count_top, log_line
+from vit.training.report.log import say
 
 STEPS_BETWEEN_READS = 50  # on an accelerator, which would have to wait for each look at a loss
 
@@ -42,7 +42,7 @@ class EpochLog:
     def tell(self, step: int) -> None:
         """Tell of the last epoch, which ended with a step."""
         stage, epoch = self.stage, self.stage.history.epochs[-1]
-        tqdm.write(log_line(epoch, f"{stage.name}: epoch", stage.epochs))
+        say(log_line(epoch, f"{stage.name}: epoch", stage.epochs, stage.dataset.evaluated_on))
         if stage.tensorboard and stage.job.world.first:
             self._write_events(epoch, step)
 

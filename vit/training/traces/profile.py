@@ -2,7 +2,8 @@
 import contextlib
 
 from fastestimator.trace.trace import Trace
-from tqdm import tqdm
+
+from vit.training.report.log import say
 
 SKIPPED, TRACED = 3, 5  # the first steps compile and warm up
 
@@ -40,4 +41,4 @@ class Profile(Trace):
         if self.block is not None:
             self.block.close()
             self.block = None
-            tqdm.write(f"profile: {self.seen - self.skipped} training steps, in {self.folder}")
+            say(f"profile: {self.seen - self.skipped} training steps, in {self.folder}")

@@ -15,7 +15,8 @@ class Progress(Trace):
         self.stage = stage
 
     def on_begin(self, data) -> None:
-        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", disable=None, dynamic_ncols=True)
+        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step",
+                        disable=self.stage.job.options.quiet or None, dynamic_ncols=True)
 
     def on_batch_end(self, data) -> None:
         if losses := self.stage.history.step_losses:  # the last that was read: to ask for this one would be to wait
