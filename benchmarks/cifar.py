@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks import cifar_archives
-from benchmarks.contenders import processor_name
+from benchmarks.contenders.turns import processor_name
 from vit.backend import SCRIPTS, TITLES
 from vit.errors import UserError
 from vit.files.atomic import write_whole
@@ -239,14 +239,16 @@ def percent(values: list[float]) -> str:
 def columns(runs: dict) -> dict[str, dict[str, list[dict]]]:
     """Group what is kept: {recipe and schedule: {title: [a run for each seed]}}."""
     found: dict[str, dict[str, list[dict]]] = {}
-    order = list(COLOURS)
-    for kept in sorted(runs.values(), key=lambda kept: (kept["run"]["recipe"], kept["run"]["precision"] != "fp32",
-                                                        kept["run"]["settings"], order.index(kept["run"]["backend"]),
-                                                        kept["run"]["seed"])):
-        run = Run.of(kept["run"])
+    for run, kept in sorted(((Run.of(kept["run"]), kept) for kept in runs.values()), key=_order):
         by_title = found.setdefault(f"`{run.recipe}`, the first epochs of {run.schedule}", {})
         by_title.setdefault(run.title, []).append(kept)
     return found
+
+
+def _order(pair: tuple[Run, dict]) -> tuple:
+    """float32 first, the frameworks as everywhere."""
+    run = pair[0]
+    return run.recipe, run.schedule, run.precision != "fp32", run.settings, list(COLOURS).index(run.backend), run.seed
 
 
 def page(runs: dict) -> str:
