@@ -51,7 +51,7 @@ SAVED_EVERY = 100  # training steps
 # `vit.training.history.log_line`: one of it is all that is known of an epoch.
 EPOCH = re.compile(
     r"(?P<stage>pretrain|finetune|scratch): epoch (?P<epoch>\d+)/\d+: .*?(?:, (?P<images_per_second>\d+) images/s)?, "
-    r"rate (?P<learning_rate>\S+), loss (?P<train_loss>[^\s,]+)[^|]* \| test: loss (?P<eval_loss>[^\s,]+), "
+    r"rate (?P<learning_rate>\S+), loss (?P<train_loss>[^\s,|]+)[^|\n]* \| test: loss (?P<eval_loss>[^\s,]+), "
     r"top-1 (?P<accuracy>[^\s,%]+)%, top-5 (?P<top5>[^\s,%]+)%")
 
 
@@ -200,7 +200,8 @@ class Record:
         """Note on what a run is trained from here on."""
         kept = self.runs.setdefault(run.name, {"run": run._asdict(), "stretches": [], "pretrain": []})
         here = {"after_epochs": len(kept["pretrain"]), "data": data, "machine": processor_name(),
-                "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "commit": git_commit(),
+                "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "niceness": os.nice(0),
+                "commit": git_commit(),
                 "versions": {name: version for name, version in versions().items() if version}}
         if not kept["stretches"] or {**kept["stretches"][-1], "after_epochs": 0} != {**here, "after_epochs": 0}:
             kept["stretches"].append(here)
@@ -295,7 +296,8 @@ def _where(runs: dict) -> list[str]:
     for name, kept in sorted(runs.items()):
         speeds = [row["images_per_second"] for row in kept["pretrain"] if "images_per_second" in row]
         last = kept["stretches"][-1]
-        threads = "/".join(dict.fromkeys(str(stretch["threads"]) for stretch in kept["stretches"]))
+        threads = " / ".join(dict.fromkeys(f"{stretch['threads']}" + f", nice {stretch['niceness']}" *
+                                           bool(stretch["niceness"]) for stretch in kept["stretches"]))
         lines.append(f"| {name} | {len(kept['pretrain'])} | {f'{statistics.median(speeds):.0f}' if speeds else '-'} | "
                      f"{last['machine']} | {threads} | {last['data']} | {(last['commit'] or '-')[:10]} |")
     return lines
@@ -362,6 +364,7 @@ def main() -> None:
     parser.add_argument("--finetune", action="store_true", help="then finetune on CIFAR-10")
     parser.add_argument("--scratch", action="store_true", help="with --finetune: also train from scratch as long")
     parser.add_argument("--runs", type=Path, default=Path("runs/cifar"), help="where the runs' files are")
+    parser.add_argument("--out", type=Path, default=HERE, help="where cifar.json, cifar.md and cifar.png are")
     parser.add_argument("--train_steps_per_epoch", type=int, help="shortened epochs: a trial, no measurement")
     parser.add_argument("--eval_steps_per_epoch", type=int, help="likewise")
     asked = parser.parse_args()
@@ -384,7 +387,7 @@ def measure(asked: argparse.Namespace) -> int:
     run = Run(asked.recipe, asked.backend, asked.precision, asked.seed, asked.schedule or whole.pretrain_epochs,
               tuple(asked.set))
     folder = asked.runs / (run.name + "".join(f"-{word.strip('-')}" for word in cut))
-    record = Record(HERE if not cut and data != "other pictures" else asked.runs)
+    record = Record(asked.out.resolve() if not cut and data != "other pictures" else asked.runs)
     record.begin(run, data)
     kept = record.runs[run.name]
     log = folder.with_name(f"{folder.name}.log")

@@ -36,6 +36,11 @@ def test_epochs_are_read_from_the_lines_that_a_run_prints():
     assert [row["accuracy"] for row in found["finetune"]] == [0.7426]
 
 
+def test_an_epoch_that_was_not_evaluated_takes_nothing_from_the_next():
+    first = _lines(0.1).split(" | test")[0]
+    assert [row["epoch"] for row in cifar.epochs_in(first + "\n" + _lines(0.2, first=2))["pretrain"]] == [2]
+
+
 def test_an_epoch_that_was_trained_again_counts_once():
     found = cifar.epochs_in(_lines(0.1, 0.2) + _lines(0.2, 0.3, first=2))
     assert [row["accuracy"] for row in found["pretrain"]] == [0.1, 0.2, 0.3]
