@@ -15,7 +15,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
-from vit.backend.dropout.mindspore import Dropout, draw_keys
+from vit.backend.dropout.mindspore import Dropout, PatchDropout, draw_keys
 from vit.backend.mindspore import LayerNorm, Linear, Tensor, softmax
 from vit.backend.mindspore_gradients import Matmul
 from vit.cli.train import main
@@ -47,7 +47,7 @@ class Attention(nn.Cell):
 
     def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
-        self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
+        self.heads, self.width = config.heads, config.width
         self.score, self.mix = Matmul(dtypes, transpose_b=True), Matmul(dtypes)
         self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.scale = ms.Tensor((config.width // config.heads)**-0.5, dtypes.weights)  # a bare number would be a float32
@@ -56,7 +56,7 @@ class Attention(nn.Cell):
         self.drop = Dropout(config, f"{name}.proj", dtypes)
 
     def construct(self, x: Tensor, key: Tensor | None) -> Tensor:
-        N, D, H = self.tokens, self.width, self.heads
+        N, D, H = x.shape[1], self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = ops.unstack(x.permute(2, 0, 3, 1, 4))  # each B, H, N, D/H
         x = softmax(self.score(q * self.scale, k))  # B, H, N, N
@@ -118,6 +118,7 @@ class ViT(nn.Cell):
         if self.has_class_token:
             self.cls_token = ms.Parameter(ops.zeros((1, 1, config.width), dtypes.weights), name="cls_token")
         self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
+        self.drop_patches = PatchDropout(config)
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = nn.CellList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
         self.pool_first = config.fc_norm
@@ -143,7 +144,7 @@ class ViT(nn.Cell):
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.broadcast_to(self.cls_token, (x.shape[0], -1, -1)), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed, key)
+        x = self.drop(self.drop_patches(x + self.pos_embed, key), key)  # B, trained tokens, D, if there are keys
         stages = (x,) if keep else ()
         for block in self.blocks:
             half, x = block(x, key)

@@ -12,7 +12,7 @@ from vit.backend import require
 require("tensorflow", __name__)
 
 from vit.backend import tensorflow as backend
-from vit.backend.dropout.tensorflow import Dropout, draw_keys
+from vit.backend.dropout.tensorflow import Dropout, PatchDropout, draw_keys
 from vit.backend.tensorflow import LayerNorm, Linear, Tensor, matmul, nn, tf
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
@@ -43,7 +43,7 @@ class Attention(nn.Layer):
 
     def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__(dtype=dtypes.weights)
-        self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
+        self.heads, self.width = config.heads, config.width
         self.products = dtypes.products
         self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.scale = (config.width // config.heads)**-0.5
@@ -52,7 +52,7 @@ class Attention(nn.Layer):
         self.drop = Dropout(config, f"{name}.proj", dtypes)
 
     def call(self, x: Tensor, key: Tensor | None) -> Tensor:
-        N, D, H = self.tokens, self.width, self.heads
+        N, D, H = x.shape[1], self.width, self.heads
         x = tf.reshape(self.qkv(x), (-1, N, 3, H, D // H))
         q, k, v = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
         x = tf.nn.softmax(matmul(q * self.scale, k, self.products, transpose_b=True))  # B, H, N, N
@@ -114,6 +114,7 @@ class ViT(tf.keras.Model):
         if self.has_class_token:
             self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtypes.weights), name="cls_token")
         self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
+        self.drop_patches = PatchDropout(config)
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = [Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)]
         self.pool_first = config.fc_norm
@@ -140,7 +141,7 @@ class ViT(tf.keras.Model):
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
-        x = self.drop(x + self.pos_embed, key)
+        x = self.drop(self.drop_patches(x + self.pos_embed, key), key)  # B, trained tokens, D, if there are keys
         stages = (x,) if keep else ()
         for block in self.blocks:
             half, x = block(x, key)

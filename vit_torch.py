@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vit.backend import torch as backend
-from vit.backend.dropout.torch import Dropout, draw_keys
+from vit.backend.dropout.torch import Dropout, PatchDropout, draw_keys
 from vit.backend.torch import LayerNorm, Linear, Tensor, matmul
 from vit.cli.train import main
 from vit.model.config import ViTConfig, named
@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ViTConfig, name: str, dtypes: Dtypes):
         super().__init__()
-        self.heads, self.tokens, self.width = config.heads, config.tokens, config.width
+        self.heads, self.width = config.heads, config.width
         self.products = dtypes.products
         self.qkv = Linear(config.width, 3 * config.width, dtypes, bias=config.qkv_bias)
         self.scale = (config.width // config.heads)**-0.5
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         self.drop = Dropout(config, f"{name}.proj", dtypes)
 
     def forward(self, x: Tensor, key: Tensor | None) -> Tensor:
-        N, D, H = self.tokens, self.width, self.heads
+        N, D, H = x.shape[1], self.width, self.heads
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
         if key is None or self.drop_weights.site is None:
@@ -121,6 +121,7 @@ class ViT(nn.Module):
         if self.has_class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtypes.weights))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtypes.weights))
+        self.drop_patches = PatchDropout(config)
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
         self.pool_first = config.fc_norm
@@ -146,7 +147,7 @@ class ViT(nn.Module):
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)  # B, N, D
-        x = self.drop(x + self.pos_embed, key)
+        x = self.drop(self.drop_patches(x + self.pos_embed, key), key)  # B, trained tokens, D, if there are keys
         stages = (x,) if keep else ()
         for block in self.blocks:
             half, x = block(x, key)

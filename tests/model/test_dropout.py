@@ -129,3 +129,40 @@ def test_a_batch_of_two_passes_has_the_keys_of_both():
 @pytest.mark.parametrize(("mode", "config"), [("eval", CONFIG), ("train", VARIANTS["tiny"])])
 def test_evaluation_and_a_model_without_dropout_bring_none(mode, config):
     assert all(set(batch) == {"x", "y"} for batch in _batches(0, mode, config))
+
+
+# Patches.
+
+PATCHES = CONFIG.replace(patch_dropout=0.4)
+
+
+def test_a_models_patches_come_first_and_its_other_sites_are_of_what_is_left():
+    sites = dropout.sites(PATCHES)
+    assert next(iter(sites)) == "patches"
+    assert (sites["patches"].start, sites["patches"].words, sites["tokens"].start) == (0, 16, 16)
+    assert sites["tokens"].shape == (11, 16) and sites["blocks.0.attn.weights"].shape == (2, 11, 11)
+    assert sites["patches"].kept == pytest.approx(10 / 16)
+    assert list(dropout.sites(VARIANTS["tiny"].replace(patch_dropout=0.5))) == ["patches"]
+    assert dropout.sites(VARIANTS["tiny"].replace(patch_dropout=0.01)) == {}, "not one of sixteen patches"
+
+
+@pytest.mark.parametrize("config", [PATCHES, VARIANTS["vit_b_16_384"].replace(patch_dropout=0.5),
+                                    VARIANTS["apphub"].replace(patch_dropout=0.99)])
+def test_kept_patches_are_as_many_of_each_sample_and_none_twice(config):
+    keys = dropout.keys(1, 2, 0, np.arange(200))
+    kept = dropout.kept_patches(keys, config)
+    assert kept.dtype == np.int32 and kept.shape == (200, config.trained_patches)
+    assert kept.min() >= 0 and kept.max() < config.patches
+    assert all(len(set(row)) == len(row) for row in kept.tolist())
+    np.testing.assert_array_equal(kept[3:4], dropout.kept_patches(keys[3:4], config))
+
+
+def test_every_patch_is_kept_as_often():
+    """At |z| < 5.5: 64 patches, and whether two neighbours are kept together, of 20,000 samples."""
+    config = VARIANTS["apphub"].replace(patch_dropout=0.5)
+    kept = np.zeros((20_000, 64), bool)
+    np.put_along_axis(kept, dropout.kept_patches(dropout.keys(3, 1, 0, np.arange(20_000)), config), True, axis=1)
+    assert (kept.sum(axis=1) == 32).all()
+    both, share = kept[:, 1:] & kept[:, :-1], 32 * 31 / (64 * 63)
+    assert np.abs(kept.sum(axis=0) - 10_000).max() < 5.5 * np.sqrt(20_000 / 4)
+    assert np.abs(both.sum(axis=0) - 20_000 * share).max() < 5.5 * np.sqrt(20_000 * share * (1 - share))

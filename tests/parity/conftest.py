@@ -16,7 +16,7 @@ CONFIGS = {
     "apphub": VARIANTS["apphub"].replace(num_classes=10),
     "post_mean_48": ViTConfig(image_size=48, patch_size=8, width=36, depth=2, heads=3, mlp_dim=52, num_classes=10,
                               norm_order="post", qkv_bias=False, pool="mean", activation="relu", dropout=0.2,
-                              attention_dropout=0.1, drop_path=0.3),
+                              attention_dropout=0.1, drop_path=0.3, patch_dropout=0.4),
     "tiny_dropout": VARIANTS["tiny"].replace(num_classes=10, dropout=0.1, attention_dropout=0.2, drop_path=0.2),
     "pre_no_token": ViTConfig(width=40, patch_size=8, depth=2, heads=5, mlp_dim=72, num_classes=10, patch_bias=False,
                               pool="mean", class_token=False, block_norm_eps=1e-3, final_norm_eps=1e-12),

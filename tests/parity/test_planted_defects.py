@@ -43,7 +43,7 @@ def test_without_a_defect_the_forward_check_is_green():
 
 
 def _heads_in_wrong_order(self, x, key):
-    N, D, H = self.tokens, self.width, self.heads
+    N, D, H = x.shape[1], self.width, self.heads
     q, k, v = self.qkv(x).reshape(-1, N, 3, D // H, H).permute(2, 0, 4, 1, 3)
     x = self.drop_weights(torch.softmax(q * (D // H)**-0.5 @ k.transpose(-2, -1), dim=-1), key) @ v
     return self.drop(self.proj(x.permute(0, 2, 1, 3).reshape(-1, N, D)), key)

@@ -64,6 +64,7 @@ def test_every_part_counts():
     once = 4 * 64 * config.tokens * (5 * config.width + config.mlp_dim)  # what a block holds beside its input
     assert needed(batch_size=64) - needed(batch_size=64, recomputed=True) == (config.depth - 1) * once
     assert footprint.host_bytes(config, 8) < needed(frozen=True) < needed(precision="bf16") < needed()
+    assert needed(config.replace(patch_dropout=0.5)) < needed()
     assert needed(batch_size=1) == footprint.host_bytes(config, 1) + 4 * 2 * values  # here the gradients are more
 
 

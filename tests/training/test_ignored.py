@@ -20,6 +20,7 @@ def _ignored(options=None, given=(), **fields):
     ({"compare_scratch": True}, {"data": "folder"}, "--compare_scratch", "the finetune itself is from scratch"),
     ({}, {"data": "folder", "pretrain_epochs": 7}, "--pretrain_epochs", 'data "folder" has no set to pretrain on'),
     ({"pretrained": "w"}, {"pretrain_epochs": 7}, "--pretrain_epochs", "--pretrained takes the place"),
+    ({"pretrained": "w"}, {"initialization": "mimetic"}, "initialization", "those of --pretrained"),
     ({"skip_bad_images": True}, {"data": "digits"}, "--skip_bad_images", 'data is "digits"'),
     ({"skip_bad_images": True}, {"data": "arrays"}, "--skip_bad_images", 'data is "arrays"'),
     ({}, {"data": "arrays", "pretrain_epochs": 7}, "--pretrain_epochs", 'data "arrays" has no set to pretrain on'),
@@ -50,6 +51,7 @@ def test_what_has_no_effect_is_named_with_the_reason(options, fields, name, reas
 @pytest.mark.parametrize(("options", "fields"), [
     ({}, {}),
     ({"compare_scratch": True, "data_dir": "d"}, {"pretrain_epochs": 7, "hflip_prob": 0.2, "momentum": 0.8}),
+    ({"compare_scratch": True, "pretrained": "w"}, {"initialization": "mimetic"}),
     ({"compare_scratch": True, "pretrained": "w", "skip_bad_images": True}, {"data": "folder", "eval_crop_pct": 0.9}),
     ({"data_dir": "d"}, {"data": "arrays", "eval_crop_pct": 0.9}),
     ({}, {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.8, "epsilon": 1e-6}),

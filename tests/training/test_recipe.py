@@ -36,6 +36,9 @@ REFUSED = {
     "dropout": (-0.1, 1.0, math.nan, "0.1"),
     "attention_dropout": (-0.1, 1.0, math.nan, "0.1"),
     "drop_path": (-0.1, 1.0, math.nan, "0.1"),
+    "patch_dropout": (-0.1, 1.0, math.nan, "0.1"),
+    "pool": ("max", "CLS", "", 0),
+    "initialization": ("Mimetic", "kaiming", "", None),
     "freeze_encoder": (0, "no", None),
     "precision": ("fp8", "float32", "", None),
     "accumulate_steps": (0, -1, 1.5, "1", True),
@@ -245,6 +248,19 @@ def test_a_model_takes_the_recipes_rates_or_keeps_its_own():
     assert Recipe().model(10, 64) == VARIANTS["apphub"].replace(num_classes=10, image_size=64)
     model = Recipe(dropout=0, attention_dropout=0.2, drop_path=0.3).model(5, 32)
     assert (model.dropout, model.attention_dropout, model.drop_path, model.num_classes) == (0.0, 0.2, 0.3, 5)
+
+
+@pytest.mark.parametrize("pool", [None, "cls", "mean"])
+def test_a_pooling_takes_the_class_token_from_a_variant_and_not_from_a_file(pool):
+    model = Recipe(pool=pool, patch_dropout=0.5).model(5, 32)
+    assert (model.pool, model.class_token, model.patch_dropout) == (pool or "cls", pool != "mean", 0.5)
+    model = Recipe(pool=pool).model(5, None, VARIANTS["vit_b_32_224"])
+    assert (model.pool, model.class_token) == (pool or "cls", True)
+
+
+def test_a_model_without_class_token_cannot_be_pooled_by_it():
+    with pytest.raises(ValueError, match="class_token"):
+        Recipe(pool="cls").model(5, 32, VARIANTS["compact"])
 
 
 @pytest.mark.parametrize(("fields", "soft"), [({}, False), ({"label_smoothing": 0.1}, True), ({"mixup": 1.0}, True),

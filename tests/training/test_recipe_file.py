@@ -11,8 +11,11 @@ from vit.training.recipe import Recipe
 PUBLISHED = {
     "apphub": {},
     "small_data": {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.05, "schedule": "cosine",
-                   "warmup_epochs": 10.0, "label_smoothing": 0.1, "random_erasing_prob": 0.25, "drop_path": 0.1,
-                   "augment": "autoaugment_cifar"},
+                   "warmup_epochs": 30.0, "pretrain_epochs": 300, "label_smoothing": 0.1, "drop_path": 0.1,
+                   "augment": "autoaugment_cifar", "random_erasing_prob": 0.25},
+    "compact": {"optimizer": "adamw", "learning_rate": 6e-4, "weight_decay": 0.06, "mixup": 0.8, "cutmix": 1.0,
+                "mixup_prob": 1.0, "crop_scale_min": 0.8, "random_erasing_prob": 0.25, "pretrain_epochs": 300,
+                "augment": "randaugment", "randaugment_std": 0.5, "variant": "compact"},
     "imagenet_vit_b_32": {"optimizer": "adamw", "learning_rate": 0.00355, "weight_decay": 0.05, "warmup_epochs": 40.0,
                           "finetune_epochs": 300, "label_smoothing": 0.1, "mixup": 0.2, "schedule": "cosine",
                           "augment": "autoaugment_imagenet", "data": "folder"},

@@ -56,9 +56,10 @@ def test_finetune_starts_from_the_pretrained_encoder_under_a_new_head(tmp_path, 
             assert (fresh[name] == value).all(), name
 
 
-def test_initial_weights_are_the_seeds(tmp_path, stub):
-    stub.run(tmp_path)
-    expected = parameters.initial(VARIANTS["tiny"], 7)
+@pytest.mark.parametrize("initialization", ["xavier", "mimetic"])
+def test_initial_weights_are_the_seeds(tmp_path, stub, initialization):
+    stub.run(tmp_path, initialization=initialization)
+    expected = parameters.initial(VARIANTS["tiny"], 7, initialization)
     assert parameters.sha256(stub.given[0][1]) == parameters.sha256(expected)
 
 

@@ -8,7 +8,7 @@ from vit.model import parameters
 from vit.model.config import ViTConfig
 
 # The head is made for the data, and rates of dropout act in training only: files that differ in these hold one model.
-HEAD_AND_RATES = ("num_classes", "dropout", "attention_dropout", "drop_path")
+HEAD_AND_RATES = ("num_classes", "dropout", "attention_dropout", "drop_path", "patch_dropout")
 
 
 def check_tensors(tensors: Mapping[str, LazyTensor], config: ViTConfig) -> None:

@@ -35,6 +35,8 @@ class ViTConfig:
         attention_dropout: Rate on the attention weights.
         drop_path: Rate of stochastic depth (per sample, whole branch) in the last block; it grows linearly from 0 in
             the first (Huang et al. 2016).
+        patch_dropout: Share of the patch tokens that training leaves out of an image, before the first block: the same
+            number of each image (Liu et al. 2022).
         pool: "cls" (the class token) or "mean" (of the patch tokens) goes to the head.
         class_token: Whether a learned token is put before the patches.
         fc_norm: Whether the last LayerNorm comes after the mean of the tokens and not before it, as in MAE's finetuned
@@ -60,6 +62,7 @@ class ViTConfig:
     dropout: float = 0.0
     attention_dropout: float = 0.0
     drop_path: float = 0.0
+    patch_dropout: float = 0.0
     pool: str = "cls"
     class_token: bool = True
     fc_norm: bool = False
@@ -83,7 +86,7 @@ class ViTConfig:
             raise ValueError('pool "cls" needs class_token True, not False')
         if self.fc_norm and self.pool != "mean":
             raise ValueError(f'fc_norm needs pool "mean", not {self.pool!r}')
-        for name in ("dropout", "attention_dropout", "drop_path"):
+        for name in ("dropout", "attention_dropout", "drop_path", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
         for name in ("block_norm_eps", "final_norm_eps"):
@@ -106,9 +109,19 @@ class ViTConfig:
         return self.patches + int(self.class_token)
 
     @property
+    def trained_patches(self) -> int:
+        """Patches of an image that a training step sees."""
+        return max(round(self.patches * (1 - self.patch_dropout)), 1)
+
+    @property
+    def trained_tokens(self) -> int:
+        """Number of tokens that the blocks see in training."""
+        return self.trained_patches + int(self.class_token)
+
+    @property
     def pooled(self) -> slice:
         """Which tokens the final norm and the head see; their mean goes to the head."""
-        return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), self.tokens)
+        return slice(0, 1) if self.pool == "cls" else slice(int(self.class_token), None)
 
     @property
     def token_norm(self) -> bool:
@@ -186,6 +199,9 @@ VARIANTS = {
     "apphub": ViTConfig(norm_order="post", patch_bias=False, block_norm_eps=1e-5, dropout=0.1, attention_dropout=0.1),
     # 2.7 M parameters: the size of the best published small-data ViTs.
     "small_data": ViTConfig(width=192, depth=9, heads=12, mlp_dim=384),
+    # The size of CVT-7/4, a Compact Transformer (Hassani et al. 2021), with the plain mean of the tokens.
+    "compact": ViTConfig(depth=7, heads=4, mlp_dim=512, attention_dropout=0.1, drop_path=0.1, pool="mean",
+                         class_token=False),
     "vit_ti_16_224": _published(16, 224, 192, 12, 3),
     "vit_s_16_224": _published(16, 224, 384, 12, 6),
     "vit_b_16_224": _published(16, 224, 768, 12, 12),

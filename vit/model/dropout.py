@@ -29,7 +29,7 @@ class Site(NamedTuple):
     Args:
         start: Index of its first word; in a model, where the site before it ends.
         shape: Of a sample's flags; axes of 1 are broadcast.
-        bits: Of a value: 8 or 16.
+        bits: Of a value: 8 or 16; 32 for patches.
         level: How many of the 2**bits values are kept.
     """
     start: int
@@ -76,9 +76,9 @@ def sites(config: ViTConfig) -> dict[str, Site]:
     """List the sites where a model drops values, by name, in forward order; a rate of 0 makes no site.
 
     The rates are Dropout's (Srivastava et al. 2014) but for `path`: stochastic depth, by which a whole branch of a
-    sample is dropped (Huang et al. 2016).
+    sample is dropped (Huang et al. 2016). `patches` has a word for each patch: `kept_patches` says which are kept.
     """
-    N, D, H, M = config.tokens, config.width, config.heads, config.mlp_dim
+    N, D, H, M = config.trained_tokens, config.width, config.heads, config.mlp_dim
     wanted = [("tokens", (N, D), config.dropout)]
     for i in range(config.depth):
         path = config.drop_path_rate(i)
@@ -89,6 +89,9 @@ def sites(config: ViTConfig) -> dict[str, Site]:
                    (f"blocks.{i}.mlp.fc2", (N, D), config.dropout),
                    (f"blocks.{i}.mlp.path", (1, 1), path)]
     found, start = {}, 0
+    if config.trained_patches < config.patches:
+        found["patches"] = Site(0, (config.patches,), 32, 2**32 * config.trained_patches // config.patches)
+        start = found["patches"].words
     for name, shape, rate in wanted:
         if rate:
             found[name] = site_at(start, shape, rate)
@@ -150,3 +153,27 @@ def keep(key: np.ndarray, site: Site) -> np.ndarray:
     """Say which elements of a site are kept, from the samples' keys (int32 [B, 2]): bool [B, *site.shape]."""
     values = words(key, _held_index(site)).astype("<u4", copy=False).view(f"<i{site.bits // 8}")
     return (values[:, :site.size] < site.threshold).reshape(-1, *site.shape)
+
+
+def patch_bits(config: ViTConfig) -> int:
+    """The lowest bits of a word, all set: as many as number a model's patches."""
+    return (1 << (config.patches - 1).bit_length()) - 1
+
+
+def kept_patches(key: np.ndarray, config: ViTConfig) -> np.ndarray:
+    """Say which patches of a sample are kept: those of the smallest words, so as many of each sample.
+
+    A word's lowest bits give way to the number of its patch. So no two of a sample are the same, and to sort them is to
+    number them: in every framework, in one order.
+
+    Args:
+        key: The samples' keys, int32 [B, 2].
+        config: A model with `patch_dropout`.
+
+    Returns:
+        int32 [B, trained_patches], a sample's in the order of their words.
+    """
+    low = np.uint32(patch_bits(config))
+    h = words(key, _held_index(sites(config)["patches"]))
+    h = h & ~low | np.arange(config.patches, dtype=np.uint32)
+    return np.sort(h.view(np.int32), axis=1)[:, :config.trained_patches] & low.astype(np.int32)

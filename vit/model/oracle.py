@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import erf
 
 from vit.model.config import ViTConfig, stage_names
-from vit.model.dropout import keep, sites
+from vit.model.dropout import keep, kept_patches, sites
 from vit.model.parameters import Weights
 
 Drop = Callable[[str, np.ndarray], np.ndarray]
@@ -39,7 +39,12 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
         site = sites(config)[name]
         return x * (keep(key, site) / site.kept)
 
-    x = drop("tokens", _tokens(config, w, np.asarray(images, np.float64), product))
+    x = _tokens(config, w, np.asarray(images, np.float64), product)
+    if key is not None and "patches" in sites(config):
+        first = int(config.class_token)
+        kept = np.take_along_axis(x[:, first:], kept_patches(key, config)[:, :, None], axis=1)
+        x = np.concatenate([x[:, :first], kept], axis=1)
+    x = drop("tokens", x)
     stages = [x]
     for i in range(config.depth):
         block = f"blocks.{i}"

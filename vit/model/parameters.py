@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from vit.errors import UserError
+from vit.model import mimetic
 from vit.model.config import ViTConfig
 
 Weights = dict[str, np.ndarray]
@@ -102,16 +103,22 @@ def shapes(config: ViTConfig) -> dict[str, tuple[int, ...]]:
     return {row.name: row.shape for row in rows(config)}
 
 
-def initial(config: ViTConfig, seed: int) -> Weights:
+def initial(config: ViTConfig, seed: int, initialization: str = "xavier") -> Weights:
     """Draw initial values: a function of (seed, name) alone, so an encoder starts the same whatever its head.
 
     Matrices are Xavier-uniform (q, k and v each as a matrix of its own), as in Google's vision_transformer; tokens,
     positions and the head are normal with deviation 0.02; biases are 0 and norm scales 1.
 
+    Args:
+        config: The model.
+        seed: Of the run.
+        initialization: "mimetic" for the attention and the positions of `vit.model.mimetic`, else "xavier".
+
     Returns:
         `{canonical name: float32 array}`.
     """
-    return {name: initial_value(name, shape, seed) for name, shape in shapes(config).items()}
+    weights = {name: initial_value(name, shape, seed) for name, shape in shapes(config).items()}
+    return weights | mimetic.attention(config, seed) if initialization == "mimetic" else weights
 
 
 def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

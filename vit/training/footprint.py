@@ -72,7 +72,7 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
         fused_attention: Whether the framework computes attention without keeping its weights, where it has no dropout.
         recomputed: Whether the backward pass computes each block again.
     """
-    B, N, D, P = batch_size, config.tokens, config.width, summary.parameters(config)
+    B, N, D, P = batch_size, config.trained_tokens, config.width, summary.parameters(config)
     block = B * N * (6 * D + config.mlp_dim)
     if config.attention_dropout or not fused_attention:
         block += B * config.heads * N * N

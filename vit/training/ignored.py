@@ -81,3 +81,5 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
     if recipe.augment != "randaugment":
         yield (("randaugment_number", "randaugment_magnitude", "randaugment_std"),
                f'it is for augment "randaugment", and augment is "{recipe.augment}"')
+    if options.pretrained is not None and not options.compare_scratch:
+        yield ("initialization",), "the weights are those of --pretrained, and a head begins alike"

@@ -126,6 +126,22 @@ class Recipe:
 
         The rate is that of the last block; it grows linearly from 0 in the first (Huang et al. 2016).""",
         limits="[0, 1)")
+    patch_dropout: float | None = option(
+        None, """Share of the patch tokens that training leaves out of each image (default: the variant's).
+
+        As many of each image, others in each step, before the first block; a step takes less time and memory. An
+        evaluation sees all of them (Liu et al. 2022, "PatchDropout").""", limits="[0, 1)")
+    pool: str | None = option(
+        None, """What goes to the head: the class token or the mean of the patch tokens (default: the variant's).
+
+        With "mean" a variant has no class token; a pretrained model keeps the one that it has.""",
+        choices=("cls", "mean"))
+    initialization: str = option(
+        "xavier", """How the initial weights are drawn.
+
+        "mimetic" begins with attention that looks like that of pretrained models, and with sines and cosines for the
+        position embedding (Trockman & Kolter 2023; `vit/model/mimetic.py`); all else is as with "xavier".""",
+        choices=("xavier", "mimetic"))
     freeze_encoder: bool = option(
         False, """Train only the head in the finetune (a linear probe).
 
@@ -353,7 +369,7 @@ class Recipe:
         return self.mixes or self.label_smoothing > 0
 
     def model(self, classes: int, image_size: int | None, base: ViTConfig | None = None) -> ViTConfig:
-        """Give the variant a head for a number of classes, an image size and this recipe's dropout rates.
+        """Give the variant a head for a number of classes, an image size, and this recipe's dropout rates and pooling.
 
         Args:
             classes: Rows of the head.
@@ -363,10 +379,13 @@ class Recipe:
         Raises:
             ValueError: The image size does not fit the model's patches.
         """
-        rates = {name: getattr(self, name) for name in ("dropout", "attention_dropout", "drop_path")}
-        rates = {name: rate for name, rate in rates.items() if rate is not None}
+        changes = {name: getattr(self, name)
+                   for name in ("dropout", "attention_dropout", "drop_path", "patch_dropout", "pool")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if base is None and self.pool is not None:
+            changes["class_token"] = self.pool == "cls"
         variant = base or VARIANTS[self.variant]
-        return variant.replace(num_classes=classes, image_size=image_size or variant.image_size, **rates)
+        return variant.replace(num_classes=classes, image_size=image_size or variant.image_size, **changes)
 
     @property
     def scheduled(self) -> bool:

@@ -160,8 +160,17 @@ def _facts(job: Job, weights: Weights | None) -> dict[str, object]:
     return {"a script": job.backend, "code": workers.code(), "versions": stretches.versions(),
             "a recipe": job.recipe.to_dict(), "options": options, "data": job.fingerprint,
             "pretrained weights": weights and parameters.sha256(weights),
+            "initial weights": _drawn(job),
             "checkpoints": {name: [one.phase, one.step, parameters.sha256(one.weights)]
                             for name, one in job.checkpoints.items()}}
+
+
+def _drawn(job: Job) -> str | None:
+    """A fingerprint of initial weights whose last bits are a library's, and so might be others on another machine."""
+    if job.recipe.initialization == "xavier":
+        return None
+    config = job.config(job.data.pretrain or job.data.finetune)
+    return parameters.sha256(parameters.initial(config, job.recipe.seed, job.recipe.initialization))
 
 
 def prepare(script: ModuleType, options: RunOptions, fields: dict) -> Job:
@@ -204,7 +213,7 @@ def read(recipe: Recipe, options: RunOptions) -> DataPair:
 def pretrain(job: Job) -> Weights:
     """Train on the many-class set from the seed's initial weights; write `pretrained.safetensors`."""
     stage = job.stage("pretrain", job.data.pretrain, job.recipe.pretrain_epochs)
-    return _train(stage, parameters.initial(stage.config, job.recipe.seed), "pretrained.safetensors")
+    return _train(stage, _initial(stage), "pretrained.safetensors")
 
 
 def finetune(job: Job, pretrained: Weights | None) -> Weights:
@@ -213,12 +222,16 @@ def finetune(job: Job, pretrained: Weights | None) -> Weights:
     Writes `finetuned.safetensors` or `scratch.safetensors`.
     """
     stage = job.stage("scratch" if pretrained is None else "finetune", job.data.finetune, job.recipe.finetune_epochs)
-    weights = parameters.initial(stage.config, job.recipe.seed)
+    weights = _initial(stage)
     if pretrained is None:
         return _train(stage, weights, "scratch.safetensors")
     weights, report = parameters.copy_encoder(pretrained, weights)
     print(report, flush=True)
     return _train(stage, weights, "finetuned.safetensors")
+
+
+def _initial(stage: Stage) -> Weights:
+    return parameters.initial(stage.config, stage.job.recipe.seed, stage.job.recipe.initialization)
 
 
 def _train(stage: Stage, weights: Weights, file: str) -> Weights:

@@ -10,7 +10,7 @@ from mindspore import nn, ops
 from mindspore.ops.operations._pyfunc_registry import add_pyfunc
 
 from vit.model import dropout
-from vit.model.dropout import FIRST, SECOND, mixed_index, sites
+from vit.model.dropout import FIRST, SECOND, mixed_index, patch_bits, sites
 
 
 class Dropout(nn.Cell):
@@ -30,6 +30,31 @@ class Dropout(nn.Cell):
         if key is None or self.site is None:
             return x
         return x * (ops.cast(self.keep(key), x.dtype) * self.scale)
+
+
+class PatchDropout(nn.Cell):
+    """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.site = sites(config).get("patches")
+        if self.site is not None:
+            self.first, self.count = int(config.class_token), config.trained_patches
+            self.words = Flags(self.site).words
+            self.high, self.low = (ms.Tensor(np.int32(bits)) for bits in (~patch_bits(config), patch_bits(config)))
+            self.numbers = ms.Tensor(np.arange(config.patches, dtype=np.int32))
+
+    def construct(self, x, key):
+        if key is None or self.site is None:
+            return x
+        kept = ops.broadcast_to(self.kept(key).expand_dims(2), (-1, -1, x.shape[2]))
+        return ops.cat([x[:, :self.first], ops.gather_elements(x[:, self.first:], 1, kept)], axis=1)
+
+    def kept(self, key):
+        """From the samples' keys (int32 [B, 2]): int32 [B, trained patches], as `vit.model.dropout.kept_patches`."""
+        scores = ops.cast(self.words(ops.cast(key, ms.uint32)), ms.int32)
+        scores = ops.bitwise_or(ops.bitwise_and(scores, self.high), self.numbers)
+        return ops.bitwise_and(ops.sort(scores, axis=1)[0][:, :self.count], self.low)
 
 
 def draw_keys(x):

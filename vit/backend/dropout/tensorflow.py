@@ -7,7 +7,7 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers as nn
 
-from vit.model.dropout import FIRST, SECOND, mixed_index, sites
+from vit.model.dropout import FIRST, SECOND, mixed_index, patch_bits, sites
 
 
 class Dropout(nn.Layer):
@@ -29,6 +29,30 @@ class Dropout(nn.Layer):
         values = tf.bitcast(words(key, self.index), tf.int8 if self.site.bits == 8 else tf.int16)  # B, words, lanes
         values = tf.reshape(values, (-1, self.site.words * self.site.lanes))[:, :self.site.size]
         return tf.reshape(values < self.site.threshold, (-1, *self.site.shape))
+
+
+class PatchDropout(nn.Layer):
+    """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.site = sites(config).get("patches")
+        if self.site is not None:
+            self.first, self.count, self.low = int(config.class_token), config.trained_patches, patch_bits(config)
+            self.index = tf.constant(mixed_index(self.site))
+            self.numbers = tf.range(config.patches)
+
+    def call(self, x, key):
+        if key is None or self.site is None:
+            return x
+        kept = tf.gather(x[:, self.first:], self.kept(key), axis=1, batch_dims=1)
+        return tf.concat([x[:, :self.first], kept], axis=1)
+
+    def kept(self, key):
+        """From the samples' keys (int32 [B, 2]): int32 [B, trained patches], as `vit.model.dropout.kept_patches`."""
+        scores = tf.bitcast(words(key, self.index), tf.int32)
+        scores = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(scores, ~self.low), self.numbers)
+        return tf.bitwise.bitwise_and(tf.sort(scores, axis=1)[:, :self.count], self.low)
 
 
 def draw_keys(x):

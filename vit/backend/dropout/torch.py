@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vit.model.dropout import FIRST, SECOND, mixed_index, sites
+from vit.model.dropout import FIRST, SECOND, mixed_index, patch_bits, sites
 
 
 class Dropout(nn.Module):
@@ -29,6 +29,30 @@ class Dropout(nn.Module):
         evaluate = flags if key.is_cuda else flags_once
         values = evaluate(key, self.index, self.site.bits, self.site.threshold)
         return values[:, :self.site.size].reshape(-1, *self.site.shape)
+
+
+class PatchDropout(nn.Module):
+    """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.site = sites(config).get("patches")
+        if self.site is not None:
+            self.first, self.count, self.low = int(config.class_token), config.trained_patches, patch_bits(config)
+            index = torch.from_numpy(mixed_index(self.site).view(np.int32))
+            self.register_buffer("index", index, persistent=False)
+            self.register_buffer("numbers", torch.arange(config.patches, dtype=torch.int32), persistent=False)
+
+    def forward(self, x, key):
+        if key is None or self.site is None:
+            return x
+        kept = self.kept(key).long().unsqueeze(2).expand(-1, -1, x.shape[2])
+        return torch.cat([x[:, :self.first], x[:, self.first:].gather(1, kept)], dim=1)
+
+    def kept(self, key):
+        """From the samples' keys (int32 [B, 2]): int32 [B, trained patches], as `vit.model.dropout.kept_patches`."""
+        scores = words(key, self.index) & ~self.low | self.numbers
+        return torch.sort(scores, dim=1).values[:, :self.count] & self.low
 
 
 def draw_keys(x):

@@ -31,7 +31,7 @@ class Explainer:
     def weights(self, block, x):
         """The attention weights of a block: computed again, for a fused attention keeps none."""
         attn = block.attn
-        N, D, H = attn.tokens, attn.width, attn.heads
+        N, D, H = x.shape[1], attn.width, attn.heads
         x = tf.reshape(attn.qkv(block.norm1(x) if block.pre else x), (-1, N, 3, H, D // H))
         q, k, _ = tf.unstack(tf.transpose(x, (2, 0, 3, 1, 4)))  # each B, H, N, D/H
         return tf.nn.softmax(matmul(q * attn.scale, k, attn.products, transpose_b=True))  # B, H, N, N

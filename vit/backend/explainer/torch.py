@@ -35,7 +35,7 @@ class Explainer:
     def weights(self, block, x):
         """The attention weights of a block: computed again, for a fused attention keeps none."""
         attn = block.attn
-        N, D, H = attn.tokens, attn.width, attn.heads
+        N, D, H = x.shape[1], attn.width, attn.heads
         x = attn.qkv(block.norm1(x) if block.pre else x).reshape(-1, N, 3, H, D // H)
         q, k, _ = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
         return torch.softmax(matmul(q * attn.scale, k, attn.products, transpose_b=True), dim=-1)  # B, H, N, N

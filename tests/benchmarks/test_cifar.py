@@ -1,0 +1,106 @@
+"""What the benchmark of the whole of CIFAR keeps of a run, and that it passes signals on and goes on."""
+import json
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from benchmarks import cifar
+from vit.errors import UserError
+from vit.training.history import log_line
+
+RUN = cifar.Run("apphub", "torch", "fp32", 0, 100)
+
+
+def _row(epoch, accuracy):
+    return {"epoch": epoch, "train_seconds": 700.04, "step_seconds": 1.7, "images_per_second": 75.2,
+            "learning_rate": 0.01, "train_loss": 3.9, "eval_loss": 3.8288, "accuracy": accuracy, "top5": 0.3,
+            "eval_seconds": 50.0}
+
+
+def _lines(*accuracies, stage="pretrain", first=1):
+    return "".join(f"note: x\n{log_line(_row(epoch, accuracy), f'{stage}: epoch', 100)}\n"
+                   for epoch, accuracy in enumerate(accuracies, first))
+
+
+def test_epochs_are_read_from_the_lines_that_a_run_prints():
+    scaled = _row(3, 0.2) | {"images_per_second": None, "loss_scale": 1024.0, "skipped_steps": 1}
+    text = _lines(0.1, 0.1224) + log_line(scaled, "pretrain: epoch", 100) + "\n" + _lines(0.7426, stage="finetune")
+    found = cifar.epochs_in(text)
+    assert [(row["epoch"], row["accuracy"]) for row in found["pretrain"]] == [(1, 0.1), (2, 0.1224), (3, 0.2)]
+    assert found["pretrain"][1] == {"epoch": 2, "images_per_second": 75.0, "learning_rate": 0.01, "train_loss": 3.9,
+                                    "eval_loss": 3.8288, "accuracy": 0.1224, "top5": 0.3}
+    assert "images_per_second" not in found["pretrain"][2]
+    assert [row["accuracy"] for row in found["finetune"]] == [0.7426]
+
+
+def test_an_epoch_that_was_not_evaluated_takes_nothing_from_the_next():
+    first = _lines(0.1).split(" | test")[0]
+    assert [row["epoch"] for row in cifar.epochs_in(first + "\n" + _lines(0.2, first=2))["pretrain"]] == [2]
+
+
+def test_an_epoch_that_was_trained_again_counts_once():
+    found = cifar.epochs_in(_lines(0.1, 0.2) + _lines(0.2, 0.3, first=2))
+    assert [row["accuracy"] for row in found["pretrain"]] == [0.1, 0.2, 0.3]
+
+
+def test_the_record_keeps_runs_and_says_what_was_measured(tmp_path):
+    record = cifar.Record(tmp_path)
+    record.begin(RUN, "the published files")
+    record.note(RUN, cifar.epochs_in(_lines(0.1088, 0.1581)))
+    record = cifar.Record(tmp_path)  # as after an interruption
+    other = RUN._replace(seed=1)
+    for run in (RUN, other):
+        record.begin(run, "the published files")
+    record.note(other, cifar.epochs_in(_lines(0.1288)))
+    record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs")
+    page = (tmp_path / "cifar.md").read_text()
+    assert "| epoch | FastEstimator, published | PyTorch, fp32 |" in page
+    assert "| 1 | 10.88 | 11.88 ± 1.41 |\n| 2 | 15.80 | 15.81 |\n" in page
+    assert "| `apphub`, PyTorch, fp32, seed 0 | 2 epochs | 50.00 | - |" in page
+    assert "| 3 |" not in page
+    kept = json.loads((tmp_path / "cifar.json").read_text())
+    assert len(kept[RUN.name]["stretches"]) == 1
+    assert cifar.Run.of(kept[RUN.name]["run"]) == RUN
+    assert (tmp_path / "cifar.png").stat().st_size > 10_000
+
+
+def test_the_published_curve_is_whole():
+    curve = cifar.PUBLISHED["pretrain"]["accuracy"]
+    assert (len(curve), curve[:5], curve[-1]) == (100, [0.1088, 0.158, 0.1876, 0.225, 0.2515], 0.5154)
+    assert cifar.PUBLISHED["finetune"]["accuracy"] == [0.7426]
+
+
+SCRIPT = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda number, frame: (print("saved", flush=True), sys.exit(143)))
+print("began", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_once_it_has_saved(tmp_path, number):
+    log = tmp_path / "run.log"
+    with cifar.Followed([sys.executable, "-c", SCRIPT], log) as process:
+        for text in process.texts():
+            if text.endswith("began\n"):
+                threading.Thread(target=os.kill, args=(os.getpid(), number)).start()
+    assert process.asked == [number]
+    assert log.read_text().endswith("began\nsaved\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_has_done_enough_is_stopped_and_one_that_fails_is_told(tmp_path):
+    log = tmp_path / "run.log"
+    with cifar.Followed([sys.executable, "-c", SCRIPT], log) as process:
+        for text in process.texts():
+            if text.endswith("began\n"):
+                process.stop()
+    assert process.asked == []
+    with cifar.Followed([sys.executable, "-c", "print('why'); raise SystemExit(2)"], log) as process, \
+            pytest.raises(UserError, match=r"(?s)status 2; the end of .*\nwhy"):
+        list(process.texts())
+    assert "saved" in log.read_text()  # nothing of the earlier output is lost
