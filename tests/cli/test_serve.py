@@ -94,7 +94,7 @@ def test_a_port_in_use_is_one_line(file, capsys):
 
 def test_what_is_missing_is_named(file, capsys, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "uvicorn" else find(name, *rest))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "uvicorn" else find(name, *of))
     assert main(["serve", str(file), "--port", "0"]) == 2
     err = capsys.readouterr().err
     assert "pip install starlette uvicorn prometheus_client" in err and err.count("\n") == 1

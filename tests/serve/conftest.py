@@ -107,22 +107,30 @@ def png(colour, size=(8, 8)):
 
 
 @contextlib.contextmanager
+def running(app, taken):
+    """Run an application in a thread, at a socket; gives the client."""
+    web = server.server(app)
+    thread = threading.Thread(target=web.run, args=([taken], ))
+    thread.start()
+    try:
+        yield Client(taken.getsockname()[1])
+    finally:
+        web.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@contextlib.contextmanager
 def serving(*models, **limits):
     """Serve models; gives the client."""
     service = Service({one.model.backend: one for one in models}, Limits(**limits), "colours")
-    web = server.server(service.app())
-    with server.listen("127.0.0.1", 0) as taken:
-        client = Client(taken.getsockname()[1])
-        thread = threading.Thread(target=web.run, args=([taken], ))
-        thread.start()
+    with server.listen("127.0.0.1", 0) as taken, running(service.app(), taken) as client:
         try:
             yield client
         finally:
             for one in models:
-                getattr(one, "open", threading.Event()).set()
-            web.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive()
+                if isinstance(one, FakeServed):
+                    one.open.set()
 
 
 @pytest.fixture
