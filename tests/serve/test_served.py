@@ -81,7 +81,6 @@ def test_an_exported_model_is_served_without_a_map(file, photos, tmp_path, optio
     assert main(["export", str(file), str(tmp_path / "m.onnx"), "--to", "onnx", *options]) == 0
     capsys.readouterr()
     model = Served(tmp_path / "m.onnx", None, 8)
-    model.warm()
     with serving(model) as client:
         assert '"title":"ONNX","attention":false' in client.get("/health")
         found = at_once(lambda path: client.predict(path.read_bytes(), "?top_k=10")[1], photos)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import anyio
 import numpy as np
+from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from vit.errors import one_line
+from vit.errors import one_line, printable
 from vit.serve import images
 from vit.serve.batching import Batcher
 from vit.serve.limits import Limits
@@ -53,6 +54,7 @@ class Service:
         self.models, self.limits, self.name, self.metrics = models, limits, name, Metrics()
         self.batcher = Batcher(models, limits, self.metrics)
         self._model = next(iter(models.values())).model  # of all: they have one preprocessing and the same classes
+        Image.init()  # before several threads do it at once
         self._readers = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "read")
         self._inside, self._held = 0, 0
         self._computing: asyncio.Task | None = None
@@ -126,7 +128,7 @@ class Service:
         """Refuse by its header what need not be received."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind and not kind.startswith("image/") and kind != "application/octet-stream":
-            raise HTTPException(415, f"the body must be an image, and not {one_line(ValueError(kind), 60)}: send the "
+            raise HTTPException(415, f"the body must be an image, and not {printable(kind)[:60]}: send the "
                                      "file's bytes, with Content-Type: image/jpeg or the like")
         if int(request.headers.get("content-length", 0)) > self.limits.max_bytes:
             raise self._too_large()
@@ -136,7 +138,7 @@ class Service:
         backend = given.pop("backend", next(iter(self.models)))
         top_k, attention = given.pop("top_k", "5"), given.pop("attention", "0")
         if given:
-            raise HTTPException(422, f"unknown {one_line(ValueError(next(iter(given))), 60)}: there are backend, "
+            raise HTTPException(422, f"unknown {printable(next(iter(given)))[:60]}: there are backend, "
                                      "top_k and attention")
         if backend not in self.models:
             raise HTTPException(422, f"backend must be one of {', '.join(self.models)}")

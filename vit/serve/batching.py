@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from vit.serve.limits import Limits
 from vit.serve.metrics import Metrics
@@ -51,9 +52,14 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, "compute")
 
     def warm(self) -> None:
-        """Compile what will be computed, in the thread that will."""
-        for model in self.models.values():
-            self._thread.submit(model.warm).result()
+        """Compute a batch of each size and a map, in the thread that will; shows progress where graphs are compiled."""
+        for served in self.models.values():
+            size = served.model.config.image_size
+            sizes = served.sizes if served.model.backend != "torch" else (1, self._limits.max_batch)
+            for count in tqdm(sizes, f"{served.title}: compiling", unit="batch size", disable=None):
+                self._thread.submit(served.probabilities, np.zeros((count, size, size, 3), np.uint8)).result()
+            if served.explains:
+                self._thread.submit(served.attention, np.zeros((size, size, 3), np.uint8)).result()
 
     async def compute(self, backend: str, pixels: np.ndarray, explain: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Wait for an image's turn.

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from vit.data import image_folder
 from vit.use.classifier import Model
 
+_READ = f"these are read: {', '.join(image_folder.FORMATS)}"
+
 
 def read(body: bytes, model: Model, max_pixels: int) -> np.ndarray:
     """Read an image as `vit predict` reads it.
@@ -28,12 +30,9 @@ def read(body: bytes, model: Model, max_pixels: int) -> np.ndarray:
     _check_size(body, max_pixels)
     image, fault = image_folder.decode(io.BytesIO(body))
     if fault is not None:
-        raise HTTPException(*((415, f"not an image; {KINDS}") if fault == image_folder.NO_IMAGE else
+        raise HTTPException(*((415, f"not an image; {_READ}") if fault == image_folder.NO_IMAGE else
                               (422, f"the image cannot be read: {fault}")))
     return model.pixels(image)
-
-
-KINDS = f"these are read: {', '.join(image_folder.FORMATS)}"
 
 
 def _check_size(body: bytes, max_pixels: int) -> None:

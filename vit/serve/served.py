@@ -21,6 +21,7 @@ class Served:
     Attributes:
         model: The model, `vit.use.classifier.Model`.
         explains: Whether it shows what it looks at: an exported one does not.
+        sizes: Of batches, ascending.
 
     Raises:
         UserError: As of `vit.use.exported.open_model`.
@@ -39,14 +40,6 @@ class Served:
         """The framework, as people write it."""
         name = self.model.backend
         return TITLES[name] if name in TITLES else formats.FORMATS[name].title
-
-    def warm(self) -> None:
-        """Compute a batch of each size, for which graphs are compiled, and a map."""
-        size = self.model.config.image_size
-        for count in self.sizes if self.model.backend != "torch" else (1, self.sizes[-1]):
-            self.probabilities(np.zeros((count, size, size, 3), np.uint8))
-        if self.explains:
-            self.attention(np.zeros((size, size, 3), np.uint8))
 
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """Compute the probabilities of the classes, float64 [n, classes].
