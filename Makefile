@@ -56,6 +56,7 @@ bench: .venv  ## measure speed and memory beside peers, and the drift between th
 	$(PY) benchmarks/pipeline.py
 	$(PY) benchmarks/startup.py
 	$(PY) benchmarks/dropout.py
+	$(PY) benchmarks/serve.py
 	$(PY) benchmarks/scale.py
 	$(PY) benchmarks/results.py
 	$(PY) benchmarks/parity.py

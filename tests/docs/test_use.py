@@ -1,4 +1,6 @@
 """Each command of docs/use.md ends well, in the order of the page; and so does its Python."""
+import dataclasses
+import json
 import re
 import shlex
 
@@ -6,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.serve.conftest import running
 from vit.cli.commands import main
 from vit.files import canonical
 from vit.files.usage import Preprocessing, Usage
 from vit.model.config import VARIANTS
+from vit.serve import server
+from vit.serve.limits import Limits
 from vit.use.formats import FORMATS
 
 
@@ -84,6 +89,33 @@ def test_lines_of_python_end_well_in_each_framework(repo, place, backend):
     assert names["results"]["backend"] == backend and len(names["found"]) == 3
     assert names["figures"]["top1"] == names["results"]["stages"]["scratch"]["epochs"][-1]["accuracy"]
     assert len(names["longer"]["stages"]["scratch"]["epochs"]) == 3
+
+
+@pytest.mark.parametrize("number", [
+    pytest.param(0, marks=pytest.mark.backend("torch")),
+    pytest.param(1, marks=[pytest.mark.backend("torch", "tf", "ms"), pytest.mark.full])])
+def test_what_is_served_answers_the_pages_request(number, repo, place, capsys, monkeypatch):
+    """The server is ended once it has answered; with a free port, and few sizes of batches to compile for."""
+    [block] = _blocks(repo, "sh")
+    *commands, (_, _, data, _, header, address) = [shlex.split(line, comments=True) for line in block.splitlines()]
+    answers = []
+
+    def serve(app, taken):
+        path = address.removeprefix("http://127.0.0.1:8080").replace("=tf", ["=torch", "=tf"][number])
+        with running(app, taken) as client:
+            answers.append(client.request("POST", path, (place / data.removeprefix("@")).read_bytes(),
+                                          dict([header.split(": ")])))
+
+    monkeypatch.setattr(server, "serve", serve)
+    _run([[*commands[number], "--port", "0", "--max_batch", "1"]], capsys)
+    [(status, content, _)] = answers
+    assert status == 200 and len(json.loads(content)["predictions"]) == 3
+
+
+def test_the_page_names_every_limit(repo):
+    text = (repo / "docs/use.md").read_text()
+    for field in dataclasses.fields(Limits):
+        assert f"`--{field.name}` {field.default:,g}" in text or f"`--{field.name}` {field.default:,}" in text
 
 
 @pytest.mark.full

@@ -7,8 +7,8 @@ from vit import start
 from vit.cli.endings import Parser, report_errors
 
 # Modules beside this one, as --help lists them.
-COMMANDS = ("evaluate", "predict", "explain", "export", "compare", "convert", "variants", "recipe", "checkpoints",
-            "shards", "launch")
+COMMANDS = ("evaluate", "predict", "explain", "export", "serve", "compare", "convert", "variants", "recipe",
+            "checkpoints", "shards", "launch")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from vit.errors import UserError, one_line, printable
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+NO_IMAGE = "not an image"  # the fault of what is of no such format
 _OF_FILE_MANAGERS = ("thumbs.db", "desktop.ini")
 _MAX_DECODED = 20_000  # of a larger set, only the beginning and the end of each file are checked
 
@@ -128,7 +129,7 @@ def decode(file: Path | BinaryIO) -> tuple[np.ndarray | None, str | None]:
         try:
             with Image.open(file, formats=FORMATS) as image:
                 return rgb(image), None
-        except _FAULTS as error:
+        except FAULTS as error:
             return None, _fault(error)
 
 
@@ -151,12 +152,12 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-_FAULTS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
+FAULTS = (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError, Image.DecompressionBombError)
 
 
 def _fault(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not an image"
+        return NO_IMAGE
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = one_line(error, 100)
@@ -255,7 +256,7 @@ def _decode(path: Path) -> str | None:
             image.load()
             if image.mode.startswith("F"):  # the only kind that has NaN
                 _rgb(image)
-    except _FAULTS as error:
+    except FAULTS as error:
         return _fault(error)
     return None
 
@@ -269,7 +270,7 @@ def _glance(path: Path) -> str | None:
             file.seek(-min(8, os.path.getsize(path)), os.SEEK_END)
             if end and file.read().endswith(end):
                 return None
-    except _FAULTS as error:
+    except FAULTS as error:
         return _fault(error)
     return _decode(path)
 

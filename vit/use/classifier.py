@@ -110,7 +110,8 @@ class Classifier(Model):
         super().__init__(config, usage, path, batch_size)
         self.backend, script = backend, load_script(backend)
         script.backend.use_device(None)
-        self._predictor = script.backend.Predictor(script.ViT(config, weights=weights))
+        self._vit = script.ViT(config, weights=weights)
+        self._predictor = script.backend.Predictor(self._vit)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
         """Compute what the head is given: the class token's last state, or the pooled tokens; float32 [n, D].
@@ -154,8 +155,18 @@ def likeliest(model: Model, pixels: np.ndarray, top_k: int) -> list[list[tuple[s
         pixels: uint8 [n, S, S, 3], of its `pixels`.
         top_k: How many are named of each image, where there are as many.
     """
-    return [[(model.classes[index], row[index].item()) for index in np.argsort(-row, kind="stable")[:top_k]]
-            for row in probabilities(model.logits(pixels))]
+    return [first(model.classes, row, top_k) for row in probabilities(model.logits(pixels))]
+
+
+def first(classes: tuple[str, ...], row: np.ndarray, top_k: int) -> list[tuple[str, float]]:
+    """Name the likeliest of some classes, each with its probability, the likeliest first.
+
+    Args:
+        classes: Their names.
+        row: Their probabilities, [classes].
+        top_k: How many are named, where there are as many.
+    """
+    return [(classes[index], row[index].item()) for index in np.argsort(-row, kind="stable")[:top_k]]
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ from vit.backend import load_script
 from vit.errors import UserError
 from vit.model.config import ViTConfig
 from vit.use import formats
-from vit.use.classifier import Model, probabilities, read_whole
+from vit.use.classifier import Classifier, probabilities
 
 
-class Explained(Model):
-    """The model of a file whose inside is looked at.
+class Explained(Classifier):
+    """The model of a file whose inside is looked at too.
 
     Args:
         path: A file of weights, of any kind that `vit.convert.read` takes.
@@ -29,16 +29,10 @@ class Explained(Model):
         if kind := formats.kind_of(path):
             raise UserError(f"{path}: is exported ({formats.FORMATS[kind].title}), and shows nothing of its inside; "
                             "name the weights")
-        weights, config, usage = read_whole(path, backend)
-        super().__init__(config, usage, path, 1)
-        script = load_script(backend)
-        script.backend.use_device(None)
-        name = script.backend.__name__.rpartition(".")[2]
+        super().__init__(path, backend, 1)
+        name = load_script(backend).backend.__name__.rpartition(".")[2]
         room = importlib.import_module(f"vit.backend.explainer.{name}")
-        self._explainer = room.Explainer(script.ViT(config, weights=weights))
-
-    def _run(self, pixels: np.ndarray) -> np.ndarray:
-        return self._explainer.logits(self._normalized(pixels))
+        self._explainer = room.Explainer(self._vit)
 
     def explain(self, pixels: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
         """Compute a map of an image, and the probabilities of its classes.
