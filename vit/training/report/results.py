@@ -93,7 +93,8 @@ def table(content: dict, folder: Path | str) -> str:
 def plot(stages: list[Stage], path: Path) -> None:
     """Draw the loss and the accuracy of each stage over its epochs."""
     from matplotlib.figure import Figure
-    colours = {"pretrain": "tab:blue", "finetune": "tab:green", "scratch": "tab:red"}
+    # Okabe and Ito's colours, which remain different whatever colours one sees; and a marker for each stage.
+    styles = {"pretrain": ("#0072B2", "o"), "finetune": ("#009E73", "o"), "scratch": ("#D55E00", "^")}
     labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
     groups = [[stage for stage in stages if stage.name == "pretrain"],
               [stage for stage in stages if stage.name != "pretrain"]]
@@ -108,11 +109,16 @@ def plot(stages: list[Stage], path: Path) -> None:
             epochs = [epoch["epoch"] for epoch in stage.history.epochs]
             series = {key: [epoch[key] for epoch in stage.history.epochs]
                       for key in ("train_loss", "eval_loss", "accuracy")}
-            colour, label = colours[stage.name], labels[stage.name]
-            loss.plot(epochs, series["train_loss"], "o-", color=colour, label=f"{label}, training")
-            loss.plot(epochs, series["eval_loss"], "o--", color=colour, label=f"{label}, test")
-            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "o-", color=colour, label=label,
+            (colour, marker), label = styles[stage.name], labels[stage.name]
+            size = 10 if len(epochs) == 1 else 5  # a point that no line leads to is to be seen as well
+            style = {"color": colour, "marker": marker, "markersize": size}
+            loss.plot(epochs, series["train_loss"], "-", **style, label=f"{label}, training")
+            loss.plot(epochs, series["eval_loss"], "--", **style, markerfacecolor="white", label=f"{label}, test")
+            accuracy.plot(epochs, [100 * value for value in series["accuracy"]], "-", **style, label=label,
                           clip_on=False, zorder=3)  # a point at 100 % is drawn whole
+        last = max((epoch["epoch"] for stage in group for epoch in stage.history.epochs), default=1)
+        accuracy.set_xlim(0.5, last + 0.5)  # a whole axis for a single epoch, too
+        loss.set_ylim(bottom=0)
         loss.set_ylabel("cross entropy")
         accuracy.set_ylabel("top-1 on the test images, %")
         accuracy.set_ylim(0, 100)
