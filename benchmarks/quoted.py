@@ -2,8 +2,8 @@
 
     python benchmarks/quoted.py
 
-A page has a pair of marks, `<!-- quoted: NAME -->` and `<!-- end -->`; what stands between them is written here. Measures
-nothing.
+A page has pairs of marks, `<!-- quoted: NAME -->` and `<!-- end -->`; what stands between them is written here. It
+measures nothing.
 """
 import json
 import re
@@ -32,8 +32,8 @@ def demo() -> list[str]:
     for backend, stages in content["accuracy"].items():
         shown = [stages["pretrain"][-1], *(stages[name][at] for name in ("finetune", "scratch") for at in (0, -1))]
         rows.setdefault(tuple(f"{value:.1%}".replace("%", " %") for value in shown), []).append(TITLES[backend])
-    lines = ["| | pretraining, at the end | finetune, after epoch 1 | at the end | from scratch, after epoch 1 | at the end |",
-             "| --- | --- | --- | --- | --- | --- |"]
+    lines = ["| | pretraining, at the end | finetune, after epoch 1 | at the end | from scratch, after epoch 1 | "
+             "at the end |", "| --- | --- | --- | --- | --- | --- |"]
     for cells, names in rows.items():
         alike = f"{', '.join(names[:-1])} and {names[-1]} alike" if len(names) > 1 else names[0]
         lines.append(f"| {alike} | {' | '.join(cells)} |")
@@ -45,9 +45,10 @@ def curves() -> list[str]:
     """What the picture of the three curves shows."""
     row = parity.three_curves(parity.kept())
     worst = max(parity.drift(row, a, b).max() for a, b in PAIRS)
-    return [f"`tiny` on handwritten digits, {len(row['losses']['torch'])} steps of {row['optimizer']} in {row['dtype']} through "
-            f"FastEstimator's Estimator, the same initial weights: loss and", f"gradient norm of any two frameworks are at "
-            f"most {worst:.0e} apart, relatively ([`parity.json`]({{root}}benchmarks/parity.json))."]
+    steps = len(row["losses"]["torch"])
+    return [f"`tiny` on handwritten digits, {steps} steps of {row['optimizer']} in {row['dtype']} through "
+            "FastEstimator's Estimator, from the", "same initial weights: loss and gradient norm of any two frameworks are at most "
+            f"{worst:.0e} apart, relatively", "([`parity.json`]({root}benchmarks/parity.json))."]
 
 
 def drift() -> list[str]:
@@ -111,7 +112,7 @@ def filled(text: str, root: str) -> str:
 
 def pages() -> dict[Path, str]:
     """The pages that quote, each with the way from it to the repository."""
-    return {REPO / "README.md": ""} | {path: "../" for path in sorted((REPO / "docs").glob("*.md"))}
+    return {REPO / "README.md": ""} | dict.fromkeys(sorted((REPO / "docs").glob("*.md")), "../")
 
 
 def main() -> None:

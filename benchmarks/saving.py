@@ -67,8 +67,8 @@ def main() -> None:
         return
     kept = json.loads(KEPT.read_text())["found"] if KEPT.exists() else {}
     for backend in options.backends:
-        done = subprocess.run([sys.executable, __file__, "--alone", "--backends", backend, "--steps", str(options.steps)],
-                              check=True, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, __file__, "--alone", "--backends", backend, "--steps", str(options.steps)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         kept[backend] = json.loads(done.stdout.splitlines()[-1])
         print(f"| {backend} | {kept[backend]['step_ms']:.1f} ms a step | {kept[backend]['save_ms']:.1f} ms a save | "
               f"{kept[backend]['share']:.2%} of the steps' time |")

@@ -1,8 +1,7 @@
-"""What mkdocs.yml's site needs beside docs/: pages that lie elsewhere in the repository, and the reference of the Python API.
+"""What the site of mkdocs.yml has beside docs/: pages that lie elsewhere, and the reference of the Python API.
 
-Links between pages are written as they hold in the repository. Here a link to a page that the site has is turned into the
-site's, and one to any other file of the repository into the name of the file; one to nothing is a warning, which ends a
-strict build.
+Links are written as they hold in the repository. Here a link to a page that the site has is turned into the site's, and
+one to any other file into its text; one to nothing is a warning, which ends a strict build.
 """
 import ast
 import logging
@@ -15,18 +14,18 @@ from mkdocs.structure.files import File
 REPO = Path(__file__).parent.parent
 LOG = logging.getLogger("mkdocs.hooks.repository")  # warnings of it end a strict build
 # Outside docs/; their place in the site is their place in the repository.
-ELSEWHERE = ("CONTRIBUTING.md", "CHANGELOG.md", "packages/fe_mindspore/README.md", "packages/fe_mindspore/CHANGELOG.md",
-             "packages/fe_compat/README.md", "packages/fe_compat/CHANGELOG.md", "packages/opencv_python/README.md",
-             "benchmarks/RESULTS.md", "benchmarks/parity.md", "benchmarks/learn.md", "benchmarks/dropout.md",
-             "benchmarks/pipeline.md", "benchmarks/startup.md", "benchmarks/parity.png", "benchmarks/learn.png",
-             "benchmarks/results.png")
+ELSEWHERE = (
+    "CONTRIBUTING.md", "CHANGELOG.md", "packages/fe_mindspore/README.md", "packages/fe_mindspore/CHANGELOG.md",
+    "packages/fe_compat/README.md", "packages/fe_compat/CHANGELOG.md", "packages/opencv_python/README.md",
+    "benchmarks/RESULTS.md", "benchmarks/parity.md", "benchmarks/learn.md", "benchmarks/dropout.md",
+    "benchmarks/pipeline.md", "benchmarks/parity.png", "benchmarks/learn.png", "benchmarks/results.png")
 # The reference, a page for each: its title, and the folders or files whose modules it has.
 REFERENCE = {
     "vit": ("vit: the rooms' ground floor", ["vit/*.py"]),
     "scripts": ("The three scripts", ["vit_torch.py", "vit_tf.py", "vit_ms.py"]),
     **{f"vit.{room}": (f"vit.{room}", [f"vit/{room}/**/*.py"])
-       for room in ("model", "backend", "data", "training", "checkpoints", "files", "remote", "convert", "use", "parity",
-                    "cli")},
+       for room in ("model", "backend", "data", "training", "checkpoints", "files", "remote", "convert", "use",
+                    "parity", "cli")},
     "fe_mindspore": ("fe_mindspore", ["packages/fe_mindspore/fe_mindspore/*.py"]),
     "fe_compat": ("fe_compat", ["packages/fe_compat/fe_compat/*.py"]),
 }

@@ -1,14 +1,14 @@
-"""Each command of the pages is run here, in the order of its page, or is named here with the reason why it is only read.
+"""Each command of the pages is run here, in the order of its page, or is named with the reason why it is only read.
 
 What is read is held to its form: flags and their values, recipes, scripts, targets of make, packages.
 """
 import re
 import shutil
-import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tomllib
 
 from tests.docs import flags, pages
 from tests.docs.test_use import _executed
@@ -178,7 +178,8 @@ def test_a_run_is_trained_stopped_and_gone_on_with(repo, place, capsys):
     printed = [_run(command, capsys) for command in (training, *parted["docs/checkpoints.md"][0])]
     assert "pretrain" in printed[-1] and "finetune" in printed[-1]
     table = (repo / "docs/train.md").read_text().partition("## What a run leaves")[2]
-    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([^`]+?)/?`", row)}
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([^`]+?)/?`", row)}
     left = {path.name for path in Path("runs/short").iterdir() if not path.name.startswith(".")}
     assert left == named - {"scratch.safetensors"}
 

@@ -16,7 +16,8 @@ SAID = {"1e-15", "1e-9"}
 
 
 def test_the_pages_quote_what_is_kept():
-    stale = [path.name for path, root in quoted.pages().items() if path.read_text() != quoted.filled(path.read_text(), root)]
+    stale = [path.name for path, root in quoted.pages().items()
+             if path.read_text() != quoted.filled(path.read_text(), root)]
     assert stale == [], "run benchmarks/quoted.py"
 
 
@@ -52,8 +53,8 @@ def test_the_demo_that_was_measured_is_that_of_make(repo):
 
 
 def test_the_variants_table_is_the_specs(repo):
-    rows = {row[0]: row[1:] for row in (re.findall(r"[^|]+", line) for line in pages.prose(repo / "docs/model.md").splitlines()
-                                        if line.startswith("| `"))}
+    lines = pages.prose(repo / "docs/model.md").splitlines()
+    rows = {row[0]: row[1:] for row in (re.findall(r"[^|]+", line) for line in lines if line.startswith("| `"))}
     for name in ("tiny", "apphub", "small_data"):
         config = VARIANTS[name]
         cells = [cell.strip() for cell in rows[f" `{name}` "]]
