@@ -8,6 +8,7 @@ measures nothing.
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def curves() -> list[str]:
     row = parity.three_curves(parity.kept())
     worst = max(parity.drift(row, a, b).max() for a, b in PAIRS)
     steps = len(row["losses"]["torch"])
-    return [f"`tiny` on handwritten digits, {steps} steps of {row['optimizer']} in {row['dtype']} through "
-            "FastEstimator's Estimator, from the", "same initial weights: loss and gradient norm of any two frameworks are at most "
-            f"{worst:.0e} apart, relatively", "([`parity.json`]({root}benchmarks/parity.json))."]
+    return textwrap.wrap(
+        f"`tiny` on handwritten digits, {steps} steps of {row['optimizer']} in {row['dtype']} through FastEstimator's "
+        "Estimator, from the same initial weights: loss and gradient norm of any two frameworks are at most "
+        f"{worst:.0e} apart, relatively ([`parity.json`]({{root}}benchmarks/parity.json)).", 116)
 
 
 def drift() -> list[str]:
