@@ -118,12 +118,13 @@ def plot(stages: list[Stage], path: Path) -> None:
                           clip_on=False, zorder=3)  # a point at 100 % is drawn whole
         last = max((epoch["epoch"] for stage in group for epoch in stage.history.epochs), default=1)
         accuracy.set_xlim(0.5, last + 0.5)  # a whole axis for a single epoch, too
-        loss.set_ylim(bottom=0)
+        highest = loss.dataLim.y1  # -inf where no loss is finite
+        loss.set_ylim(0, 1.1 * highest if 0 < highest < math.inf else 1)
         loss.set_ylabel("cross entropy")
         accuracy.set_ylabel("top-1 on the test images, %")
         accuracy.set_ylim(0, 100)
         accuracy.set_xlabel("epoch")
-        accuracy.xaxis.get_major_locator().set_params(integer=True)
+        accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         for axis in (loss, accuracy):
             axis.grid(alpha=0.3)
             axis.legend()
