@@ -15,14 +15,21 @@ def every(repo: Path) -> list[Path]:
               for path in sorted(repo.glob(f"{folder}/*.md")))]
 
 
-def blocks(path: Path, *languages: str) -> list[str]:
-    """Its blocks of code in some languages; "" is that of a block that names none."""
-    return [text for language, text in _FENCE.findall(path.read_text()) if language in languages]
+def section(path: Path, title: str) -> str:
+    """The part of a page under a heading of the second order, with the heading; "" if it has none of that title."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", path.read_text(), re.DOTALL | re.MULTILINE)
+    return found[0] if found else ""
 
 
-def commands(path: Path) -> list[str]:
+def blocks(path: Path, *languages: str, without: str = "") -> list[str]:
+    """Its blocks of code in some languages; "" is that of a block that names none. `without` is a part to leave out."""
+    text = path.read_text().replace(without, "") if without else path.read_text()
+    return [text for language, text in _FENCE.findall(text) if language in languages]
+
+
+def commands(path: Path, without: str = "") -> list[str]:
     """Its command lines, without comments, in one spelling: `vit` and `python` for those in .venv."""
-    text = "\n".join(blocks(path, "", "bash")).replace("\\\n", " ")
+    text = "\n".join(blocks(path, "", "bash", without=without)).replace("\\\n", " ")
     lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in text.splitlines())
     return [re.sub(r"^\.venv/bin/python", "python", line).replace("python -m vit ", "vit ") for line in lines if line]
 

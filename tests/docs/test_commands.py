@@ -32,7 +32,7 @@ RUN = {
 READ = {
     r"make .*": "the demo, an installation or a whole suite of tests: minutes each, and CI runs the suites themselves",
     r"pip install .*": "needs the network; CI's jobs `install` and `fe-mindspore` run these lines",
-    r"(exec |srun .*)?(torchrun|msrun) .*|TF_CONFIG=.*|python vit_tf\.py .*runs/two|vit launch .*":
+    r"(torchrun|msrun|TF_CONFIG=|vit launch) ?.*":
         "several workers, for as long as a training takes: tests/training/test_workers_run.py launches short ones",
     r"python vit_\w+\.py .*": "hours, or sets and weights that are not here",
     r"vit shards .*": "needs a folder of images or a bucket: tests/data/test_shards.py and tests/remote run them",
@@ -40,9 +40,8 @@ READ = {
     r"python benchmarks/\w+\.py.*": "measures, and wants a machine of its own",
     r"python packages/release\.py .*": "installs gigabytes for each Python: tests/test_release.py tries its parts",
 }
-# Scripts for clusters, which docs/scale-out.md calls untested; what they hand to the three scripts is read.
-CLUSTER = ("docs/scale-out.md", re.compile(r"SBATCH|SLURM|HOSTS|JOB_COMPLETION|import json|count = |workers = |task = |"
-                                           r"print\(|--rdzv_endpoint|TF_CONFIG='|\"task\":"))
+# Scripts for clusters, which the page calls untested; what they hand to the three scripts is read.
+CLUSTER = "On a cluster"
 
 
 def _pages(repo):
@@ -55,9 +54,7 @@ def _parted(repo):
     parted = {}
     for name, path in _pages(repo).items():
         run, read = [], []
-        for command in pages.commands(path):
-            if name == CLUSTER[0] and CLUSTER[1].search(command):
-                continue
+        for command in pages.commands(path, without=pages.section(path, CLUSTER)):
             (run if re.fullmatch(RUN.get(name, r"(?!)"), command) else read).append(command)
         parted[name] = run, read
     return parted
@@ -74,8 +71,16 @@ def test_every_command_is_run_or_has_its_reason(repo):
 def test_what_is_only_read_has_the_right_form(repo):
     for name, (_, read) in _parted(repo).items():
         for command in read:
-            for part in re.split(r" && | & ?$", command):
+            for part in filter(None, re.split(r" && | &$", command)):
                 assert not (fault := _fault(part, repo)), (name, command, fault)
+
+
+def test_what_the_clusters_scripts_hand_on_has_the_right_form(repo):
+    scripts = pages.section(repo / "docs/scale-out.md", CLUSTER).replace("\\\n", " ").replace("$PWD/", "")
+    [shared] = re.findall(r'ALL="([^"]+)"', scripts)
+    found = re.findall(r"(vit_\w+\.py) ([^'\n&]*)", scripts.replace("$ALL", shared))
+    assert len(found) == 6
+    assert [pair for pair in found if _fault(f"python {pair[0]} {pair[1]}", repo)] == []
 
 
 @pytest.mark.parametrize("command", [
@@ -89,8 +94,9 @@ def test_a_wrong_form_is_found(repo, command, capsys):
 
 def _fault(command, repo):
     """What is wrong with the form of a command; "" if nothing is."""
+    words = [word for word in pages.words(command) if not word.startswith("TF_CONFIG=")]
     try:
-        return _FORMS[pages.words(command)[0]](pages.words(command), repo) or ""
+        return _FORMS[words[0]](words, repo) or ""
     except SystemExit:
         return "its flags"
     except (KeyError, ValueError) as error:
@@ -122,14 +128,14 @@ def _script(words, repo):
     if at is None or not (repo / words[at]).exists():
         return "there is no such script"
     if words[at] in ("vit_torch.py", "vit_tf.py", "vit_ms.py"):
-        return flags.read_script([word for word in words[at + 1:] if word != "$ALL"])
+        return flags.read_script(words[at + 1:])
     source = (repo / words[at]).read_text()
     unknown = [word for word in words[at + 1:] if word.startswith("-") and f'"{word}"' not in source]
     return f"it has no {unknown}" if unknown else None
 
 
 _FORMS = {
-    "make": _make, "pip": _pip, "python": _script, "torchrun": _script, "msrun": _script, "exec": _script,
+    "make": _make, "pip": _pip, "python": _script, "torchrun": _script, "msrun": _script,
     "vit": lambda words, repo: flags.read_tool(words[1:]) or ("launch" in words and _script(words[1:], repo)),
     "aws": lambda words, repo: words[1:3] != ["s3", "sync"] and "unknown"}
 
