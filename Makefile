@@ -13,7 +13,7 @@ TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo known-backend test test-full test-fe-mindspore parity scale-test crash-test fuzz check bench clean
+.PHONY: help demo known-backend test test-full test-fe-mindspore parity scale-test crash-test fuzz check docs figures bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,14 @@ fuzz: .venv  ## feed the commands nearly right inputs for ten minutes (FUZZ_MINU
 check: .venv  ## run the linter
 	.venv/bin/ruff check .
 
+docs: .venv-docs/installed  ## build the site of docs/ into site/: every link is checked, a warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "site/index.html"
+
+figures: .venv  ## draw the pictures of README and docs anew (it trains the three), and put in the figures that they quote
+	$(PY) benchmarks/parity.py
+	$(PY) benchmarks/figures.py
+
 bench: .venv  ## measure speed and memory beside peers, and the drift between the frameworks (benchmarks/, an hour)
 	$(PY) benchmarks/step.py --variant apphub
 	$(PY) benchmarks/step.py --variant small_data
@@ -58,16 +66,25 @@ bench: .venv  ## measure speed and memory beside peers, and the drift between th
 	$(PY) benchmarks/dropout.py
 	$(PY) benchmarks/serve.py
 	$(PY) benchmarks/scale.py
+	$(PY) benchmarks/saving.py
 	$(PY) benchmarks/results.py
 	$(PY) benchmarks/parity.py
+	$(PY) benchmarks/figures.py
 
 clean:  ## remove what was installed and written by runs
-	rm -rf .venv runs rank_0 kernel_meta somas_meta
+	rm -rf .venv .venv-docs site runs rank_0 kernel_meta somas_meta
+
+# An environment of its own: FastEstimator pins releases that the generator has long left behind.
+.venv-docs/installed: requirements-docs.txt
+	@test -x .venv-docs/bin/pip || $(PYTHON) -m venv .venv-docs || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Installing into .venv-docs: 100 MB"
+	@.venv-docs/bin/pip install -q --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
 
 .venv: .venv/installed  ## install everything into .venv (again only when a pyproject.toml or a requirements file changes)
 
 # A copy of fe_compat comes with each of the first two steps; a link to the checkout's own replaces it in the end.
-.venv/installed: $(wildcard requirements*.txt pyproject.toml packages/*/pyproject.toml)
+.venv/installed: requirements.txt requirements-dev.txt pyproject.toml $(wildcard packages/*/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
 		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
 	@test ! -x $(PY) || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || \

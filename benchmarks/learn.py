@@ -31,6 +31,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from tqdm import tqdm
 
+from benchmarks.lines import FRAMEWORKS
 from vit.backend import SCRIPTS, TITLES
 from vit.data import load
 from vit.files.atomic import write_whole
@@ -38,7 +39,6 @@ from vit.training import recipe_file
 
 KEPT = HERE / "learn.json"
 RECIPES = ("apphub", "small_data")
-LINES = {"torch": ("tab:red", 5), "tf": ("tab:orange", 3), "ms": ("tab:blue", 1.2)}  # thinner over wider: all seen
 # What a run does in a process of its own: the first stage of a script.
 STAGE = """
 import json, os, sys
@@ -172,7 +172,7 @@ def main() -> None:
 def order(run: Run) -> tuple:
     """Short trainings first, the digits first, float32 first, the frameworks as everywhere."""
     data, size, recipe, variant, batch, epochs, precision = run.protocol
-    backend = list(LINES).index(run.backend)
+    backend = list(SCRIPTS).index(run.backend)
     return epochs, data != "digits", size, recipe, variant, batch, precision != "fp32", backend, run.seed
 
 
@@ -188,13 +188,13 @@ def table(found: dict) -> str:
     """Markdown: a row for each protocol, a column for each framework."""
     lines = ["Top-1 on the test images after the last epoch, % (chance: 1): mean ± standard deviation of the seeds.",
              "", f"| data (train / test) | recipe | variant | batch | epochs | precision | seeds | "
-             f"{' | '.join(TITLES[backend] for backend in LINES)} |",
-             f"|{' --- |' * (7 + len(LINES))}"]
+             f"{' | '.join(TITLES[backend] for backend in SCRIPTS)} |",
+             f"|{' --- |' * (7 + len(SCRIPTS))}"]
     for protocol, by_backend in found.items():
         results = next(iter(by_backend.values()))
         seeds = sorted({len(runs) for runs in by_backend.values()})
         cells = [spread([run["accuracy"][-1] for run in by_backend[backend]]) if backend in by_backend else "-"
-                 for backend in LINES]
+                 for backend in SCRIPTS]
         name = f"{results[0]['data']} ({results[0]['train']:,} / {results[0]['test']:,})"
         lines.append(f"| {name} | {protocol.recipe} | {protocol.variant} | {protocol.batch} | {protocol.epochs} | "
                      f"{protocol.precision} | {' to '.join(map(str, seeds))} | {' | '.join(cells)} |")
@@ -218,12 +218,13 @@ def draw(found: dict, path: Path) -> None:
             for backend, results in by_backend.items():
                 curves = 100 * np.array([result["accuracy"] for result in results])
                 epochs = np.arange(1, curves.shape[1] + 1)
-                colour, width = LINES[backend]
-                alone = len(by_backend) == 1
-                style = {"linewidth": 1.2 if alone else width} if protocol.precision == "fp32" else {"linestyle": ":"}
-                axis.plot(epochs, curves.mean(axis=0), color=colour, **style,
+                style = FRAMEWORKS[backend] | {"markersize": FRAMEWORKS[backend]["markersize"] * 0.7}
+                if protocol.precision != "fp32":
+                    style |= {"linestyle": ":", "linewidth": 1.5, "markerfacecolor": "white"}
+                axis.plot(epochs, curves.mean(axis=0), **style, markevery=max(1, len(epochs) // 6),
                           label=f"{TITLES[backend]}, {protocol.precision}")
-                axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+                axis.fill_between(epochs, curves.min(axis=0), curves.max(axis=0), color=style["color"], alpha=0.15,
+                                  linewidth=0)
                 axis.set_title(f"{results[0]['data']}, {panel.recipe}, {panel.epochs} epochs")
         axis.set_xlabel("epoch")
         axis.set_ylabel("top-1 on the test images, %")

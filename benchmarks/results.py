@@ -87,7 +87,7 @@ def draw(steps: dict) -> None:
     for axes, rows, (variant, backend, content) in zip(all_axes, trained, parts, strict=True):
         rows = sorted(rows, key=lambda row: -row[1]["seconds"])
         bars = axes.barh([row["what"] for _, row in rows], [row["seconds"] for _, row in rows],
-                         color=["tab:blue" if row["what"].startswith("Ours") else "lightgray" for _, row in rows])
+                         color=["#0072B2" if row["what"].startswith("Ours") else "lightgray" for _, row in rows])
         axes.bar_label(bars, fmt="%.2f", padding=3)
         axes.set_title(f"{TITLES[backend]}, {variant}, batch {content['batch_size']}: seconds a training step",
                        loc="left", fontsize=10)

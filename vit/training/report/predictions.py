@@ -8,7 +8,7 @@ from vit.training.job import Stage
 from vit.training.report import figures
 
 ROWS, COLUMNS = 4, 6
-RIGHT, WRONG = "tab:blue", "tab:red"
+RIGHT, WRONG = "#0072B2", "#D55E00"  # what is wrong has its true class in brackets, too
 
 
 def draw(stage: Stage, path: Path) -> None:

@@ -108,7 +108,8 @@ def table(content: dict, folder: Path | str) -> str:
 def plot(stages: list[Stage], path: Path) -> None:
     """Draw the loss and the accuracy of each stage over its epochs."""
     from matplotlib.figure import Figure
-    colours = {"pretrain": "tab:blue", "finetune": "tab:green", "scratch": "tab:red"}
+    # Okabe and Ito's colours, which remain different whatever colours one sees; and a marker for each stage.
+    styles = {"pretrain": ("#0072B2", "o"), "finetune": ("#009E73", "o"), "scratch": ("#D55E00", "^")}
     labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
     groups = [[stage for stage in stages if stage.name == "pretrain"],
               [stage for stage in stages if stage.name != "pretrain"]]
@@ -122,19 +123,24 @@ def plot(stages: list[Stage], path: Path) -> None:
         for stage in group:
             trained = stage.history.epochs
             evaluated = [epoch for epoch in trained if "accuracy" in epoch]
-            colour, label = colours[stage.name], labels[stage.name]
-            for axis, epochs, key, style, how, options in (
-                    (loss, trained, "train_loss", "o-", ", training", {}),
-                    (loss, evaluated, "eval_loss", "o--", f", {stage.dataset.evaluated_on}", {}),
-                    (accuracy, evaluated, "accuracy", "o-", "", {"clip_on": False, "zorder": 3})):
+            (colour, marker), label = styles[stage.name], labels[stage.name]
+            for axis, epochs, key, line, how, options in (
+                    (loss, trained, "train_loss", "-", ", training", {}),
+                    (loss, evaluated, "eval_loss", "--", f", {stage.dataset.evaluated_on}", {"mfc": "white"}),
+                    (accuracy, evaluated, "accuracy", "-", "", {"clip_on": False, "zorder": 3})):
                 values = [epoch[key] * (100 if axis is accuracy else 1) for epoch in epochs]
-                axis.plot([epoch["epoch"] for epoch in epochs], values, style, color=colour, label=f"{label}{how}",
-                          **options)  # a point at 100 % is drawn whole
+                size = 10 if len(epochs) == 1 else 5  # a point that no line leads to is to be seen as well
+                axis.plot([epoch["epoch"] for epoch in epochs], values, line, color=colour, marker=marker,
+                          markersize=size, label=f"{label}{how}", **options)  # a point at 100 % is drawn whole
+        last = max((epoch["epoch"] for stage in group for epoch in stage.history.epochs), default=1)
+        accuracy.set_xlim(0.5, last + 0.5)  # a whole axis for a single epoch, too
+        highest = loss.dataLim.y1  # -inf where no loss is finite
+        loss.set_ylim(0, 1.1 * highest if 0 < highest < math.inf else 1)
         loss.set_ylabel("cross entropy")
         accuracy.set_ylabel(f"top-1 on the {group[0].dataset.evaluated_on} images, %")
         accuracy.set_ylim(0, 100)
         accuracy.set_xlabel("epoch")
-        accuracy.xaxis.get_major_locator().set_params(integer=True)
+        accuracy.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         for axis in (loss, accuracy):
             axis.grid(alpha=0.3)
             axis.legend()

@@ -1,0 +1,126 @@
+"""Put the figures that README and docs quote into their pages, from the files that the benchmarks have kept.
+
+    python benchmarks/quoted.py
+
+A page has pairs of marks, `<!-- quoted: NAME -->` and `<!-- end -->`; what stands between them is written here. It
+measures nothing.
+"""
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parent
+sys.path.insert(0, str(REPO))
+
+from benchmarks import learn, parity, results
+from benchmarks.lines import PAIRS
+from vit.backend import TITLES
+
+DEMO, SAVING = HERE / "demo.json", HERE / "saving.json"
+# Whose steps stand beside ours: what the best known implementation of each framework takes.
+PEERS = {"torch": ("fe", "huggingface"), "tf": ("fe", "huggingface"), "ms": ("mindcv", )}
+_BLOCK = re.compile(r"(<!-- quoted: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def demo() -> list[str]:
+    """What `make demo` reaches; frameworks that reach the same share a row."""
+    content = json.loads(DEMO.read_text())
+    rows: dict[tuple, list[str]] = {}
+    for backend, stages in content["accuracy"].items():
+        shown = [stages["pretrain"][-1], *(stages[name][at] for name in ("finetune", "scratch") for at in (0, -1))]
+        rows.setdefault(tuple(f"{value:.1%}".replace("%", " %") for value in shown), []).append(TITLES[backend])
+    lines = ["| | pretraining, at the end | finetune, after epoch 1 | at the end | from scratch, after epoch 1 | "
+             "at the end |", "| --- | --- | --- | --- | --- | --- |"]
+    for cells, names in rows.items():
+        alike = f"{', '.join(names[:-1])} and {names[-1]} alike" if len(names) > 1 else names[0]
+        lines.append(f"| {alike} | {' | '.join(cells)} |")
+    return [*lines, "", f"Top-1 on test images whose digits were never trained on; {content['machine']}, "
+            f"seed {content['seed']} (`benchmarks/demo.py`)."]
+
+
+def curves() -> list[str]:
+    """What the picture of the three curves shows."""
+    row = parity.three_curves(parity.kept())
+    worst = max(parity.drift(row, a, b).max() for a, b in PAIRS)
+    steps = len(row["losses"]["torch"])
+    return textwrap.wrap(
+        f"`tiny` on handwritten digits, {steps} steps of {row['optimizer']} in {row['dtype']} through FastEstimator's "
+        "Estimator, from the same initial weights: loss and gradient norm of any two frameworks are at most "
+        f"{worst:.0e} apart, relatively ([`parity.json`]({{root}}benchmarks/parity.json)).", 116)
+
+
+def drift() -> list[str]:
+    """The worst difference over the pairs, for each optimizer and dtype."""
+    lines = ["| | float64 (bar 1e-9) | float32 |", "| --- | --- | --- |"]
+    rows = {(row["optimizer"], row["dtype"]): max(parity.drift(row, a, b).max() for a, b in PAIRS)
+            for row in parity.kept()}
+    for name in dict.fromkeys(optimizer for optimizer, _ in rows):
+        lines.append(f"| {name} | {rows[name, 'float64']:.0e} | {rows[name, 'float32']:.0e} |")
+    return lines
+
+
+def speed() -> list[str]:
+    """Our step through FastEstimator beside the peers'."""
+    lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
+    under = []
+    for variant, found in results.kept().items():
+        for backend, content in found.items():
+            steps = content["contenders"]
+            ours = steps["whole"]["seconds"]
+            for peer in PEERS[backend]:
+                if peer in steps:
+                    lines.append(f"| {TITLES[backend]}, `{variant}` | {ours:.2f} | {steps[peer]['what']}: "
+                                 f"{steps[peer]['seconds']:.2f} | {ours / steps[peer]['seconds']:.2f} |")
+            under.append(f"{TITLES[backend]} {content['machine']}, {content['rounds']} rounds")
+    machines = {entry.partition(" ")[2] for entry in under}
+    said = machines.pop() if len(machines) == 1 else "; ".join(dict.fromkeys(under))
+    return [*lines, "", f"Seconds; medians of interleaved rounds in one run ({said}; `benchmarks/step.py`)."]
+
+
+def learned() -> list[str]:
+    """What the recipes reach on digits100 in the three frameworks."""
+    found = learn.grouped(json.loads(learn.KEPT.read_text()))
+    lines = learn.table({protocol: runs for protocol, runs in found.items() if protocol.data == "digits"}).splitlines()
+    return lines[2:]
+
+
+def saving() -> list[str]:
+    """What checkpoints cost."""
+    content = json.loads(SAVING.read_text())
+    shares = ", ".join(f"{row['share']:.1%} in {TITLES[backend]}".replace("%", " %")
+                       for backend, row in content["found"].items())
+    return [f"Saving every {content['every']} steps costs the demo, of its step time: {shares} ({content['machine']}; "
+            "`benchmarks/saving.py`)."]
+
+
+BLOCKS: dict[str, Callable[[], list[str]]] = {
+    "demo": demo, "curves": curves, "drift": drift, "speed": speed, "learn": learned, "saving": saving}
+
+
+def filled(text: str, root: str) -> str:
+    """A page with what its marks are to hold.
+
+    Args:
+        text: The page.
+        root: Where the repository is, from the page: "" or "../".
+    """
+    return _BLOCK.sub(lambda match: "".join((match[1], "\n".join(BLOCKS[match[2]]()).replace("{root}", root), "\n",
+                                             match[4])), text)
+
+
+def pages() -> dict[Path, str]:
+    """The pages that quote, each with the way from it to the repository."""
+    return {REPO / "README.md": ""} | dict.fromkeys(sorted((REPO / "docs").glob("*.md")), "../")
+
+
+def main() -> None:
+    for path, root in pages().items():
+        path.write_text(filled(path.read_text(), root))
+
+
+if __name__ == "__main__":
+    main()
