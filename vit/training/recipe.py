@@ -50,10 +50,10 @@ of the stage, the learning rate is
     milestones    learning_rate before the first of `milestones`; then the
                   one of `milestone_rates` for the last that e has reached"""
 
-_CENTRALIZATION = """Centralize the gradients of matrices (Yong et al. 2020).
+_CENTRALIZATION = """Centralize the gradients of matrices: each row loses its mean.
 
-Of the gradient of each matrix (patch embedding, attention, MLP, head), as rows of one output each, each row loses its
-mean. Clipping comes before it. So does, in "sgd" and "adam", the penalty of `weight_decay`, but not AdamW's decay:
+The matrices are those of patch embedding, attention, MLP and head, with a row for each output (Yong et al. 2020).
+Clipping comes before it. So does, in "sgd" and "adam", the penalty of `weight_decay`, but not AdamW's decay:
 
     g = clip(g)
     g = g + weight_decay * w              not in "adamw"
