@@ -54,3 +54,12 @@ def test_an_evaluation_sees_all_patches(backend):
         wanted = oracle.forward(config, weights, images, key=keys)
         assert found[0].shape == (6, config.trained_tokens, 16)
         np.testing.assert_allclose(found[-1], wanted["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_defect_is_seen(backend, monkeypatch):
+    """The words of the site that comes one later."""
+    load_script(backend)
+    module = importlib.import_module(f"vit.backend.dropout.{MODULES[backend]}")
+    monkeypatch.setattr(module, "mixed_index", lambda site: dropout.mixed_index(site._replace(start=1)))
+    with pytest.raises(AssertionError, match="not equal"):
+        test_what_is_kept_is_numpys(backend, WAYS[backend][0], True)
