@@ -128,7 +128,8 @@ def test_a_finetune_begins_at_the_end_of_the_last_epoch_if_that_was_saved(tmp_pa
     with pytest.raises(UserError, match="holds no checkpoint of a pretraining"):
         cifar.encoder(tmp_path, 3)
     (tmp_path / "checkpoints").mkdir()
-    phases = {"pretrain-00000012": (3, "evaluated"), "pretrain-00000013": (4, "training"), "finetune-00000099": (1, "x")}
+    phases = {"pretrain-00000012": (3, "evaluated"), "pretrain-00000013": (4, "training"),
+              "finetune-00000099": (1, "finished")}
     for name in phases:
         (tmp_path / "checkpoints" / f"{name}.safetensors").touch()
     monkeypatch.setattr(cifar, "load", lambda path: SimpleNamespace(
