@@ -34,6 +34,8 @@ sys.path.insert(0, str(HERE.parent))
 from benchmarks import cifar_archives
 from benchmarks.contenders.turns import processor_name
 from vit.backend import SCRIPTS, TITLES
+from vit.checkpoints import list_checkpoints, load
+from vit.checkpoints.naming import parse_name
 from vit.errors import UserError
 from vit.files.atomic import write_whole
 from vit.training import recipe_file
@@ -339,7 +341,6 @@ def draw(runs: dict, path: Path) -> None:
 
 def encoder(folder: Path, epochs: int) -> tuple[Path, str]:
     """Find the checkpoint that a finetune begins with: the one at the end of the last epoch, or else the newest."""
-    from vit.checkpoints import list_checkpoints, load, parse_name
     paths = [path for path in list_checkpoints(folder / "checkpoints") if parse_name(path)[0] == "pretrain"]
     if not paths:
         raise UserError(f"{folder}: holds no checkpoint of a pretraining to finetune from; give --epochs")
@@ -427,8 +428,11 @@ def _data(folder: Path | None) -> tuple[Path | None, str]:
         return None, "the published archives"
     folder = cifar_archives.joined(folder.resolve())
     found = cifar_archives.sums(folder)
-    if all(what == "missing" for what in found.values()):  # then the archives, which a run checks
+    missing = [name for name, what in found.items() if what == "missing"]
+    if len(missing) == len(found):  # then the archives, which a run checks
         return folder, "the archives"
+    if missing:
+        raise UserError(f"{folder}: lacks {', '.join(missing)}, whole or in parts")
     return folder, "the published files" if set(found.values()) == {"published"} else "other pictures"
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from vit.backend import load_script
 from vit.training import workers
 
-REPEATS, WARM_UP = 9, 2
+REPEATS, WARM_UP = 5, 1
 
 
 def adder(name: str, backend, gradient: np.ndarray, how: str) -> Callable[[], object]:

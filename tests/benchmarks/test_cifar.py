@@ -1,9 +1,11 @@
 """What the benchmark of the whole of CIFAR keeps of a run, and that it passes signals on and goes on."""
+import hashlib
 import json
 import os
 import signal
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,3 +106,36 @@ def test_a_run_that_has_done_enough_is_stopped_and_one_that_fails_is_told(tmp_pa
             pytest.raises(UserError, match=r"(?s)status 2; the end of .*\nwhy"):
         list(process.texts())
     assert "saved" in log.read_text()  # nothing of the earlier output is lost
+
+
+def test_pictures_are_named_for_what_they_are(tmp_path, monkeypatch):
+    """The published files, others, archives that the run itself checks, or some of the files alone."""
+    names = {"cifar-100-python/train": hashlib.md5(b"a").hexdigest(), "cifar-100-python/test": "0" * 32}
+    monkeypatch.setattr(cifar.cifar_archives, "PUBLISHED", names)
+    assert cifar._data(None) == (None, "the published archives")
+    assert cifar._data(tmp_path) == (tmp_path, "the archives")
+    (tmp_path / "cifar-100-python").mkdir()
+    (tmp_path / "cifar-100-python" / "train.part00").write_bytes(b"a")
+    with pytest.raises(UserError, match="lacks cifar-100-python/test, whole or in parts"):
+        cifar._data(tmp_path)
+    (tmp_path / "cifar-100-python" / "test").write_bytes(b"b")
+    assert cifar._data(tmp_path) == (tmp_path, "other pictures")
+    names["cifar-100-python/test"] = hashlib.md5(b"b").hexdigest()
+    assert cifar._data(tmp_path) == (tmp_path, "the published files")
+
+
+def test_a_finetune_begins_at_the_end_of_the_last_epoch_if_that_was_saved(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="holds no checkpoint of a pretraining"):
+        cifar.encoder(tmp_path, 3)
+    (tmp_path / "checkpoints").mkdir()
+    phases = {"pretrain-00000012": (3, "evaluated"), "pretrain-00000013": (4, "training"),
+              "finetune-00000099": (1, "finished")}
+    for name in phases:
+        (tmp_path / "checkpoints" / f"{name}.safetensors").touch()
+    monkeypatch.setattr(cifar, "load", lambda path: SimpleNamespace(
+        epoch=phases[path.stem][0], phase=phases[path.stem][1], step=int(path.stem[-8:])))
+    path, start = cifar.encoder(tmp_path, 3)
+    assert (path.stem, start) == ("pretrain-00000012", "3 epochs")
+    path.unlink()
+    path, start = cifar.encoder(tmp_path, 3)
+    assert (path.stem, start) == ("pretrain-00000013", "13 steps, 3 epochs and a few")
