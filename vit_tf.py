@@ -114,7 +114,7 @@ class ViT(tf.keras.Model):
         if self.has_class_token:
             self.cls_token = tf.Variable(tf.zeros((1, 1, config.width), dtypes.weights), name="cls_token")
         self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, config.width), dtypes.weights), name="pos_embed")
-        self.drop_patches = PatchDropout(config)
+        self.drop_patches = PatchDropout(config, dtypes)
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = [Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)]
         self.pool_first = config.fc_norm

@@ -121,7 +121,7 @@ class ViT(nn.Module):
         if self.has_class_token:
             self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width, dtype=dtypes.weights))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.tokens, config.width, dtype=dtypes.weights))
-        self.drop_patches = PatchDropout(config)
+        self.drop_patches = PatchDropout(config, dtypes)
         self.drop, self.drops = Dropout(config, "tokens", dtypes), bool(sites(config))
         self.blocks = nn.ModuleList([Block(config, f"blocks.{i}", dtypes) for i in range(config.depth)])
         self.pool_first = config.fc_norm

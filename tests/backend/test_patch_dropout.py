@@ -7,6 +7,7 @@ import pytest
 from vit.backend import load_script
 from vit.model import dropout, oracle, parameters
 from vit.model.config import ViTConfig
+from vit.model.precision import Dtypes
 
 CONFIG = ViTConfig(image_size=16, patch_size=4, width=16, depth=1, heads=2, mlp_dim=32, num_classes=10,
                    patch_dropout=0.4)
@@ -17,7 +18,8 @@ MODULES = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
 def _run(backend, config, x, way):
     load_script(backend)
     module = importlib.import_module(f"vit.backend.dropout.{MODULES[backend]}")
-    layer = module.PatchDropout(config)
+    framework = getattr(module, {"torch": "torch", "tf": "tf", "ms": "ms"}[backend])
+    layer = module.PatchDropout(config, Dtypes(*[getattr(framework, x.dtype.name)] * 2))
     if backend == "torch":
         return layer(module.torch.tensor(x), module.torch.tensor(KEYS)).numpy()
     if backend == "tf":
@@ -35,7 +37,7 @@ WAYS = {"torch": ("eager", ), "tf": ("eager", "function", "XLA"), "ms": ("PyNati
                                               for backend, ways in WAYS.items() for way in ways])
 def test_what_is_kept_is_numpys(backend, way, class_token):
     config = CONFIG.replace(pool="mean", class_token=class_token)
-    x = np.random.default_rng(0).normal(size=(6, config.tokens, 16)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(6, config.tokens, 16))  # float64
     first = int(class_token)
     kept = np.take_along_axis(x[:, first:], dropout.kept_patches(KEYS, config)[:, :, None], axis=1)
     found = _run(backend, config, x, way)

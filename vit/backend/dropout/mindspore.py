@@ -35,7 +35,7 @@ class Dropout(nn.Cell):
 class PatchDropout(nn.Cell):
     """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
 
-    def __init__(self, config):
+    def __init__(self, config, dtypes):
         super().__init__()
         self.site = sites(config).get("patches")
         if self.site is not None:

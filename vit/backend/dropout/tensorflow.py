@@ -34,8 +34,8 @@ class Dropout(nn.Layer):
 class PatchDropout(nn.Layer):
     """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
 
-    def __init__(self, config):
-        super().__init__()
+    def __init__(self, config, dtypes):
+        super().__init__(dtype=dtypes.weights)
         self.site = sites(config).get("patches")
         if self.site is not None:
             self.first, self.count, self.low = int(config.class_token), config.trained_patches, patch_bits(config)

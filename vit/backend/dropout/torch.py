@@ -34,7 +34,7 @@ class Dropout(nn.Module):
 class PatchDropout(nn.Module):
     """Leave those of an image's patch tokens out that its key chooses, as many of each image; none without keys."""
 
-    def __init__(self, config):
+    def __init__(self, config, dtypes):
         super().__init__()
         self.site = sites(config).get("patches")
         if self.site is not None:
