@@ -41,6 +41,13 @@ def test_the_drifts_page_is_that_of_what_is_kept(repo):
     assert (repo / "benchmarks/parity.md").read_text() == parity.table(parity.kept())
 
 
+def test_every_pair_was_within_the_bar_when_it_was_measured():
+    for row in parity.kept():
+        bar = BARS["train", row["dtype"]]
+        assert max(parity.drift(row, *pair).max() for pair in parity.PAIRS) < bar
+        assert row["dtype"] != "float64" or max(row["weights"].values()) < bar
+
+
 def test_the_three_curves_are_as_close_as_their_picture_says(repo):
     row = parity.three_curves(parity.kept())
     worst = max(parity.drift(row, a, b).max() for a, b in parity.PAIRS)
