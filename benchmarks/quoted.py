@@ -67,7 +67,7 @@ def drift() -> list[str]:
 def speed() -> list[str]:
     """Our step through FastEstimator beside the peers'."""
     lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
-    under = []
+    machines, rounds = [], set()
     for variant, found in results.kept().items():
         for backend, content in found.items():
             steps = content["contenders"]
@@ -76,10 +76,10 @@ def speed() -> list[str]:
                 if peer in steps:
                     lines.append(f"| {TITLES[backend]}, `{variant}` | {ours:.2f} | {steps[peer]['what']}: "
                                  f"{steps[peer]['seconds']:.2f} | {ours / steps[peer]['seconds']:.2f} |")
-            under.append(f"{TITLES[backend]} {content['machine']}, {content['rounds']} rounds")
-    machines = {entry.partition(" ")[2] for entry in under}
-    said = machines.pop() if len(machines) == 1 else "; ".join(dict.fromkeys(under))
-    return [*lines, "", f"Seconds; medians of interleaved rounds in one run ({said}; `benchmarks/step.py`)."]
+            machines.append(content["machine"])
+            rounds.add(content["rounds"])
+    return [*lines, "", f"Seconds; medians of {' to '.join(map(str, sorted({min(rounds), max(rounds)})))} interleaved "
+            f"rounds within one run ({'; '.join(dict.fromkeys(machines))}; `benchmarks/step.py`)."]
 
 
 def learned() -> list[str]:
