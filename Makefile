@@ -52,7 +52,7 @@ check: .venv  ## run the linter
 
 docs: .venv-docs/installed  ## build the site of docs/ into site/: every link is checked, a warning is an error
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
-	@echo "site/index.html"
+	@echo "site/index.html; to search it: python3 -m http.server --directory site"
 
 figures: .venv  ## draw the pictures of README and docs anew (it trains the three), and put in the figures that they quote
 	$(PY) benchmarks/parity.py

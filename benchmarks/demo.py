@@ -24,24 +24,31 @@ FLAGS = ("--data digits --variant tiny --batch_size 32 --pretrain_epochs 12 --fi
          f"--seed {SEED}")
 
 
-def run(backend: str) -> dict[str, list[float]]:
-    """Run the demo in a process of its own: the accuracy after each epoch, by stage."""
+def run(backend: str) -> dict:
+    """Run the demo in a process of its own: what `results.json` says of it that is kept."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, HERE.parent / f"{SCRIPTS[backend]}.py", *FLAGS.split(), "--model_dir", folder,
                         "--overwrite"], check=True)
-        stages = json.loads((Path(folder) / "results.json").read_text())["stages"]
-    return {name: [epoch["accuracy"] for epoch in stage["epochs"]] for name, stage in stages.items()}
+        return told(json.loads((Path(folder) / "results.json").read_text()))
+
+
+def told(results: dict) -> dict:
+    """Of a run's `results.json`: the accuracy after each epoch, by stage, and the commit."""
+    return {"git_commit": results["git_commit"],
+            "accuracy": {name: [epoch["accuracy"] for epoch in stage["epochs"]]
+                         for name, stage in results["stages"].items()}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backends", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
     asked = parser.parse_args().backends
-    kept = json.loads(KEPT.read_text())["accuracy"] if KEPT.exists() else {}
-    kept |= {backend: run(backend) for backend in asked}
-    content = {"machine": f"{processor_name()}, {os.cpu_count()} cores", "seed": SEED, "flags": FLAGS,
-               "accuracy": {backend: kept[backend] for backend in SCRIPTS if backend in kept}}
-    write_whole(KEPT, f"{json.dumps(content, indent=1)}\n".encode())
+    kept = json.loads(KEPT.read_text())["runs"] if KEPT.exists() else {}
+    for backend in asked:
+        kept[backend] = run(backend)
+        content = {"machine": f"{processor_name()}, {os.cpu_count()} cores", "seed": SEED, "flags": FLAGS,
+                   "runs": {backend: kept[backend] for backend in SCRIPTS if backend in kept}}
+        write_whole(KEPT, f"{json.dumps(content, indent=1)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -219,6 +219,8 @@ def draw(found: dict, path: Path) -> None:
                 curves = 100 * np.array([result["accuracy"] for result in results])
                 epochs = np.arange(1, curves.shape[1] + 1)
                 style = FRAMEWORKS[backend] | {"markersize": FRAMEWORKS[backend]["markersize"] * 0.7}
+                if len(by_backend) == 1:  # under which no other lies
+                    style |= {"linewidth": 2}
                 if protocol.precision != "fp32":
                     style |= {"linestyle": ":", "linewidth": 1.5, "markerfacecolor": "white"}
                 axis.plot(epochs, curves.mean(axis=0), **style, markevery=max(1, len(epochs) // 6),

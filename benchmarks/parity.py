@@ -9,7 +9,6 @@ writes `parity.md` and `parity.png` from it; `--redraw` does the latter alone.
 import argparse
 import json
 import sys
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,23 +39,17 @@ being blind to a shift, and Adam divides it by its own size.
 """
 
 
-def measure(steps: int) -> list[dict]:
-    """Train everything: a row for each optimizer and dtype, as `kept` returns them."""
+def measure(name: str, dtype: str, steps: int) -> dict:
+    """Train with one optimizer, in one dtype: a row of those that `kept` returns."""
     config = VARIANTS["tiny"].replace(num_classes=10)
-    start = parameters.initial(config, seed=7)
-    rows = []
-    wanted = [(name, dtype) for name in RECIPES for dtype in ("float32", "float64")]
-    for name, dtype in tqdm(wanted, desc="trainings, of three", disable=None):
-        values = {key: value.astype(dtype) for key, value in start.items()}
-        runs = {backend: trajectories.train(backend, config, values, RECIPES[name], steps, dtype)
-                for backend in SCRIPTS}
-        pairs = {(a, b): trajectories.train_rows(runs[a], runs[b], np.inf) for a, b in combinations(runs, 2)}
-        rows.append({"optimizer": name, "dtype": dtype,
-                     "losses": {backend: run.losses.tolist() for backend, run in runs.items()},
-                     "norms": {backend: run.norms.tolist() for backend, run in runs.items()},
-                     "weights": {f"{a}-{b}": max(row.relative for row in found if "step" not in row.name)
-                                 for (a, b), found in pairs.items()}})
-    return rows
+    values = {key: value.astype(dtype) for key, value in parameters.initial(config, seed=7).items()}
+    runs = {backend: trajectories.train(backend, config, values, RECIPES[name], steps, dtype) for backend in SCRIPTS}
+    pairs = {(a, b): trajectories.train_rows(runs[a], runs[b], np.inf) for a, b in PAIRS}
+    return {"optimizer": name, "dtype": dtype,
+            "losses": {backend: run.losses.tolist() for backend, run in runs.items()},
+            "norms": {backend: run.norms.tolist() for backend, run in runs.items()},
+            "weights": {f"{a}-{b}": max(row.relative for row in found if "step" not in row.name)
+                        for (a, b), found in pairs.items()}}
 
 
 def kept() -> list[dict]:
@@ -122,7 +115,9 @@ def main() -> None:
     parser.add_argument("--redraw", action="store_true", help="measure nothing: page and picture of what is kept")
     options = parser.parse_args()
     if not options.redraw:
-        write_whole(KEPT, f"{json.dumps(measure(options.steps))}\n".encode())
+        wanted = [(name, dtype) for name in RECIPES for dtype in ("float32", "float64")]
+        rows = [measure(name, dtype, options.steps) for name, dtype in tqdm(wanted, desc="trainings", disable=None)]
+        write_whole(KEPT, f"{json.dumps(rows)}\n".encode())
     text = table(kept())
     (HERE / "parity.md").write_text(text)
     plot(kept(), HERE / "parity.png")

@@ -20,7 +20,7 @@ from benchmarks import learn, parity, results
 from benchmarks.lines import PAIRS
 from vit.backend import TITLES
 
-DEMO, SAVING = HERE / "demo.json", HERE / "saving.json"
+DEMO = HERE / "demo.json"
 # Whose steps stand beside ours: what the best known implementation of each framework takes.
 PEERS = {"torch": ("fe", "huggingface"), "tf": ("fe", "huggingface"), "ms": ("mindcv", )}
 _BLOCK = re.compile(r"(<!-- quoted: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -30,7 +30,8 @@ def demo() -> list[str]:
     """What `make demo` reaches; frameworks that reach the same share a row."""
     content = json.loads(DEMO.read_text())
     rows: dict[tuple, list[str]] = {}
-    for backend, stages in content["accuracy"].items():
+    for backend, run in content["runs"].items():
+        stages = run["accuracy"]
         shown = [stages["pretrain"][-1], *(stages[name][at] for name in ("finetune", "scratch") for at in (0, -1))]
         rows.setdefault(tuple(f"{value:.1%}".replace("%", " %") for value in shown), []).append(TITLES[backend])
     lines = ["| | pretraining, at the end | finetune, after epoch 1 | at the end | from scratch, after epoch 1 | "
@@ -66,7 +67,7 @@ def drift() -> list[str]:
 def speed() -> list[str]:
     """Our step through FastEstimator beside the peers'."""
     lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
-    under = []
+    machines, rounds = [], set()
     for variant, found in results.kept().items():
         for backend, content in found.items():
             steps = content["contenders"]
@@ -75,10 +76,10 @@ def speed() -> list[str]:
                 if peer in steps:
                     lines.append(f"| {TITLES[backend]}, `{variant}` | {ours:.2f} | {steps[peer]['what']}: "
                                  f"{steps[peer]['seconds']:.2f} | {ours / steps[peer]['seconds']:.2f} |")
-            under.append(f"{TITLES[backend]} {content['machine']}, {content['rounds']} rounds")
-    machines = {entry.partition(" ")[2] for entry in under}
-    said = machines.pop() if len(machines) == 1 else "; ".join(dict.fromkeys(under))
-    return [*lines, "", f"Seconds; medians of interleaved rounds in one run ({said}; `benchmarks/step.py`)."]
+            machines.append(content["machine"])
+            rounds.add(content["rounds"])
+    return [*lines, "", f"Seconds; medians of {' to '.join(map(str, sorted({min(rounds), max(rounds)})))} interleaved "
+            f"rounds within one run ({'; '.join(dict.fromkeys(machines))}; `benchmarks/step.py`)."]
 
 
 def learned() -> list[str]:
@@ -88,17 +89,8 @@ def learned() -> list[str]:
     return lines[2:]
 
 
-def saving() -> list[str]:
-    """What checkpoints cost."""
-    content = json.loads(SAVING.read_text())
-    shares = ", ".join(f"{row['share']:.1%} in {TITLES[backend]}".replace("%", " %")
-                       for backend, row in content["found"].items())
-    return [f"Saving every {content['every']} steps costs the demo, of its step time: {shares} ({content['machine']}; "
-            "`benchmarks/saving.py`)."]
-
-
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "curves": curves, "drift": drift, "speed": speed, "learn": learned, "saving": saving}
+    "demo": demo, "curves": curves, "drift": drift, "speed": speed, "learn": learned}
 
 
 def filled(text: str, root: str) -> str:

@@ -14,18 +14,15 @@ from mkdocs.structure.files import File
 REPO = Path(__file__).parent.parent
 LOG = logging.getLogger("mkdocs.hooks.repository")  # warnings of it end a strict build
 # Outside docs/; their place in the site is their place in the repository.
-ELSEWHERE = (
-    "CONTRIBUTING.md", "CHANGELOG.md", "packages/fe_mindspore/README.md", "packages/fe_mindspore/CHANGELOG.md",
-    "packages/fe_compat/README.md", "packages/fe_compat/CHANGELOG.md", "packages/opencv_python/README.md",
-    "benchmarks/RESULTS.md", "benchmarks/parity.md", "benchmarks/learn.md", "benchmarks/dropout.md",
-    "benchmarks/pipeline.md", "benchmarks/parity.png", "benchmarks/learn.png", "benchmarks/results.png")
+ELSEWHERE = [path.relative_to(REPO).as_posix()
+             for pattern in ("C*.md", "packages/*/*.md", "benchmarks/*.md", "benchmarks/*.png")
+             for path in sorted(REPO.glob(pattern)) if path.name != "bounds.md"]  # which is a part of RESULTS.md
 # The reference, a page for each: its title, and the folders or files whose modules it has.
 REFERENCE = {
     "vit": ("vit: the rooms' ground floor", ["vit/*.py"]),
     "scripts": ("The three scripts", ["vit_torch.py", "vit_tf.py", "vit_ms.py"]),
     **{f"vit.{room}": (f"vit.{room}", [f"vit/{room}/**/*.py"])
-       for room in ("model", "backend", "data", "training", "checkpoints", "files", "remote", "convert", "use",
-                    "parity", "cli")},
+       for room in sorted(path.parent.name for path in REPO.glob("vit/*/__init__.py"))},
     "fe_mindspore": ("fe_mindspore", ["packages/fe_mindspore/fe_mindspore/*.py"]),
     "fe_compat": ("fe_compat", ["packages/fe_compat/fe_compat/*.py"]),
 }

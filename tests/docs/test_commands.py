@@ -177,6 +177,7 @@ def test_commands_about_models_recipes_and_weights_end_well(repo, place, capsys)
     assert (place / "back.safetensors").exists() and (place / "old.npz").exists()
 
 
+@pytest.mark.full
 @pytest.mark.backend("torch")
 def test_a_run_is_trained_stopped_and_gone_on_with(repo, place, capsys):
     parted = _parted(repo)

@@ -14,7 +14,8 @@ def drawn(monkeypatch, tmp_path):
     monkeypatch.setattr(figures, "save", lambda figure, path, dpi: shown.append(figure))
 
     def draw(loss=2.0, **stages):
-        made = [SimpleNamespace(name=name, dataset=SimpleNamespace(name="digits"), history=SimpleNamespace(epochs=[
+        dataset = SimpleNamespace(name="digits", evaluated_on="test")
+        made = [SimpleNamespace(name=name, dataset=dataset, history=SimpleNamespace(epochs=[
             {"epoch": i + 1, "train_loss": loss / (i + 1), "eval_loss": 0.9 * loss, "accuracy": 0.5}
             for i in range(count)])) for name, count in stages.items()]
         results.plot(made, tmp_path / "curves.png")

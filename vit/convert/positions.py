@@ -10,7 +10,7 @@ from vit.errors import UserError
 class PositionGrid(NamedTuple):
     """What the position embeddings of a file are.
 
-    Args:
+    Attributes:
         rows: Rows of patches.
         columns: Columns of patches.
         class_position: Whether the first position is the class token's.

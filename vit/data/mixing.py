@@ -38,7 +38,7 @@ def soft_labels(labels: np.ndarray, classes: int, smoothing: float) -> np.ndarra
 class Mix(NamedTuple):
     """How an image is mixed with its partner.
 
-    Args:
+    Attributes:
         share: How much of the image and of its label stays.
         rows: Of the box that comes from the partner; None blends all pixels.
         columns: Likewise.

@@ -7,7 +7,7 @@ import numpy as np
 class Share(NamedTuple):
     """One worker's part of every batch: as many samples as each other worker's, side by side in the batch's order.
 
-    Args:
+    Attributes:
         rank: Which worker, from 0.
         size: How many workers there are.
     """

@@ -26,7 +26,7 @@ _CLOSE = 0.05  # 8 bits are enough where they keep a rate to this share of itsel
 class Site(NamedTuple):
     """One site of a model, where values are dropped.
 
-    Args:
+    Attributes:
         start: Index of its first word; in a model, where the site before it ends.
         shape: Of a sample's flags; axes of 1 are broadcast.
         bits: Of a value: 8 or 16; 32 for patches.

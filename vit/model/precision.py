@@ -19,7 +19,7 @@ GROWTH_STEPS = 2000  # as many good steps in a row double the scale; a bad one i
 class Dtypes(NamedTuple):
     """Number types of one model, by name or in a framework's own terms.
 
-    Args:
+    Attributes:
         weights: Of the weights and of everything computed but products.
         products: Of the factors of products.
     """

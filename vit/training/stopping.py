@@ -9,7 +9,7 @@ class StopRequest:
 
     A signal that the process ignores (SIGHUP under nohup, SIGINT in a shell's background) stays ignored.
 
-    Args:
+    Attributes:
         status: The exit status to leave with (143, 129 or 130), or None as long as nobody asked.
     """
 
