@@ -80,15 +80,21 @@ class Server:
         """Send an image; gives the status, what is said, and the seconds. A thread keeps its connection."""
         begin = time.perf_counter()
         connection = getattr(self._of_thread, "connection", None)
-        if connection is None:
-            connection = self._of_thread.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        self._of_thread.connection = None
+        fresh = connection is None
+        if fresh:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request("POST", "/predict", body, {"Content-Type": "image/jpeg"})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read()), time.perf_counter() - begin
+            content = json.loads(answer.read())
         except OSError:
-            self._of_thread.connection = None
-            raise
+            connection.close()
+            if fresh:
+                raise
+            return self.ask(body)  # servers close connections on which nothing comes for some seconds
+        self._of_thread.connection = connection
+        return answer.status, content, time.perf_counter() - begin
 
     def memory(self, what: str) -> float:
         """Megabytes that it holds ("VmRSS") or has held at most ("VmHWM")."""

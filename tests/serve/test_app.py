@@ -101,17 +101,18 @@ def test_batches_are_filled_in_turn_and_a_map_comes_alone():
     async def story():
         batcher = Batcher(models, Limits(max_batch=2), Metrics())
         pixels = np.zeros((8, 8, 3), np.uint8)
-        asked = [("torch", False), ("tf", False), ("torch", True), ("torch", False), ("torch", False), ("tf", False)]
+        asked = [("torch", False), ("tf", False), ("torch", True), ("torch", True), ("torch", False), ("torch", False),
+                 ("tf", False)]
         waiting = [asyncio.ensure_future(batcher.compute(name, pixels, explain)) for name, explain in asked]
         await asyncio.sleep(0)
         task = asyncio.create_task(batcher.run())
-        found = await asyncio.gather(*waiting)
+        found = await asyncio.wait_for(asyncio.gather(*waiting), 20)
         task.cancel()
         batcher.close()
         return [map_ is not None for _, map_ in found]
 
-    assert asyncio.run(story()) == [False, False, True, False, False, False]
-    assert (models["torch"].batches, models["tf"].batches) == ([2, 0, 1], [2])
+    assert asyncio.run(story()) == [False, False, True, True, False, False, False]
+    assert (models["torch"].batches, models["tf"].batches) == ([2, 0, 0, 1], [2])
 
 
 @pytest.mark.parametrize(("coming", "batches"), [(0, [1, 1]), (1, [2])])
@@ -123,8 +124,6 @@ def test_a_batch_waits_for_images_that_are_being_read_alone(coming, batches):
         batcher.coming = coming
         task = asyncio.create_task(batcher.run())
         first_ = asyncio.ensure_future(batcher.compute("torch", pixels, False))
-        while not coming and not first_.done():
-            await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         await asyncio.gather(first_, batcher.compute("torch", pixels, False))
         task.cancel()

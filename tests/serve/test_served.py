@@ -85,3 +85,12 @@ def test_an_exported_model_is_served_without_a_map(file, photos, tmp_path, optio
         assert '"title":"ONNX","attention":false' in client.get("/health")
         found = at_once(lambda path: client.predict(path.read_bytes(), "?top_k=10")[1], photos)
     _compare(found, _predicted(capsys, tmp_path / "m.onnx", *photos))
+
+
+@pytest.mark.full
+@pytest.mark.backend("tf")
+def test_tensorflow_traces_one_size_and_any(file):
+    model = Served(file, "tf", 16)
+    for count in model.sizes:
+        model.probabilities(np.zeros((count, 32, 32, 3), np.uint8))
+    assert len(model.sizes) == 5 and model.model._predictor.model.experimental_get_tracing_count() == 2

@@ -15,8 +15,9 @@ class Predictor:
     """
 
     def __init__(self, model):
-        self.model = tf.function(model)
-        self.pooled = tf.function(lambda x: model.stages(x)[-2])
+        # A second size of batches is traced as any size.
+        self.model = tf.function(model, reduce_retracing=True)
+        self.pooled = tf.function(lambda x: model.stages(x)[-2], reduce_retracing=True)
 
     def logits(self, images):
         """From normalized images in numpy [B, S, S, C] to logits in numpy [B, classes]."""

@@ -60,6 +60,7 @@ function draw({canvas, image, map}) {
     context.globalCompositeOperation = "source-over";
     context.globalAlpha = 0.6;
     context.imageSmoothingEnabled = true;
+    context.imageSmoothingQuality = "high";
     context.drawImage(heat(map), 0, 0, EDGE, EDGE);
     context.globalAlpha = 1;
   }
@@ -138,8 +139,9 @@ async function show(file) {
   by("shown").hidden = panels.length === 0;
   by("status").textContent = answers.length ? `${file.name}: ${answers[0].predictions[0].class}` : "";
   if (answers.length > 1) {
-    by("difference").textContent =
-      `The frameworks' probabilities differ by ${difference(answers).toExponential(1)} at most.`;
+    const most = difference(answers);
+    by("difference").textContent = most === 0 ? "The frameworks' probabilities are equal."
+      : `The frameworks' probabilities differ by ${most.toExponential(1)} at most.`;
   }
 }
 
