@@ -64,12 +64,13 @@ def drift() -> list[str]:
     return lines
 
 
-def speed() -> list[str]:
-    """Our step through FastEstimator beside the peers'."""
+def speed(variants: tuple[str, ...] = ("apphub", )) -> list[str]:
+    """Our step through FastEstimator beside the peers', of some variants."""
     lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
     machines, rounds = [], set()
-    for variant, found in results.kept().items():
-        for backend, content in found.items():
+    kept = results.kept()
+    for variant in variants:
+        for backend, content in kept[variant].items():
             steps = content["contenders"]
             ours = steps["whole"]["seconds"]
             for peer in PEERS[backend]:
@@ -90,7 +91,8 @@ def learned() -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "curves": curves, "drift": drift, "speed": speed, "learn": learned}
+    "demo": demo, "curves": curves, "drift": drift, "speed": speed,
+    "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
 
 
 def filled(text: str, root: str) -> str:

@@ -227,6 +227,7 @@ def test_the_frameworks_learn_alike_with_a_fixed_scale(pair):
     np.testing.assert_allclose(*(_fixed(one)[1][-1].numbers["step_losses"] for one in pair), rtol=2e-3)
 
 
+@pytest.mark.full
 @pytest.mark.backend("torch")
 def test_a_fixed_scale_that_is_too_high_skips_all(capsys):
     stage, saved = _fixed("torch", 2.0**24)

@@ -9,6 +9,7 @@ import pytest
 from vit import checkpoints
 from vit.backend import load_script
 from vit.training.history import evaluations_since_best
+from vit.training.report import predictions, results
 
 RNG = np.random.default_rng(0)
 IMAGES = (RNG.integers(0, 256, (48, 8, 8, 3), dtype=np.uint8), np.arange(48) % 3)
@@ -24,10 +25,17 @@ def test_evaluations_without_a_better_one_are_counted(accuracies, since):
     assert evaluations_since_best([{} if one is None else {"accuracy": one} for one in accuracies]) == since
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Leave the pictures out, which take most of these runs' time."""
+    monkeypatch.setattr(predictions, "draw", lambda *_: None)
+    monkeypatch.setattr(results, "plot", lambda *_: None)
+
+
 def _run(folder, patience, **options):
-    results = load_script("torch").fastestimator_run(**OPTIONS, model_dir=folder, early_stopping_patience=patience,
-                                                     **options)
-    stage = results["stages"]["scratch"]
+    content = load_script("torch").fastestimator_run(**OPTIONS | options, model_dir=folder,
+                                                     early_stopping_patience=patience)
+    stage = content["stages"]["scratch"]
     return [epoch["epoch"] for epoch in stage["epochs"]], stage["stopped_early"]
 
 
@@ -43,9 +51,11 @@ def test_a_stage_ends_after_its_patience_and_goes_on_for_more(tmp_path):
     checkpoints.save(newest, dataclasses.replace(ended, phase="evaluated"))
     assert _run(tmp_path, 2, resume="auto") == ([1, 2, 3], True)
     assert len(json.loads((tmp_path / "results.json").read_text())["stretches"]) == 1  # nothing was trained
-    assert _run(tmp_path, 3, resume="auto", resume_override=["early_stopping_patience=3"]) == ([1, 2, 3, 4], True)
+    changes = ["early_stopping_patience=8", "finetune_epochs=5"]
+    assert _run(tmp_path, 8, resume="auto", resume_override=changes, finetune_epochs=5) == ([1, 2, 3, 4, 5], False)
 
 
+@pytest.mark.full
 @pytest.mark.backend("torch")
 def test_a_run_that_is_stopped_ends_where_it_would_have(tmp_path):
     """At the first step of the third epoch."""
@@ -63,8 +73,3 @@ def test_a_run_that_is_stopped_ends_where_it_would_have(tmp_path):
             _run(tmp_path, 2)
     assert _run(tmp_path, 2, resume="auto") == ([1, 2, 3], True)
     assert len(json.loads((tmp_path / "results.json").read_text())["stretches"]) == 2
-
-
-@pytest.mark.backend("torch")
-def test_a_patience_that_is_never_lost_changes_nothing(tmp_path):
-    assert _run(tmp_path, 8) == ([*range(1, 10)], False)

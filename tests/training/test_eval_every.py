@@ -92,6 +92,7 @@ def draws_nothing(monkeypatch, whole):
         monkeypatch.setattr(module, name, lambda *_: None)
 
 
+@pytest.mark.full
 @pytest.mark.backend("torch")
 def test_the_rest_can_be_evaluated_each_time(whole, tmp_path):
     shutil.copytree(whole[0], tmp_path / "run")
