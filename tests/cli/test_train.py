@@ -23,7 +23,7 @@ GOOD = ("--data", "digits", "--variant", "tiny", "--pretrain_epochs", "1", "--tr
 # Flags of the recipe, which override a file only where they are given; and flags of the run, with their defaults.
 FIELDS = {"data", "variant", "pretrain_epochs", "finetune_epochs", "batch_size", "train_steps_per_epoch",
           "eval_steps_per_epoch", "image_size", "learning_rate", "precision", "seed", "val_fraction",
-          "early_stopping_patience"}
+          "early_stopping_patience", "eval_every", "eval_offset"}
 RUN = {"recipe": None, "data_dir": None, "model_dir": None, "num_workers": 0, "log_steps": 100,
        "compare_scratch": False, "pretrained": None, "skip_bad_images": False, "tensorboard": None,
        "profile": False, "overwrite": False, "on_nan": "stop", "compile": False, "activation_checkpointing": False,

@@ -484,7 +484,7 @@ def test_titles_are_blue_when_right_and_red_when_wrong(trained, monkeypatch):
     titles = []
     monkeypatch.setattr(Axes, "set_title", lambda axis, text, color, **_: titles.append((text, color)))
     predictions.draw(_always_the_second(trained, CLASSES), trained[1] / "other.png")
-    wrong, right = ("grün\n(is blau)", "tab:red"), ("grün", "tab:blue")
+    wrong, right = ("grün\n(is blau)", predictions.WRONG), ("grün", predictions.RIGHT)
     assert titles == [wrong, wrong, right]
 
 
