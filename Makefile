@@ -77,7 +77,7 @@ clean:  ## remove what was installed and written by runs
 # An environment of its own: FastEstimator pins releases that the generator has long left behind.
 .venv-docs/installed: requirements-docs.txt
 	@test -x .venv-docs/bin/pip || $(PYTHON) -m venv .venv-docs || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into .venv-docs: 100 MB"
+	@echo "Installing into .venv-docs: 170 MB"
 	@.venv-docs/bin/pip install -q --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
