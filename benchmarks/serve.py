@@ -45,7 +45,8 @@ BROKEN = 10  # every tenth
 OURS, PLAIN = "vit serve", "plain FastAPI"
 ROWS = {"alone": "one client: milliseconds, median", "alone 99": "one client: milliseconds, 99 of 100",
         "rate": f"{CLIENTS} clients: answers a second", "together": f"{CLIENTS} clients: milliseconds, median",
-        "together 99": f"{CLIENTS} clients: milliseconds, 99 of 100"}
+        "together 99": f"{CLIENTS} clients: milliseconds, 99 of 100",
+        "processor": f"{CLIENTS} clients: processor milliseconds of the server an answer"}
 
 
 class Server:
@@ -100,6 +101,11 @@ class Server:
         """Megabytes that it holds ("VmRSS") or has held at most ("VmHWM")."""
         return int(re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{self._process.pid}/status").read_text())[1]) / 1024
 
+    def processor(self) -> float:
+        """Seconds of a processor that it has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> int:
         """End it; gives its status."""
         self._process.terminate()
@@ -121,16 +127,16 @@ def turn(server: Server, images: list[bytes]) -> dict[str, float]:
     whole = [image for index, image in enumerate(images) if index % BROKEN != BROKEN - 1]
     alone = [server.ask(whole[index % len(whole)])[2] for index in range(ALONE)]
     with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-        begin = time.perf_counter()
+        begin, used = time.perf_counter(), server.processor()
         answers = list(pool.map(lambda index: server.ask(images[index % len(images)]), range(TOGETHER)))
-        seconds = time.perf_counter() - begin
+        seconds, used = time.perf_counter() - begin, server.processor() - used
     for index, (status, said, _) in enumerate(answers):
         if status != (422 if index % BROKEN == BROKEN - 1 else 200):
             raise RuntimeError(f"{server.name}: request {index}: {status} {said}")
     together = [one[2] for one in answers]
     return {"alone": 1000 * statistics.median(alone), "alone 99": 1000 * np.quantile(alone, 0.99),
             "rate": TOGETHER / seconds, "together": 1000 * statistics.median(together),
-            "together 99": 1000 * np.quantile(together, 0.99)}
+            "together 99": 1000 * np.quantile(together, 0.99), "processor": 1000 * used / TOGETHER}
 
 
 def check_answers(servers: dict[str, Server], images: list[bytes]) -> None:
@@ -192,6 +198,7 @@ def main() -> None:
     images = photos()
     with tempfile.TemporaryDirectory() as folder:
         tables = [measure(variant, asked.rounds, Path(folder), images) for variant in asked.variants.split(",")]
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "starlette", "uvicorn", "fastapi"))
     each = asked.rounds * (ALONE + TOGETHER)
     joined = "\n\n".join(tables)
@@ -206,7 +213,7 @@ same cores.
 
 {joined}
 
-{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}.
+{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS {threads}, Python {platform.python_version()}, {versions}.
 """
     (HERE / "serve.md").write_text(text)
     print(text)

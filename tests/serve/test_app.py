@@ -1,13 +1,14 @@
 """What the server answers: each client its own image, in few batches; its page, its state and its counters."""
 import asyncio
 import re
+import socket
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serve.conftest import FakeServed, png, serving
-from vit.serve import app, served
+from vit.serve import app, served, server
 from vit.serve.batching import Batcher
 from vit.serve.limits import Limits
 from vit.serve.metrics import Metrics
@@ -57,6 +58,12 @@ def test_a_model_that_shows_nothing_says_so():
         status, found = client.predict(png("blue"), "?attention=1")
         assert status == 422 and "exported" in found["error"]
         assert '"attention":false' in client.get("/health")
+
+
+def test_an_answer_does_not_wait_for_the_clients_acknowledgement():
+    """asyncio sets TCP_NODELAY on what says that it is TCP alone; else each answer comes 40 ms late."""
+    with server.listen("127.0.0.1", 0) as taken:
+        assert taken.proto == socket.IPPROTO_TCP
 
 
 def test_health_says_what_is_served():
