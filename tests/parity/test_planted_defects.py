@@ -73,7 +73,7 @@ FORWARD_DEFECTS = {
     "stochastic depth that scales by another rate": ("blocks.1.attn", lambda w, patch: {
         "config": CONFIG.replace(drop_path=0.1)}),
     "another sample's key": ("tokens", lambda w, patch: {"ours": np.roll(KEYS, 1, axis=0)}),
-    "no dropout": ("tokens", lambda w, patch: {"ours": None}),
+    "no dropout": ("tokens", lambda w, patch: patch(Dropout, "forward", lambda self, x, key: x)),
     "a dropped bias": ("blocks.1.mlp", lambda w, patch: {
         "weights": {**w, "blocks.1.mlp.fc2.bias": np.zeros_like(w["blocks.1.mlp.fc2.bias"])}}),
 }
