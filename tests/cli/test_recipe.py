@@ -60,7 +60,7 @@ def test_fields_are_explained_with_what_they_take(capsys):
         words = " ".join(text.split())
         assert " ".join(field.metadata["text"].split()) in words  # the whole text
     for name, words in {"image_size": "a whole number, in [1, 16384], or null", "nesterov": "true or false",
-                        "optimizer": "one of sgd, adam, adamw", "epsilon": "a number, above 0"}.items():
+                        "optimizer": "one of sgd, adam, adamw, muon", "epsilon": "a number, above 0"}.items():
         assert f"# Takes {words}." in entries[name]
 
 
