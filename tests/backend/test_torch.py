@@ -34,7 +34,8 @@ def test_all_weights_at_once_get_the_same_bits(recipe):
                 w, decay, centralized, matrices = zip(*parts[first:first + count], strict=True)
                 moments = [[optimizer.state[one][key] for one in w] for key in ("moment1", "moment2")]
                 with torch.no_grad():
-                    found += optimizer.change(w, [one * t + 1 for one in w], decay, centralized, matrices, *moments, t=t)
+                    g = [one * t + 1 for one in w]
+                    found += optimizer.change(w, g, decay, centralized, matrices, *moments, t=t)
         changes.append(found)
     assert len(changes[0]) == len(changes[1]) == 6
     assert all(torch.equal(one, other) for one, other in zip(*changes, strict=True))

@@ -54,7 +54,7 @@ def test_fields_are_explained_with_what_they_take(capsys):
     out, _ = capsys.readouterr()
     entries = {entry.splitlines()[-1].partition(":")[0]: entry for entry in out.rstrip().split("\n\n")}
     assert list(entries) == [field.name for field in dataclasses.fields(Recipe)]
-    assert entries["momentum"] == "# Momentum of SGD.\n# Takes a number, in [0, 1).\nmomentum: 0.9"
+    assert entries["momentum"] == "# Momentum of SGD and Muon.\n# Takes a number, in [0, 1).\nmomentum: 0.9"
     for field in dataclasses.fields(Recipe):
         text = " ".join(line.removeprefix("#").strip() for line in entries[field.name].splitlines())
         words = " ".join(text.split())
