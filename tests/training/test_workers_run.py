@@ -47,8 +47,8 @@ def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
-        "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv", "train.log"}
+        "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "graph.json", "history.csv",
+        "predictions.png", "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv", "train.log"}
     assert out.count("Top-1 accuracy on the test images") == out.count("pretrain: epoch 1/1") == 1
     log = (tmp_path / "run" / "train.log").read_text()
     assert log.count("process ") == log.count("pretrain: epoch 1/1") == log.count("CPU, PyTorch, fp32, 2 workers") == 1
