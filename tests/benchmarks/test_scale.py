@@ -29,5 +29,6 @@ def test_the_page_says_what_was_measured(tmp_path, monkeypatch):
                "reduction": {f"{how} {count}": figures for how in ("ordered", "fast") for count in (2, 4)}}
     scale.write({"ms": content})
     page = (tmp_path / "scale.md").read_text()
+    assert "M, 2 cores, 3 rounds. " in page
     assert "| MindSpore | 2.00 | 1.50 | 0.75 |" in page
     assert "| MindSpore | 86 M | 344.0 | 86 | 86 | 86 | 86 |" in page

@@ -4,8 +4,8 @@ import pytest
 from tests.fixtures import COMMIT_7D1C055
 from vit.cli.commands import COMMANDS, main
 
-NAMES = ("evaluate", "predict", "explain", "export", "serve", "compare", "convert", "list", "recipe", "checkpoints",
-         "shards", "launch")
+NAMES = ("evaluate", "predict", "explain", "export", "report", "serve", "compare", "convert", "list", "recipe",
+         "checkpoints", "shards", "launch")
 
 
 def _ends(arguments):

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from fe_compat import legacy_tensorflow
+from PIL import Image
 
 from tests.convert.conftest import BACKENDS, convert_command, converted, difference, logits, random_images, randomize
-from vit import convert
+from vit import convert, hub
+from vit.data import load
 from vit.files import canonical
 from vit.model import parameters
 from vit.model.config import VARIANTS, ViTConfig
@@ -103,6 +105,21 @@ def test_they_load_what_is_written_for_them(tmp_path, random_weights, settings, 
     again, spec, _ = converted(tmp_path / "hf", tmp_path)
     assert spec == config.replace(patch_bias=True)
     assert all(np.array_equal(again[name], value) for name, value in values.items())
+
+
+@pytest.mark.backend("torch")
+def test_predictions_are_those_of_their_pipeline(tmp_path):
+    folder, names = str(tmp_path / "hf"), dict(enumerate(["cat", "dog", "ship", "ox", "tree", "lamp", "road"]))
+    build(folder, torch.float32, id2label=names, label2id={name: index for index, name in names.items()})
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.4] * 3).save_pretrained(folder)
+    photos = [Image.fromarray(image).resize((120, 90), Image.Resampling.BICUBIC)
+              for image in load("digits").finetune.test.images[:3]]
+    theirs = transformers.pipeline("image-classification", folder, framework="pt")(photos, top_k=5)
+    ours = hub.pipeline("image_classification", folder, "torch")(photos, top_k=5)
+    assert [[row["label"] for row in rows] for rows in ours] == [[row["label"] for row in rows] for rows in theirs]
+    assert len({rows[0]["score"] for rows in ours}) == 3
+    for one, other in zip(ours, theirs, strict=True):
+        assert [row["score"] for row in one] == pytest.approx([row["score"] for row in other], abs=1e-5)
 
 
 @pytest.mark.parametrize(("settings", "named"), [

@@ -12,6 +12,7 @@ import tomllib
 
 from tests.docs import flags, pages
 from tests.docs.test_use import _executed
+from tests.training.past_runs import leave
 from vit.cli import train
 from vit.cli.commands import main
 from vit.files import canonical
@@ -20,7 +21,7 @@ from vit.model.config import VARIANTS
 # By page, what the tests here run (`tests/docs/test_use.py` runs all of docs/use.md).
 RUN = {
     "docs/use.md": r".*",
-    "docs/train.md": r"python vit_torch\.py --data digits .*|vit recipe .*",
+    "docs/train.md": r"python vit_torch\.py --data digits .*|vit (recipe|report) .*",
     "docs/checkpoints.md": r".*",
     "docs/convert.md": r"vit convert .*",
     "docs/model.md": r"vit list",
@@ -145,7 +146,8 @@ def place(tmp_path, monkeypatch, random_weights, digits):
     """A folder with the demo's weights, of random values: what docs/convert.md begins with."""
     from vit.files.usage import Preprocessing, Usage
     config = VARIANTS["tiny"].replace(num_classes=10)
-    (tmp_path / "runs/demo-torch").mkdir(parents=True)
+    for name in ("demo-torch", "demo-tf"):
+        leave(tmp_path / "runs" / name)
     weights = {name: value.astype(np.float32) for name, value in random_weights(config).items()}
     canonical.save(tmp_path / "runs/demo-torch/finetuned.safetensors", weights, config,
                    Usage(digits.finetune.classes, Preprocessing(digits.mean, digits.std)))
@@ -175,6 +177,7 @@ def test_commands_about_models_recipes_and_weights_end_well(repo, place, capsys)
     assert canonical.load(place / "larger.safetensors")[1].image_size == 48
     assert canonical.load(place / "five.safetensors")[1].num_classes == 5
     assert (place / "back.safetensors").exists() and (place / "old.npz").exists()
+    assert "<svg" in (place / "report.html").read_text() and "2 runs" in (place / "both.html").read_text()
 
 
 @pytest.mark.full

@@ -52,7 +52,8 @@ def test_quiet_leaves_warnings_alone(tmp_path, capsys):
     assert _lines(tmp_path)[1:] == ["a line", "a warning"]
 
 
-def test_a_bar_is_not_in_the_log(tmp_path):
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_bar_is_not_in_the_log_and_quiet_shows_none(quiet, tmp_path):
     class Terminal:
         text = ""
 
@@ -68,7 +69,7 @@ def test_a_bar_is_not_in_the_log(tmp_path):
     terminal, kept = Terminal(), sys.stderr
     sys.stderr = terminal
     try:
-        with Log() as log:
+        with Log(quiet) as log:
             log.open(tmp_path)
             bar = tqdm(total=3, desc="pretrain", mininterval=0, file=sys.stderr, disable=None, ncols=60)
             for number in range(3):
@@ -78,7 +79,7 @@ def test_a_bar_is_not_in_the_log(tmp_path):
             bar.close()
     finally:
         sys.stderr = kept
-    assert "pretrain: 100%" in terminal.text and "a warning" in terminal.text
+    assert ("pretrain: 100%" in terminal.text) is not quiet and "a warning" in terminal.text
     assert _lines(tmp_path)[1:] == ["a warning"]
 
 

@@ -46,7 +46,7 @@ def test_run_leaves_exactly_these_files(whole):
         *(f"best/{name}_best_accuracy.safetensors" for name in ("finetune", "pretrain", "scratch")),
         *(f"checkpoints/{name}.safetensors" for name in ("finetune-00000003", "pretrain-00000003", "pretrain-00000006",
                                                          "scratch-00000003")),
-        "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
+        "classes.json", "curves.png", "finetuned.safetensors", "graph.json", "history.csv", "predictions.png",
         "pretrained.safetensors", "recipe.yaml", "results.json", "scratch.safetensors", "times.csv", "train.log"]
 
 

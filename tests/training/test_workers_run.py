@@ -47,8 +47,8 @@ def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "history.csv", "predictions.png",
-        "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv", "train.log"}
+        "best", "checkpoints", "classes.json", "curves.png", "finetuned.safetensors", "graph.json", "history.csv",
+        "predictions.png", "pretrained.safetensors", "recipe.yaml", "results.json", "times.csv", "train.log"}
     assert out.count("Top-1 accuracy on the test images") == out.count("pretrain: epoch 1/1") == 1
     log = (tmp_path / "run" / "train.log").read_text()
     assert log.count("process ") == log.count("pretrain: epoch 1/1") == log.count("CPU, PyTorch, fp32, 2 workers") == 1
@@ -58,7 +58,7 @@ def test_the_files_are_those_of_one_worker_and_come_once(repo, tmp_path):
 @pytest.mark.full
 def test_workers_end_early_together_and_share_the_test_images(repo, tmp_path):
     flags = ("--train_steps_per_epoch", "2", "--pretrain_epochs", "9", "--learning_rate", "0", "--val_fraction", "0.1",
-             "--early_stopping_patience", "2")
+             "--early_stopping_patience", "2", "--eval_every", "2")
     found = []
     for folder, launcher in (("one", ()), ("two", LAUNCHER)):
         command = [sys.executable, *(("-m", *launcher) if launcher else ()), "vit_torch.py", *FLAGS, *flags,
@@ -67,9 +67,11 @@ def test_workers_end_early_together_and_share_the_test_images(repo, tmp_path):
                               env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo)})
         assert done.returncode == 0, done.stderr
         found.append(json.loads((tmp_path / folder / "results.json").read_text())["stages"])
-    for name, epochs in (("pretrain", [1, 2, 3]), ("finetune", [1])):
+    for name, epochs, evaluated in (("pretrain", [1, 2, 3, 4, 5, 6], [2, 4, 6]), ("finetune", [1], [1])):
         one, two = (stages[name] for stages in found)
         assert [epoch["epoch"] for epoch in one["epochs"]] == [epoch["epoch"] for epoch in two["epochs"]] == epochs
+        for stage in (one, two):
+            assert [epoch["epoch"] for epoch in stage["epochs"] if "accuracy" in epoch] == evaluated
         assert one["test"]["images"] == two["test"]["images"] == one["images"]["test"]
         assert one["test"]["accuracy"] == two["test"]["accuracy"] and one["test"]["weights"] == two["test"]["weights"]
         assert one["test"]["loss"] == pytest.approx(two["test"]["loss"], rel=1e-5)

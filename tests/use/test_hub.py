@@ -91,6 +91,8 @@ def test_bad_arguments_are_one_line(file, classify, refused, digits):
         classify(digits.finetune.test.images[0], top_k=0)
     with refused("jax", "torch, tf, ms"):
         hub.from_pretrained(file, "jax")
+    with refused("jax", "torch, tf, ms, onnx"):
+        hub.pipeline("image_classification", file, "jax")
     with refused("vit_huge"):
         hub.from_pretrained("vit_huge")
 

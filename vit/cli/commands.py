@@ -7,7 +7,7 @@ from vit import start
 from vit.cli.endings import Parser, report_errors
 
 # Modules beside this one, as --help lists them.
-COMMANDS = ("evaluate", "predict", "explain", "export", "serve", "compare", "convert", "variants", "recipe",
+COMMANDS = ("evaluate", "predict", "explain", "export", "report", "serve", "compare", "convert", "variants", "recipe",
             "checkpoints", "shards", "launch")
 
 

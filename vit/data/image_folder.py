@@ -13,6 +13,7 @@ begin with a dot, such as .DS_Store, and Windows's Thumbs.db and desktop.ini.
 import concurrent.futures
 import functools
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -235,11 +236,12 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
     from tqdm import tqdm
     Image.init()  # before all the threads do it at once
     check = _decode if len(paths) <= _MAX_DECODED else _glance
+    shown = sys.stderr.isatty()
     with (open(os.dup(2), "w") as terminal, quiet_stderr(show_on_failure=False),  # libtiff writes there by itself
           warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
-                      desc="checking images", unit="", file=terminal, disable=None)
+                      desc="checking images", unit="", file=terminal, disable=not shown)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 

@@ -1,6 +1,6 @@
 """One stage, trained in FastEstimator's op graph: the same lines for the three frameworks."""
 from vit.model.parameters import Weights
-from vit.training import graphs
+from vit.training import graphs, op_graph
 from vit.training.job import Stage
 from vit.training.report.log import aside
 
@@ -59,10 +59,13 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),
     ])
+    watching = traces.build(stage, model)
+    if job.saves_checkpoints and job.world.first:
+        op_graph.write(stage, batches, network, watching)
     estimator = fe.Estimator(pipeline=batches,
                              network=network,
                              epochs=stage.epochs,
-                             traces=traces.build(stage, model),
+                             traces=watching,
                              train_steps_per_epoch=recipe.train_steps_per_epoch,
                              eval_steps_per_epoch=stage.eval_steps,
                              log_steps=job.options.log_steps,

@@ -7,7 +7,7 @@ import numpy as np
 
 from vit import memory
 from vit.backend import SCRIPTS, load_script
-from vit.errors import UserError
+from vit.errors import UserError, printable
 from vit.files.kinds import check_file
 from vit.files.untrusted import reading
 from vit.use import formats
@@ -98,6 +98,8 @@ def open_model(path: str | os.PathLike, backend: str | None = None, batch_size: 
     """
     kind = formats.kind_of(path)
     backend = backend or kind or "torch"
+    if backend not in (*SCRIPTS, *formats.FORMATS):
+        raise UserError(f"unknown backend {printable(backend)!r}: choose from {', '.join(formats.BACKENDS)}")
     if backend in SCRIPTS:
         if kind is not None:
             raise UserError(f"{path}: is exported ({formats.FORMATS[kind].title}), and {backend} takes weights; "

@@ -107,6 +107,10 @@ class Copied:
             self.stream.write(text)
         return len(text)
 
+    def isatty(self) -> bool:
+        """Whether a bar may be drawn."""
+        return self.stream.isatty() and not self.log.quiet
+
     def __getattr__(self, name: str):
         return getattr(self.stream, name)
 
