@@ -65,14 +65,15 @@ def load() -> DataPair:
     images, labels = _digits()
     labels = labels.astype(np.int64)
     grey = np.round(images * (255 / 16)).astype(np.uint8)  # n, 8, 8
+    drawn = np.stack([cv2.resize(digit, (16, 24), interpolation=cv2.INTER_LINEAR) for digit in grey])
+    drawn = np.repeat(drawn[..., None], 3, axis=-1)
     train, test = split()
-    single = np.stack([_draw([digit]) for digit in grey])
+    single = _canvas(drawn[:, None])
     ten = Dataset("digits10", tuple(str(digit) for digit in range(10)),
                   train=Images(single[train], labels[train]), test=Images(single[test], labels[test]))
 
     def hundred(indices: np.ndarray, per_class: int, seed: int) -> Images:
-        images = np.stack([_draw([grey[left], grey[right]]) for left, right in pairs(indices, labels, per_class, seed)])
-        return Images(images, np.repeat(np.arange(100), per_class))
+        return Images(_canvas(drawn[pairs(indices, labels, per_class, seed)]), np.repeat(np.arange(100), per_class))
 
     mean, std = OF_DATA["digits"]
     return DataPair(
@@ -84,11 +85,10 @@ def load() -> DataPair:
         hflip=False)
 
 
-def _draw(digits: list[np.ndarray]) -> np.ndarray:
-    """One or two digits, each 16 wide and 24 high, in the middle of a black 32x32x3 image."""
-    canvas = np.zeros((32, 32), np.uint8)
-    left = 16 - 8 * len(digits)
-    for digit in digits:
-        canvas[4:28, left:left + 16] = cv2.resize(digit, (16, 24), interpolation=cv2.INTER_LINEAR)
-        left += 16
-    return np.repeat(canvas[:, :, None], 3, axis=2)
+def _canvas(digits: np.ndarray) -> np.ndarray:
+    """Put one or two drawn digits [n, 1 or 2, 24, 16, 3] in the middle of black images [n, 32, 32, 3]."""
+    images = np.zeros((len(digits), 32, 32, 3), np.uint8)
+    left = 16 - 8 * digits.shape[1]
+    for place in range(digits.shape[1]):
+        images[:, 4:28, left + 16 * place:left + 16 * (place + 1)] = digits[:, place]
+    return images
