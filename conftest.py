@@ -4,7 +4,9 @@ A test that takes `backend` runs once for each framework, and one that takes `pa
 test that needs a framework says so: `@pytest.mark.backend("ms")`. `@pytest.mark.full_in("ms")` leaves a test's run in
 MindSpore to `make test-full`.
 """
+import gc
 import os
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +22,7 @@ FRAMEWORKS = {"torch": "torch", "tf": "tensorflow", "ms": "mindspore"}
 ROOT = Path(__file__).parent
 PATHS = {ROOT / "packages" / "fe_mindspore": "ms", ROOT / "tests" / "convert" / "test_mindcv.py": "ms"}
 LEFT_OUT = pytest.StashKey[int]()
+MODULES = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser):
@@ -65,6 +68,15 @@ def pytest_collection_modifyitems(config, items):
     config.stash[LEFT_OUT] = len(left_out)
     if hasattr(config, "workeroutput"):  # one of pytest-xdist's processes
         config.workeroutput["left_out"] = len(left_out)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Let no collection of garbage look at what a framework has loaded: half a second with three, in each epoch."""
+    if len(sys.modules) > item.config.stash.get(MODULES, 0) + 200:
+        item.config.stash[MODULES] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,16 +8,22 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import cv2
 import numpy as np
 import pytest
 
 from vit import aliases
 from vit.errors import UserError
+from vit.files.atomic import write_whole
 from vit.model.config import ViTConfig
 from vit.model.parameters import shapes
+from vit.training.report import figures, predictions, results
 
 REPO = Path(__file__).resolve().parent.parent
+DOT = cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes()
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +35,19 @@ def signals_as_before():
     for number, handler in zip(numbers, before, strict=True):
         if signal.getsignal(number) is not handler:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request, monkeypatch):
+    """Leave the pictures blank of a run that a test makes in this process: they take two seconds of each.
+
+    They are drawn in tests that are marked `pictures`, in shared runs (fixtures of a module) and in started processes.
+    """
+    if request.node.get_closest_marker("pictures") is None:
+        blank = SimpleNamespace(**vars(figures) | {"grid": Mock(),
+                                                   "save": lambda figure, path, dpi: write_whole(path, DOT)})
+        for module in (predictions, results):
+            monkeypatch.setattr(module, "figures", blank)
 
 
 @pytest.fixture(scope="session")

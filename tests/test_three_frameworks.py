@@ -2,6 +2,7 @@
 import contextlib
 import functools
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,18 +22,20 @@ from vit.training.options import split
 from vit.training.workers import ALONE
 
 ROOT = Path(__file__).parent.parent
+SMALL = VARIANTS["tiny"].replace(depth=2)
 _FOLDERS = []
 
 
 @functools.cache
 def first_steps(backend):
-    """A framework's job after 20 steps on digits100 from the same seed; `tiny` has no dropout."""
+    """A framework's job after 20 steps on digits100 from the same seed; two blocks of `tiny`, which has no dropout."""
     folder = tempfile.TemporaryDirectory()
     _FOLDERS.append(folder)  # lives as long as the tests
-    job = run.prepare(load_script(backend), *split({
-        "data": "digits", "variant": "tiny", "batch_size": 16, "pretrain_epochs": 1, "train_steps_per_epoch": 20,
-        "eval_steps_per_epoch": 2, "seed": 3, "model_dir": folder.name, "log_steps": 0, "profile": True}))
-    with contextlib.redirect_stdout(io.StringIO()):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+        patch.setitem(VARIANTS, "tiny", SMALL)
+        job = run.prepare(load_script(backend), *split({
+            "data": "digits", "variant": "tiny", "batch_size": 16, "pretrain_epochs": 1, "train_steps_per_epoch": 20,
+            "eval_steps_per_epoch": 2, "seed": 3, "model_dir": folder.name, "log_steps": 0, "profile": True}))
         run.pretrain(job)
     return job
 
@@ -95,7 +98,7 @@ def test_a_profile_is_of_a_few_steps(tmp_path):
 def test_a_file_of_one_starts_the_finetune_of_another(pair, swapped):
     writer, reader = reversed(pair) if swapped else pair
     [written] = first_steps(writer).stages
-    read, spec = canonical.load(first_steps(writer).model_dir / "pretrained.safetensors", expected=VARIANTS["tiny"])
+    read, spec = canonical.load(first_steps(writer).model_dir / "pretrained.safetensors", expected=SMALL)
     assert spec == written.config
     script = load_script(reader)
     back = script.to_numpy(script.from_numpy(script.ViT(spec), read))
@@ -104,7 +107,8 @@ def test_a_file_of_one_starts_the_finetune_of_another(pair, swapped):
 
 @pytest.mark.parametrize(("writer", "reader"), [
     pytest.param(*two, marks=pytest.mark.backend(*two)) for two in (("tf", "torch"), ("ms", "tf"), ("torch", "ms"))])
-def test_a_run_from_a_pretrained_file_writes_every_result(writer, reader, tmp_path):
+def test_a_run_from_a_pretrained_file_writes_every_result(writer, reader, tmp_path, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", SMALL)
     results = load_script(reader).fastestimator_run(
         data="digits", variant="tiny", batch_size=16, train_steps_per_epoch=2, eval_steps_per_epoch=1, log_steps=0,
         model_dir=str(tmp_path / "run"), pretrained=str(first_steps(writer).model_dir / "pretrained.safetensors"))
@@ -127,40 +131,44 @@ def test_importing_a_script_imports_only_its_own_framework(script, foreign):
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
-    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
-def test_a_script_that_runs_is_not_imported_a_second_time(backend, tmp_path):
-    config = VARIANTS["tiny"].replace(depth=1, width=16, heads=2, mlp_dim=16)
-    canonical.save(tmp_path / "start.safetensors", parameters.initial(config, 0), config)
-    flags = {"--data": "digits", "--pretrained": tmp_path / "start.safetensors", "--model_dir": tmp_path / "run",
-             "--batch_size": 8, "--finetune_epochs": 1, "--train_steps_per_epoch": 1, "--eval_steps_per_epoch": 1}
-    done = subprocess.run([sys.executable, "-X", "importtime", f"{SCRIPTS[backend]}.py",
-                           *(str(part) for flag in flags.items() for part in flag)],
-                          cwd=ROOT, capture_output=True, text=True)
-    assert (tmp_path / "run" / "results.json").is_file(), done.stderr[-2000:]
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "vit.training.traces.progress" in imported, "all the way to the training"
-    assert imported.isdisjoint(SCRIPTS.values())
-
-
 NOT_NEEDED = {"torch": {"tensorflow", "keras", "tf_keras", "mindspore", "pandas", "sklearn", "scipy"},
               "tf": {"keras", "mindspore", "sklearn"},
               "ms": {"tensorflow", "keras", "tf_keras", "pandas"}}
 
 
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.backend("torch")), *(
-    pytest.param(name, marks=[pytest.mark.backend(name), pytest.mark.full]) for name in ("tf", "ms"))])
-def test_a_run_imports_what_it_uses(backend, run_python, tmp_path):
-    flags = {"--data": "digits", "--variant": "tiny", "--model_dir": tmp_path / "run", "--batch_size": 8,
-             "--pretrain_epochs": 1, "--finetune_epochs": 1, "--train_steps_per_epoch": 1, "--eval_steps_per_epoch": 1}
-    done = run_python("-c", "import atexit, runpy, sys\natexit.register(lambda: print(*sys.modules))\n"
-                      f"sys.argv[0] = {str(ROOT / SCRIPTS[backend]) + '.py'!r}\n"
-                      "runpy.run_path(sys.argv[0], run_name='__main__')",
-                      *(str(part) for flag in flags.items() for part in flag))
-    assert (tmp_path / "run" / "results.json").is_file(), done.stderr[-2000:]
-    imported = set(done.stdout.splitlines()[-1].split())
-    assert "fastestimator.estimator" in imported
-    assert imported & NOT_NEEDED[backend] == set()
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A function from a framework to the modules that its script has imported when its run ends; each runs once."""
+
+    @functools.cache
+    def run(backend):
+        folder = tmp_path_factory.mktemp(backend)
+        (folder / "sitecustomize.py").write_text("import atexit, sys\natexit.register(lambda: print(*sys.modules))")
+        config = VARIANTS["tiny"].replace(depth=1, width=16, heads=2, mlp_dim=16)
+        canonical.save(folder / "start.safetensors", parameters.initial(config, 0), config)
+        flags = {"--data": "digits", "--pretrained": folder / "start.safetensors", "--model_dir": folder / "run",
+                 "--batch_size": 8, "--finetune_epochs": 1, "--train_steps_per_epoch": 1, "--eval_steps_per_epoch": 1}
+        path = os.pathsep.join(map(str, (folder, ROOT, ROOT / "packages/fe_compat", ROOT / "packages/fe_mindspore")))
+        variables = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+        done = subprocess.run([sys.executable, ROOT / f"{SCRIPTS[backend]}.py",
+                               *(str(part) for flag in flags.items() for part in flag)],
+                              cwd=folder, capture_output=True, text=True, env=variables | {"PYTHONPATH": path})
+        assert (folder / "run" / "results.json").is_file(), done.stderr[-2000:]
+        return set(done.stdout.splitlines()[-1].split())
+
+    return run
+
+
+@pytest.mark.full_in("tf", "ms")
+def test_a_script_that_runs_is_not_imported_a_second_time(backend, imported):
+    assert "vit.training.traces.progress" in imported(backend), "all the way to the training"
+    assert imported(backend).isdisjoint(SCRIPTS.values())
+
+
+@pytest.mark.full_in("tf", "ms")
+def test_a_run_imports_what_it_uses(backend, imported):
+    assert "fastestimator.estimator" in imported(backend)
+    assert imported(backend) & NOT_NEEDED[backend] == set()
 
 
 # The first and the last put each framework before and behind each other one.

@@ -29,7 +29,7 @@ def _train(backend, dtype, folder, checkpoint=None):
     recipe = RECIPES["adamw" if dtype == "float64" else "nesterov"]
     recipe = dataclasses.replace(recipe, train_steps_per_epoch=STEPS // 2, eval_steps_per_epoch=1, warmup_steps=3,
                                  schedule="cosine", ema_decay=0.9)
-    config = CONFIGS["tiny"].replace(depth=2)
+    config = CONFIGS["tiny"].replace(depth=1)
     pair = levels.digits_for(config)
     job = Job(load_script(backend), recipe, pair, Path(folder),
               RunOptions(log_steps=0, checkpoint_every=STOP, keep=9), dtype, saves_checkpoints=True,

@@ -6,6 +6,8 @@ import pytest
 
 from vit.training.report import figures, results
 
+pytestmark = pytest.mark.pictures
+
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
