@@ -7,7 +7,8 @@ from mindspore import ops
 
 from vit.model.muon import COEFFICIENTS, ITERATIONS, RMS, SMALLEST
 
-_SMALLEST, *_COEFFICIENTS = (ms.Tensor(number, ms.float64) for number in (SMALLEST, *COEFFICIENTS))
+# A bare number would be a float32, in a graph also one that is made there.
+_RMS, _SMALLEST, *_COEFFICIENTS = (ms.Tensor(number, ms.float64) for number in (RMS, SMALLEST, *COEFFICIENTS))
 _PRODUCT, _PRODUCT_TB = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
 
@@ -18,9 +19,10 @@ def direction(d, matrices):
     rows = x.shape[1]
     x = x.swapaxes(1, 2) if rows > columns else x  # the smaller products
     x = x / ops.maximum(ops.sqrt(ops.square(x).sum(axis=(1, 2), keepdims=True)), ops.cast(_SMALLEST, x.dtype))
-    a, b, c = [ops.cast(number, x.dtype) for number in _COEFFICIENTS]  # a bare number would be a float32
+    a, b, c = [ops.cast(number, x.dtype) for number in _COEFFICIENTS]
     for _ in range(ITERATIONS):
         s = _PRODUCT_TB(x, x)
         x = a * x + _PRODUCT(b * s + c * _PRODUCT(s, s), x)
     x = x.swapaxes(1, 2) if rows > columns else x
-    return (x * ops.cast(ms.Tensor(RMS * max(rows, columns)**0.5, ms.float64), x.dtype)).reshape(d.shape)
+    scale = ops.cast(_RMS, x.dtype) * ops.sqrt(ops.cast(max(rows, columns), x.dtype))
+    return (x * scale).reshape(d.shape)
