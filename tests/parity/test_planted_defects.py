@@ -160,6 +160,7 @@ TRAIN_DEFECTS = {
         Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
     "q, k and v orthogonalized as one matrix": (RECIPES["muon"], lambda patch: patch(
         Recipe, "orthogonalizes", lambda recipe, name: min(ORTHOGONALIZES(recipe, name), 1))),
+    "an iteration of Newton and Schulz too few": (RECIPES["muon"], lambda patch: patch(backend.muon, "ITERATIONS", 4)),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
     "keys of another epoch": (RECIPES["sgd"], lambda patch: patch(
         dropout, "keys", lambda seed, epoch, *rest: DROPOUT_KEYS(seed, epoch + 1, *rest))),

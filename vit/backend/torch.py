@@ -140,8 +140,8 @@ class Optimizer(torch.optim.Optimizer):
         kinds = [[one for one in whole if bool(one[3]) is muons] for muons in (True, False)]
         for part in filter(None, kinds) if self.norm.is_cuda else [[one] for one in whole]:
             w, decay, centralized, matrices, scale, g = zip(*part, strict=True)
-            change = self.change(w, g, decay, centralized, matrices, *([self.state[one][key] for one in w]
-                                                             for key in ("moment1", "moment2")), t=group["updates"])
+            moments = ([self.state[one][key] for one in w] for key in ("moment1", "moment2"))
+            change = self.change(w, g, decay, centralized, matrices, *moments, t=group["updates"])
             torch._foreach_sub_(w, torch._foreach_mul(change, [group["lr"] * one for one in scale]))
 
     def change(self, w, g, decay, centralized, matrices, moment1, moment2, t):

@@ -211,8 +211,10 @@ class Recipe:
     learning_rate: float = option(0.01, "Highest learning rate of the schedule.", limits="[0, inf)", flag="training")
     momentum: float = option(0.9, "Momentum of SGD and Muon.", limits="[0, 1)")
     nesterov: bool = option(False, "Give SGD Nesterov's momentum; Muon's always is.")
-    beta1: float = option(0.9, "Decay of the first moment of Adam and AdamW.", limits="(0, 1)")
-    beta2: float = option(0.999, "Decay of the second moment of Adam and AdamW.", limits="(0, 1)")
+    beta1: float = option(
+        0.9, "Decay of the first moment of Adam, of AdamW and of Muon's AdamW.", limits="(0, 1)")
+    beta2: float = option(
+        0.999, "Decay of the second moment of Adam, of AdamW and of Muon's AdamW.", limits="(0, 1)")
     epsilon: float = option(
         1e-8, "What Adam and AdamW add to the square root before they divide by it.", limits="(0, inf)")
     weight_decay: float = option(1e-4, "Weight decay, as the formulas of `optimizer` have it.", limits="[0, inf)")
