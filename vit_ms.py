@@ -36,10 +36,14 @@ class PatchEmbed(nn.Cell):
         self.proj = Linear(self.channels * self.patch**2, config.width, dtypes, bias=config.patch_bias)
 
     def construct(self, x: Tensor) -> Tensor:
+        return self.proj(self.pixels(x))
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The images' patches, each in a row [B, patches, C * P * P]."""
         C, P, G = self.channels, self.patch, self.grid
         x = x.reshape(-1, C, G, P, G, P)
         x = x.permute(0, 2, 4, 1, 3, 5)  # B, G, G, C, P, P
-        return self.proj(x.reshape(-1, G * G, C * P * P))
+        return x.reshape(-1, G * G, C * P * P)
 
 
 class Attention(nn.Cell):
@@ -103,6 +107,31 @@ class Block(nn.Cell):
         return half, self.norm2(half + self.drop_path2(self.mlp(half, key), key))
 
 
+class Decoder(nn.Cell):
+    """Tokens of an image's seen patches [B, seen N, D] to the loss of its hidden ones [B] (He et al. 2022)."""
+
+    def __init__(self, config: ViTConfig, dtypes: Dtypes):
+        super().__init__()
+        self.first, own = int(config.class_token), config.decoder
+        self.embed = Linear(config.width, own.width, dtypes)
+        self.mask_token = ms.Parameter(ops.zeros((1, 1, own.width), dtypes.weights), name="mask_token")
+        self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, own.width), dtypes.weights), name="pos_embed")
+        self.blocks = nn.CellList([Block(own, f"decoder.blocks.{i}", dtypes) for i in range(own.depth)])
+        self.norm = LayerNorm(own.width, config.final_norm_eps, dtypes)
+        self.pred = Linear(own.width, config.in_channels * config.patch_size**2, dtypes)
+
+    def construct(self, x: Tensor, places: Tensor, pixels: Tensor) -> Tensor:
+        """Hold what is made of hidden patches to `pixels` [B, patches, C * P * P]; `places` say which were seen."""
+        x = self.embed(x)  # B, seen N, decoder's width
+        seen = matmul(places, x[:, self.first:], x.dtype)  # B, patches, decoder's width
+        hidden = 1 - ops.sum(places, dim=2)  # B, patches
+        x = ops.cat([x[:, :self.first], seen + hidden.expand_dims(2) * self.mask_token], axis=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x, None)[1]
+        errors = backend.pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
+        return ops.sum(errors * hidden, dim=1) / ops.sum(hidden, dim=1)
+
+
 class ViT(nn.Cell):
     """The whole model: images [B, C, S, S] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
@@ -126,21 +155,26 @@ class ViT(nn.Cell):
             self.fc_norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         else:
             self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
-        self.head = Linear(config.width, config.num_classes, dtypes)
+        self.decodes = not config.has_head
+        if self.decodes:
+            self.decoder = Decoder(config, dtypes)
+        else:
+            self.head = Linear(config.width, config.num_classes, dtypes)
         from_numpy(self, weights or initial(config, seed=0))
 
     def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
         """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
-        if self.training and self.drops and key is None:
+        if (self.training and self.drops or self.decodes) and key is None:
             key = draw_keys(x)
         return self.stages(x, key, keep=False)[-1]
 
     def stages(self, x: Tensor, key: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
-        """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
+        """Return every stage, as `vit.model.config.stage_names` names them; only the last if not to `keep`."""
         if tuple(x.shape[1:]) != self.image:
             raise ValueError(f"images [B, C, S, S] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
         if not backend.is_floating(x):
             raise ValueError("images must be floating-point, normalized as in training, not whole numbers")
+        pixels = self.patch_embed.pixels(x) if self.decodes else None  # B, patches, C * P * P
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = ops.cat([ops.broadcast_to(self.cls_token, (x.shape[0], -1, -1)), x], axis=1)  # B, N, D
@@ -149,6 +183,10 @@ class ViT(nn.Cell):
         for block in self.blocks:
             half, x = block(x, key)
             stages += (half, x) if keep else ()
+        if self.decodes:
+            x = self.norm(x)
+            losses = self.decoder(x, self.drop_patches.places(key, x.dtype), pixels)
+            return stages + (x, losses) if keep else (losses,)
         x = x[:, self.pooled]  # B, pooled tokens, D
         x = self.fc_norm(x.mean(axis=1)) if self.pool_first else self.norm(x).mean(axis=1)  # B, D
         logits = self.head(x)

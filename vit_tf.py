@@ -32,10 +32,14 @@ class PatchEmbed(nn.Layer):
         self.proj = Linear(self.channels * self.patch**2, config.width, dtypes, bias=config.patch_bias)
 
     def call(self, x: Tensor) -> Tensor:
+        return self.proj(self.pixels(x))
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The images' patches, each in a row [B, patches, C * P * P]."""
         C, P, G = self.channels, self.patch, self.grid
         x = tf.reshape(x, (-1, G, P, G, P, C))
         x = tf.transpose(x, (0, 1, 3, 5, 2, 4))  # B, G, G, C, P, P
-        return self.proj(tf.reshape(x, (-1, G * G, C * P * P)))
+        return tf.reshape(x, (-1, G * G, C * P * P))
 
 
 class Attention(nn.Layer):
@@ -99,6 +103,31 @@ class Block(nn.Layer):
         return half, self.norm2(half + self.drop_path2(self.mlp(half, key), key))
 
 
+class Decoder(nn.Layer):
+    """Tokens of an image's seen patches [B, seen N, D] to the loss of its hidden ones [B] (He et al. 2022)."""
+
+    def __init__(self, config: ViTConfig, dtypes: Dtypes):
+        super().__init__(dtype=dtypes.weights)
+        self.first, own = int(config.class_token), config.decoder
+        self.embed = Linear(config.width, own.width, dtypes)
+        self.mask_token = tf.Variable(tf.zeros((1, 1, own.width), dtypes.weights), name="mask_token")
+        self.pos_embed = tf.Variable(tf.zeros((1, config.tokens, own.width), dtypes.weights), name="pos_embed")
+        self.blocks = [Block(own, f"decoder.blocks.{i}", dtypes) for i in range(own.depth)]
+        self.norm = LayerNorm(own.width, config.final_norm_eps, dtypes)
+        self.pred = Linear(own.width, config.in_channels * config.patch_size**2, dtypes)
+
+    def call(self, x: Tensor, places: Tensor, pixels: Tensor) -> Tensor:
+        """Hold what is made of hidden patches to `pixels` [B, patches, C * P * P]; `places` say which were seen."""
+        x = self.embed(x)  # B, seen N, decoder's width
+        seen = matmul(places, x[:, self.first:], x.dtype)  # B, patches, decoder's width
+        hidden = 1 - tf.reduce_sum(places, axis=2)  # B, patches
+        x = tf.concat([x[:, :self.first], seen + tf.expand_dims(hidden, 2) * self.mask_token], axis=1) + self.pos_embed
+        for block in self.blocks:
+            x = block(x, None)[1]
+        errors = backend.pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
+        return tf.reduce_sum(errors * hidden, axis=1) / tf.reduce_sum(hidden, axis=1)
+
+
 class ViT(tf.keras.Model):
     """The whole model: images [B, S, S, C] to logits [B, classes] (Dosovitskiy et al. 2021, section 3.1)."""
 
@@ -122,22 +151,27 @@ class ViT(tf.keras.Model):
             self.fc_norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
         else:
             self.norm = LayerNorm(config.width, config.final_norm_eps, dtypes)
-        self.head = Linear(config.width, config.num_classes, dtypes)
+        self.decodes = not config.has_head
+        if self.decodes:
+            self.decoder = Decoder(config, dtypes)
+        else:
+            self.head = Linear(config.width, config.num_classes, dtypes)
         self(tf.zeros((1, *self.image), dtypes.weights))  # makes the weights
         from_numpy(self, weights or initial(config, seed=0))
 
     def call(self, x: Tensor, key: Tensor | None = None, training: bool | None = None) -> Tensor:
         """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
-        if training and self.drops and key is None:
+        if (training and self.drops or self.decodes) and key is None:
             key = draw_keys(x)
         return self.stages(x, key, keep=False)[-1]
 
     def stages(self, x: Tensor, key: Tensor | None = None, keep: bool = True) -> tuple[Tensor, ...]:
-        """Return every stage, as `vit.model.config.stage_names` names them; only the logits if not to `keep`."""
+        """Return every stage, as `vit.model.config.stage_names` names them; only the last if not to `keep`."""
         if not x.shape[1:].is_compatible_with(self.image):
             raise ValueError(f"images [B, S, S, C] must be [B, {', '.join(map(str, self.image))}], not {list(x.shape)}")
         if not backend.is_floating(x):
             raise ValueError("images must be floating-point, normalized as in training, not whole numbers")
+        pixels = self.patch_embed.pixels(x) if self.decodes else None  # B, patches, C * P * P
         x = self.patch_embed(x)  # B, patches, D
         if self.has_class_token:
             x = tf.concat([tf.repeat(self.cls_token, tf.shape(x)[0], axis=0), x], axis=1)  # B, N, D
@@ -146,6 +180,10 @@ class ViT(tf.keras.Model):
         for block in self.blocks:
             half, x = block(x, key)
             stages += (half, x) if keep else ()
+        if self.decodes:
+            x = self.norm(x)
+            losses = self.decoder(x, self.drop_patches.places(key, x.dtype), pixels)
+            return stages + (x, losses) if keep else (losses,)
         x = x[:, self.pooled]  # B, pooled tokens, D
         x = self.fc_norm(tf.reduce_mean(x, axis=1)) if self.pool_first else tf.reduce_mean(self.norm(x), axis=1)  # B, D
         logits = self.head(x)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vit.fields import check_types
 
 SIZES = ("image_size", "patch_size", "in_channels", "width", "depth", "heads", "mlp_dim", "num_classes")
+PIXEL_NORM_EPS = 1e-6  # under the deviation of a patch's pixels, by which a masked autoencoder's targets are divided
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")  # functions of these names are in each backend and in the oracle
 
 
@@ -41,6 +42,10 @@ class ViTConfig:
         class_token: Whether a learned token is put before the patches.
         fc_norm: Whether the last LayerNorm comes after the mean of the tokens and not before it, as in MAE's finetuned
             models (He et al. 2022); the name is timm's.
+        decoder_depth: Blocks of the decoder that makes a masked autoencoder of the model (He et al. 2022), in the place
+            of a head; 0 for none. What is hidden of an image is the share that `patch_dropout` says.
+        decoder_width: Width of the decoder's tokens; its MLPs are four times as wide.
+        decoder_heads: Attention heads of the decoder's blocks.
 
     Raises:
         ValueError: A field has an impossible value; the message names the field and the value.
@@ -66,6 +71,9 @@ class ViTConfig:
     pool: str = "cls"
     class_token: bool = True
     fc_norm: bool = False
+    decoder_depth: int = 0
+    decoder_width: int = 128
+    decoder_heads: int = 4
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -86,6 +94,16 @@ class ViTConfig:
             raise ValueError('pool "cls" needs class_token True, not False')
         if self.fc_norm and self.pool != "mean":
             raise ValueError(f'fc_norm needs pool "mean", not {self.pool!r}')
+        if self.decoder_depth < 0 or self.decoder_width < 1 or self.decoder_heads < 1:
+            raise ValueError("decoder_depth must be at least 0, decoder_width and decoder_heads at least 1, not "
+                             f"{self.decoder_depth}, {self.decoder_width} and {self.decoder_heads}")
+        if self.decoder_depth and self.decoder_width % self.decoder_heads:
+            raise ValueError(f"decoder_width {self.decoder_width} is not a multiple of decoder_heads "
+                             f"{self.decoder_heads}")
+        if self.decoder_depth and self.fc_norm:
+            raise ValueError("fc_norm is for a model with a head, and one with a decoder has none")
+        if self.decoder_depth and self.trained_patches == self.patches:
+            raise ValueError(f"patch_dropout {self.patch_dropout} hides none of {self.patches} patches from a decoder")
         for name in ("dropout", "attention_dropout", "drop_path", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {getattr(self, name)}")
@@ -127,6 +145,23 @@ class ViTConfig:
     def token_norm(self) -> bool:
         """Whether the last LayerNorm is over each token, before they are pooled: `norm`, and not `fc_norm`."""
         return not self.fc_norm
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the model classifies; a masked autoencoder does not."""
+        return not self.decoder_depth
+
+    @property
+    def decoder_bias(self) -> bool:
+        """Whether there is a decoder whose q, k and v have biases."""
+        return self.qkv_bias and bool(self.decoder_depth)
+
+    @property
+    def decoder(self) -> "ViTConfig":
+        """The spec of a decoder's blocks."""
+        return self.replace(width=self.decoder_width, depth=self.decoder_depth, heads=self.decoder_heads,
+                            mlp_dim=4 * self.decoder_width, decoder_depth=0, dropout=0.0, attention_dropout=0.0,
+                            drop_path=0.0, patch_dropout=0.0)
 
     def drop_path_rate(self, block: int) -> float:
         """Stochastic-depth rate of one block: linear from 0 in the first to `drop_path` in the last."""
@@ -183,7 +218,7 @@ def named(config: "ViTConfig | str") -> ViTConfig:
 def stage_names(config: ViTConfig) -> list[str]:
     """Names of the stages of a forward pass, in order, as the three models and the reference report them."""
     halves = [f"blocks.{i}.{half}" for i in range(config.depth) for half in ("attn", "mlp")]
-    return ["tokens", *halves, "norm", "logits"]
+    return ["tokens", *halves, "norm", "logits" if config.has_head else "losses"]
 
 
 def _published(patch: int, image_size: int, width: int, depth: int, heads: int) -> ViTConfig:

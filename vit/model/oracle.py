@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import erf
 
-from vit.model.config import ViTConfig, stage_names
+from vit.model.config import PIXEL_NORM_EPS, ViTConfig, stage_names
 from vit.model.dropout import keep, kept_patches, sites
 from vit.model.parameters import Weights
 
@@ -29,7 +29,8 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
         product: Of two matrices: numpy's, or a rounded one (`vit.model.precision.product`).
 
     Returns:
-        `{stage name: array}`: `tokens` and the block halves [B, N, D], `norm` [B, D] (pooled), `logits` [B, classes].
+        `{stage name: array}`: `tokens` and the block halves [B, N, D], `norm` [B, D] (pooled), `logits` [B, classes];
+        of a masked autoencoder, which needs keys, `norm` [B, N, D] and `losses` [B].
     """
     w = {name: np.asarray(value, np.float64) for name, value in weights.items()}
 
@@ -47,18 +48,12 @@ def forward(config: ViTConfig, weights: Weights, images: np.ndarray, attention: 
     x = drop("tokens", x)
     stages = [x]
     for i in range(config.depth):
-        block = f"blocks.{i}"
-        for norm, branch in (("norm1", "attn"), ("norm2", "mlp")):
-            scale, shift = w[f"{block}.{norm}.weight"], w[f"{block}.{norm}.bias"]
-            y = layer_norm(x, scale, shift, config.block_norm_eps) if config.norm_order == "pre" else x
-            if branch == "attn":
-                y = _attention(config, w, f"{block}.attn", y, attention, drop, product)
-            else:
-                y = _mlp(config, w, f"{block}.mlp", y, drop, product)
-            x = x + drop(f"{block}.{branch}.path", y)
-            if config.norm_order == "post":
-                x = layer_norm(x, scale, shift, config.block_norm_eps)
-            stages.append(x)
+        stages += _block(config, w, f"blocks.{i}", stages[-1], attention, drop, product)
+    x = stages[-1]
+    if config.decoder_depth:
+        x = layer_norm(x, w["norm.weight"], w["norm.bias"], config.final_norm_eps)
+        stages += [x, _losses(config, w, x, _patches(config, np.asarray(images, np.float64)), key, drop, product)]
+        return dict(zip(stage_names(config), stages, strict=True))
     x = x[:, config.pooled]
     if config.fc_norm:
         x = layer_norm(x.mean(axis=1), w["fc_norm.weight"], w["fc_norm.bias"], config.final_norm_eps)
@@ -96,15 +91,56 @@ def _linear(w: Weights, name: str, x: np.ndarray, product: Product) -> np.ndarra
 
 
 def _tokens(config: ViTConfig, w: Weights, images: np.ndarray, product: Product) -> np.ndarray:
-    B, S, _, C = images.shape
-    P, D = config.patch_size, config.width
-    rows = images.reshape(B, S // P, P, S // P, P, C).transpose(0, 1, 3, 5, 2, 4)  # B, S/P, S/P, C, P, P
-    x = product(rows.reshape(B, config.patches, C * P * P), w["patch_embed.proj.weight"].reshape(D, C * P * P).T)
+    B, D = len(images), config.width
+    x = product(_patches(config, images), w["patch_embed.proj.weight"].reshape(D, -1).T)
     if config.patch_bias:
         x = x + w["patch_embed.proj.bias"]
     if config.class_token:
         x = np.concatenate([np.broadcast_to(w["cls_token"], (B, 1, D)), x], axis=1)
     return x + w["pos_embed"]
+
+
+def _patches(config: ViTConfig, images: np.ndarray) -> np.ndarray:
+    B, S, _, C = images.shape
+    P = config.patch_size
+    rows = images.reshape(B, S // P, P, S // P, P, C).transpose(0, 1, 3, 5, 2, 4)  # B, S/P, S/P, C, P, P
+    return rows.reshape(B, config.patches, C * P * P)
+
+
+def _block(config: ViTConfig, w: Weights, block: str, x: np.ndarray, attention: list | None, drop: Drop,
+           product: Product) -> list[np.ndarray]:
+    halves = []
+    for norm, branch in (("norm1", "attn"), ("norm2", "mlp")):
+        scale, shift = w[f"{block}.{norm}.weight"], w[f"{block}.{norm}.bias"]
+        y = layer_norm(x, scale, shift, config.block_norm_eps) if config.norm_order == "pre" else x
+        if branch == "attn":
+            y = _attention(config, w, f"{block}.attn", y, attention, drop, product)
+        else:
+            y = _mlp(config, w, f"{block}.mlp", y, drop, product)
+        x = x + drop(f"{block}.{branch}.path", y)
+        if config.norm_order == "post":
+            x = layer_norm(x, scale, shift, config.block_norm_eps)
+        halves.append(x)
+    return halves
+
+
+def _losses(config: ViTConfig, w: Weights, x: np.ndarray, patches: np.ndarray, key: np.ndarray, drop: Drop,
+            product: Product) -> np.ndarray:
+    """What a decoder makes of hidden patches, held to their pixels (He et al. 2022): a loss an image [B]."""
+    first, kept, decoder = int(config.class_token), kept_patches(key, config), config.decoder
+    x = _linear(w, "decoder.embed", x, product)
+    whole = np.tile(w["decoder.mask_token"], (*patches.shape[:2], 1))  # B, patches, decoder's width
+    hidden = np.ones(patches.shape[:2])
+    np.put_along_axis(whole, kept[:, :, None], x[:, first:], axis=1)
+    np.put_along_axis(hidden, kept, 0, axis=1)
+    x = np.concatenate([x[:, :first], whole], axis=1) + w["decoder.pos_embed"]
+    for i in range(decoder.depth):
+        x = _block(decoder, w, f"decoder.blocks.{i}", x, None, drop, product)[-1]
+    x = layer_norm(x, w["decoder.norm.weight"], w["decoder.norm.bias"], config.final_norm_eps)
+    x = _linear(w, "decoder.pred", x[:, first:], product)  # B, patches, values of a patch
+    targets = layer_norm(patches, np.ones(1), np.zeros(1), PIXEL_NORM_EPS)
+    errors = ((x - targets)**2).mean(axis=2)
+    return (errors * hidden).sum(axis=1) / hidden.sum(axis=1)
 
 
 def _attention(config: ViTConfig, w: Weights, name: str, x: np.ndarray, attention: list | None,

@@ -1,9 +1,10 @@
 """Canonical weights: names, shapes, initial values.
 
-Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*`. Weights cross
+Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*` and `decoder.*`. Weights cross
 frameworks as `{canonical name: ndarray}`.
 """
 import hashlib
+import itertools
 import math
 import re
 import zlib
@@ -26,7 +27,8 @@ class Row:
     Args:
         name: Its canonical name; in `ROWS`, `{i}` stands for the number of a block.
         shape: Its shape; in `ROWS` one letter an axis: D width, N tokens, C channels, P patch size, M width of the MLP,
-            K classes, and Q for 3 * D (rows: q, k, v).
+            K classes, and Q for 3 * D (rows: q, k, v); of a decoder E width, F for 3 * E, G width of the MLP and X
+            values of a patch.
         initial: How its initial values are drawn: "zeros", "ones", "normal" (deviation 0.02), "xavier" (uniform, Glorot
             & Bengio 2010) or "xavier3" (the same for q, k and v as three matrices).
         decays: Whether weight decay always applies to it. (A recipe's `decay_bias_and_norm` adds the others.)
@@ -63,8 +65,28 @@ ROWS = (
     Row("norm.bias", "D", "zeros", False, "head", "token_norm"),
     Row("fc_norm.weight", "D", "ones", False, "head", "fc_norm"),
     Row("fc_norm.bias", "D", "zeros", False, "head", "fc_norm"),
-    Row("head.weight", "K D", "normal", True, "head"),
-    Row("head.bias", "K", "zeros", False, "head"),
+    Row("head.weight", "K D", "normal", True, "head", "has_head"),
+    Row("head.bias", "K", "zeros", False, "head", "has_head"),
+    Row("decoder.embed.weight", "E D", "xavier", True, "head", "decoder_depth"),
+    Row("decoder.embed.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.mask_token", "1 1 E", "normal", False, "head", "decoder_depth"),
+    Row("decoder.pos_embed", "1 N E", "normal", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.norm1.weight", "E", "ones", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.norm1.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.attn.qkv.weight", "F E", "xavier3", True, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.attn.qkv.bias", "F", "zeros", False, "head", "decoder_bias"),
+    Row("decoder.blocks.{i}.attn.proj.weight", "E E", "xavier", True, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.attn.proj.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.norm2.weight", "E", "ones", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.norm2.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.mlp.fc1.weight", "G E", "xavier", True, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.mlp.fc1.bias", "G", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.mlp.fc2.weight", "E G", "xavier", True, "head", "decoder_depth"),
+    Row("decoder.blocks.{i}.mlp.fc2.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.norm.weight", "E", "ones", False, "head", "decoder_depth"),
+    Row("decoder.norm.bias", "E", "zeros", False, "head", "decoder_depth"),
+    Row("decoder.pred.weight", "X E", "xavier", True, "head", "decoder_depth"),
+    Row("decoder.pred.bias", "X", "zeros", False, "head", "decoder_depth"),
 )
 _BY_NAME = {row.name: row for row in ROWS}
 
@@ -72,19 +94,22 @@ _BY_NAME = {row.name: row for row in ROWS}
 def rows(config: ViTConfig) -> list[Row]:
     """List a model's parameters in forward order, with their names and shapes filled in."""
     sizes = {"1": 1, "D": config.width, "N": config.tokens, "C": config.in_channels, "P": config.patch_size,
-             "M": config.mlp_dim, "K": config.num_classes, "Q": 3 * config.width}
+             "M": config.mlp_dim, "K": config.num_classes, "Q": 3 * config.width, "E": config.decoder_width,
+             "F": 3 * config.decoder_width, "G": 4 * config.decoder_width,
+             "X": config.in_channels * config.patch_size**2}
     present = [replace(row, shape=tuple(sizes[letter] for letter in row.shape.split()))
                for row in ROWS if row.when is None or getattr(config, row.when)]
-    blocks = [row for row in present if "{i}" in row.name]
-    first = present.index(blocks[0])
-    return [*present[:first],
-            *(replace(row, name=row.name.format(i=i)) for i in range(config.depth) for row in blocks),
-            *present[first + len(blocks):]]
+    found = []
+    for prefix, group in itertools.groupby(present, lambda row: row.name.partition("{i}")[0] if "{i}" in row.name else ""):
+        group, depth = list(group), {"": None, "blocks.": config.depth}.get(prefix, config.decoder_depth)
+        found += group if depth is None else [replace(row, name=row.name.format(i=i)) for i in range(depth)
+                                              for row in group]
+    return found
 
 
 def row_of(name: str) -> Row:
     """Find the row of `ROWS` that a canonical name belongs to."""
-    return _BY_NAME[re.sub(r"^blocks\.\d+\.", "blocks.{i}.", name)]
+    return _BY_NAME[re.sub(r"^(decoder\.)?blocks\.\d+\.", r"\1blocks.{i}.", name)]
 
 
 def layer_of(name: str, depth: int) -> int:
@@ -196,8 +221,8 @@ def copy_encoder(source: Weights, target: Weights) -> tuple[Weights, str]:
     Raises:
         UserError: The two encoders differ in a name or a shape.
     """
-    theirs = {name: value for name, value in source.items() if not name.startswith("head.")}
-    ours = {name: value for name, value in target.items() if not name.startswith("head.")}
+    theirs, ours = ({name: value for name, value in weights.items() if not name.startswith(("head.", "decoder."))}
+                    for weights in (source, target))
     differing = sorted(set(theirs) ^ set(ours))
     differing += [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
     if differing:

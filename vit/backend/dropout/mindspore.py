@@ -56,6 +56,10 @@ class PatchDropout(nn.Cell):
         scores = ops.bitwise_or(ops.bitwise_and(scores, self.high), self.numbers)
         return ops.bitwise_and(ops.sort(scores, axis=1)[0][:, :self.count], self.low)
 
+    def places(self, key, dtype):
+        """1 where a patch (axis 1) is the kept one of a number (axis 2), else 0: [B, patches, trained patches]."""
+        return ops.cast(ops.equal(self.kept(key).expand_dims(1), self.numbers.expand_dims(1)), dtype)
+
 
 def draw_keys(x):
     """Draw keys for images whose keys nobody gave, from MindSpore's own generator: int32 [B, 2]."""

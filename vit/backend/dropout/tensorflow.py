@@ -54,6 +54,10 @@ class PatchDropout(nn.Layer):
         scores = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(scores, ~self.low), self.numbers)
         return tf.bitwise.bitwise_and(tf.sort(scores, axis=1)[:, :self.count], self.low)
 
+    def places(self, key, dtype):
+        """1 where a patch (axis 1) is the kept one of a number (axis 2), else 0: [B, patches, trained patches]."""
+        return tf.cast(tf.expand_dims(self.kept(key), 1) == tf.expand_dims(self.numbers, 1), dtype)
+
 
 def draw_keys(x):
     """Draw keys for images whose keys nobody gave, from TensorFlow's own generator: int32 [B, 2]."""

@@ -54,6 +54,10 @@ class PatchDropout(nn.Module):
         scores = words(key, self.index) & ~self.low | self.numbers
         return torch.sort(scores, dim=1).values[:, :self.count] & self.low
 
+    def places(self, key, dtype):
+        """1 where a patch (axis 1) is the kept one of a number (axis 2), else 0: [B, patches, trained patches]."""
+        return (self.kept(key).unsqueeze(1) == self.numbers.unsqueeze(1)).to(dtype)
+
 
 def draw_keys(x):
     """Draw keys for images whose keys nobody gave, from PyTorch's own generator: int32 [B, 2]."""
