@@ -113,6 +113,7 @@ class Decoder(nn.Cell):
     def __init__(self, config: ViTConfig, dtypes: Dtypes):
         super().__init__()
         self.first, own = int(config.class_token), config.decoder
+        self.see = Matmul(dtypes._replace(products=dtypes.weights))
         self.embed = Linear(config.width, own.width, dtypes)
         self.mask_token = ms.Parameter(ops.zeros((1, 1, own.width), dtypes.weights), name="mask_token")
         self.pos_embed = ms.Parameter(ops.zeros((1, config.tokens, own.width), dtypes.weights), name="pos_embed")
@@ -123,7 +124,7 @@ class Decoder(nn.Cell):
     def construct(self, x: Tensor, places: Tensor, pixels: Tensor) -> Tensor:
         """Hold what is made of hidden patches to `pixels` [B, patches, C * P * P]; `places` say which were seen."""
         x = self.embed(x)  # B, seen N, decoder's width
-        seen = matmul(places, x[:, self.first:], x.dtype)  # B, patches, decoder's width
+        seen = self.see(places, x[:, self.first:])  # B, patches, decoder's width
         hidden = 1 - ops.sum(places, dim=2)  # B, patches
         x = ops.cat([x[:, :self.first], seen + hidden.expand_dims(2) * self.mask_token], axis=1) + self.pos_embed
         for block in self.blocks:

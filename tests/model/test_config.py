@@ -22,6 +22,9 @@ REFUSED = {
     "activation": ("GELU", "swish", "", 1, None),
     "norm_order": ("Pre", "none", "", 1, None),
     "pool": ("max", "CLS", "", 0, None),
+    "decoder_depth": (-1, "4", 4.0, True, None),
+    "decoder_width": (0, -4, "4", 4.0, True, None),
+    "decoder_heads": (0, -4, "4", 4.0, True, None),
 }
 
 
@@ -44,6 +47,10 @@ def test_impossible_value_is_refused_by_name(field, value):
     ({"width": 100, "heads": 8}, ("width 100", "heads 8")),
     ({"pool": "cls", "class_token": False}, ("pool", "cls", "class_token", "False")),
     ({"pool": "cls", "fc_norm": True}, ("fc_norm", "pool", "cls")),
+    ({"decoder_depth": 1, "patch_dropout": 0.5, "decoder_width": 100, "decoder_heads": 8},
+     ("decoder_width 100", "decoder_heads 8")),
+    ({"decoder_depth": 1, "patch_dropout": 0.5, "pool": "mean", "fc_norm": True}, ("fc_norm", "decoder")),
+    ({"decoder_depth": 1, "patch_dropout": 0.005}, ("patch_dropout 0.005", "64 patches")),
 ])
 def test_values_that_do_not_go_together_are_all_named(changes, fragments):
     with pytest.raises(ValueError) as caught:
@@ -111,7 +118,8 @@ def test_apphub_is_what_its_source_says():
         "image_size": 32, "patch_size": 4, "in_channels": 3, "width": 256, "depth": 6, "heads": 8, "mlp_dim": 512,
         "activation": "gelu", "num_classes": 100, "norm_order": "post", "patch_bias": False, "qkv_bias": True,
         "block_norm_eps": 1e-5, "final_norm_eps": 1e-6, "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.0,
-        "patch_dropout": 0.0, "pool": "cls", "class_token": True, "fc_norm": False}
+        "patch_dropout": 0.0, "pool": "cls", "class_token": True, "fc_norm": False, "decoder_depth": 0, "decoder_width": 128,
+        "decoder_heads": 4}
 
 
 @pytest.mark.parametrize("config", [
@@ -119,6 +127,7 @@ def test_apphub_is_what_its_source_says():
     ViTConfig(norm_order="post", pool="mean", class_token=False, patch_bias=False, qkv_bias=False, dropout=0.25,
               attention_dropout=0.125, drop_path=0.5, patch_dropout=0.5, fc_norm=True, block_norm_eps=1e-5,
               final_norm_eps=1e-12, in_channels=1),
+    ViTConfig(patch_dropout=0.75, decoder_depth=2, decoder_width=48, decoder_heads=3),
 ])
 def test_survives_json(config):
     again = ViTConfig.from_dict(json.loads(json.dumps(config.to_dict())))

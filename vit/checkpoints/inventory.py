@@ -8,7 +8,7 @@ from vit.checkpoints.naming import FOLDER, SUFFIX, parse_name
 from vit.checkpoints.serialization import Checkpoint, load
 from vit.errors import UserError
 
-STAGES = ("pretrain", "finetune", "scratch")
+STAGES = ("mae", "pretrain", "finetune", "scratch")
 
 
 def stage_of(path: Path) -> str:

@@ -61,9 +61,9 @@ def log_line(epoch: dict, head: str, epochs: int, evaluated_on: str = "test") ->
     if "loss_scale" in epoch:
         scale = f" scaled by {epoch['loss_scale']:g}, {epoch['skipped_steps']} steps skipped so far"
     evaluation = ""
-    if "accuracy" in epoch:
-        evaluation = (f" | {evaluated_on}: loss {epoch['eval_loss']:.4f}, top-1 {epoch['accuracy']:.2%}, "
-                      f"top-5 {epoch['top5']:.2%}, {epoch['eval_seconds']:.1f} s")
+    if "eval_loss" in epoch:
+        right = f"top-1 {epoch['accuracy']:.2%}, top-5 {epoch['top5']:.2%}, " if "accuracy" in epoch else ""
+        evaluation = (f" | {evaluated_on}: loss {epoch['eval_loss']:.4f}, {right}{epoch['eval_seconds']:.1f} s")
     return (f"{head} {epoch['epoch']}/{epochs}: {epoch['train_seconds']:.1f} s{speed}, "
             f"rate {epoch['learning_rate']:.2e}, loss {epoch['train_loss']:.4f}{scale}{evaluation}")
 

@@ -48,11 +48,14 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
     if workers == 1:
         yield ("reduce",), "one worker has nothing to add"
         yield ("dist_timeout",), "one worker waits for none"
+    mae = ("mae_mask_ratio", "mae_decoder_depth", "mae_decoder_width", "mae_decoder_heads")
     if options.pretrained is not None:
-        yield ("pretrain_epochs",), "--pretrained takes the place of the pretraining"
+        yield ("pretrain_epochs", "mae_epochs", *mae), "--pretrained takes the place of the pretraining"
     elif recipe.data in ("folder", "arrays"):
-        yield ("pretrain_epochs",), f'data "{recipe.data}" has no set to pretrain on'
+        yield ("pretrain_epochs", "mae_epochs", *mae), f'data "{recipe.data}" has no set to pretrain on'
         yield ("compare_scratch",), "nothing is pretrained, so the finetune itself is from scratch"
+    elif not recipe.mae_epochs:
+        yield mae, "mae_epochs is 0"
     if recipe.data != "folder":
         names = ("skip_bad_images",) if recipe.data == "arrays" else ("skip_bad_images", "eval_crop_pct")
         yield names, f'it is for data "folder", and data is "{recipe.data}"'

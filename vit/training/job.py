@@ -96,9 +96,21 @@ class Job:
         patience = self.recipe.early_stopping_patience
         return bool(patience) and len(done) < epochs and evaluations_since_best(done) >= patience
 
+    def autoencoder(self, dataset: Dataset) -> ViTConfig:
+        """Give the masked autoencoder for a set.
+
+        Raises:
+            UserError: It cannot be made of the model.
+        """
+        try:
+            return self.recipe.autoencoder(self.config(dataset))
+        except ValueError as error:
+            raise UserError(f"mae_epochs: {error}") from None
+
     def stage(self, name: str, dataset: Dataset, epochs: int) -> "Stage":
         """Begin a stage."""
-        self.stages.append(Stage(self, name, dataset, epochs, self.config(dataset)))
+        config = self.autoencoder(dataset) if name == "mae" else self.config(dataset)
+        self.stages.append(Stage(self, name, dataset, epochs, config))
         return self.stages[-1]
 
 
@@ -108,7 +120,7 @@ class Stage:
 
     Args:
         job: The run that it is part of.
-        name: "pretrain", "finetune" or "scratch".
+        name: "mae" (a masked autoencoder), "pretrain", "finetune" or "scratch".
         dataset: What it trains on, and is evaluated on.
         epochs: Passes over the training images.
         config: The model.
@@ -163,6 +175,16 @@ class Stage:
     def train_inputs(self) -> str | tuple[str, str]:
         """Keys of a training batch that go to the model: the images and, if it has dropout, their keys."""
         return ("x", "key") if sites(self.config) else "x"
+
+    @property
+    def eval_inputs(self) -> str | tuple[str, str]:
+        """Those of a batch of an evaluation: the images and, if patches are hidden there too, their keys."""
+        return "x" if self.classifies else self.train_inputs
+
+    @property
+    def classifies(self) -> bool:
+        """Whether its model has classes to be right about; else its evaluations have a loss alone."""
+        return self.config.has_head
 
     @property
     def tensorboard(self) -> Path | None:

@@ -163,7 +163,9 @@ class BatchDataset(Dataset):
         batch = self.batches.training(epoch, rounds, indices) if training else self.batches.evaluation(indices)
         if self.share.size > 1:
             batch["weight"] = weights.astype(self.batches.dtype)
-        if training and self.config and dropout.sites(self.config):
+        if self.config and not training and not self.config.has_head:
+            batch["key"] = dropout.keys(self.recipe.seed, 0, 0, indices)  # the same patches in each evaluation
+        elif training and self.config and dropout.sites(self.config):
             batch["key"] = np.concatenate([
                 dropout.keys(self.recipe.seed, epoch, int(round_), indices[rounds == round_])
                 for round_ in np.unique(rounds)])  # rounds only rise, so these are in order

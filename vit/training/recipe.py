@@ -175,6 +175,21 @@ class Recipe:
 
         The update takes the learning rate of the last of these steps. Steps at the end of a stage that are too few for
         an update change nothing.""", limits="[1, inf)")
+    mae_epochs: int = option(
+        0, """Epochs of a masked autoencoder, before the pretraining and on its set; 0 for none.
+
+        Of each image the encoder sees a share of the patches, and a small decoder, of its tokens and a learned one in
+        the place of each hidden patch, makes the pixels of the hidden ones; the loss is their mean squared error, each
+        patch's pixels normalized (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"). Images are
+        cropped and flipped, and nothing else; nothing but patches is dropped. An evaluation hides the same patches each
+        time. The pretraining begins with the encoder's last weights. Optimizer and schedule are the recipe's.""",
+        limits="[0, inf)")
+    mae_mask_ratio: float = option(
+        0.75, "Share of the patches that the masked autoencoder hides, as many of each image.", limits="(0, 1)")
+    mae_decoder_depth: int = option(2, "Blocks of the masked autoencoder's decoder.", limits="[1, inf)")
+    mae_decoder_width: int = option(
+        128, "Width of its tokens; its MLPs are four times as wide.", limits="[1, inf)")
+    mae_decoder_heads: int = option(4, "Attention heads of its blocks; they divide its width.", limits="[1, inf)")
     pretrain_epochs: int = option(
         100, "Epochs of the pretraining, on the set with many classes.", limits="[1, inf)", flag="training")
     finetune_epochs: int = option(
@@ -398,6 +413,21 @@ class Recipe:
         variant = base or VARIANTS[self.variant]
         return variant.replace(num_classes=classes, image_size=image_size or variant.image_size, **changes)
 
+    def autoencoder(self, model: ViTConfig) -> ViTConfig:
+        """Give a model the masked autoencoder's decoder in the place of its head; what it drops is patches alone.
+
+        Raises:
+            ValueError: The decoder's heads do not divide its width, or none or all of the patches would be hidden.
+        """
+        return model.replace(dropout=0.0, attention_dropout=0.0, drop_path=0.0, patch_dropout=self.mae_mask_ratio,
+                             decoder_depth=self.mae_decoder_depth, decoder_width=self.mae_decoder_width,
+                             decoder_heads=self.mae_decoder_heads)
+
+    def unmixed(self) -> "Recipe":
+        """Give the recipe whose images are cropped and flipped, and nothing else."""
+        return dataclasses.replace(self, mixup=0.0, cutmix=0.0, label_smoothing=0.0, augment="none", cutout_size=0,
+                                   random_erasing_prob=0.0)
+
     @property
     def scheduled(self) -> bool:
         """Whether the learning rate changes at all."""
@@ -424,7 +454,7 @@ class Recipe:
         much smaller than those of v while attention is nearly uniform.
         """
         row = parameters.row_of(name)
-        if self.optimizer != "muon" or row.layer != "block" or not row.decays:
+        if self.optimizer != "muon" or "{i}" not in row.name or not row.decays:
             return 0
         return 3 if row.initial == "xavier3" else 1
 

@@ -1,5 +1,6 @@
 """The story of a run: read, pretrain, copy the encoder, finetune, write the results."""
 import contextlib
+import itertools
 import json
 import sys
 import time
@@ -108,6 +109,8 @@ def _plan(job: Job, begun: bool) -> dict[str, tuple[Dataset, int]]:
     """
     pair, recipe = job.data, job.recipe
     stages = {} if begun or pair.pretrain is None else {"pretrain": (pair.pretrain, recipe.pretrain_epochs)}
+    if stages and recipe.mae_epochs:
+        stages = {"mae": (pair.pretrain, recipe.mae_epochs), **stages}
     names = ["finetune" if begun or stages else "scratch"]
     if job.options.compare_scratch and names[0] == "finetune":
         names.append("scratch")
@@ -131,6 +134,8 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World,
     weights = _read_pretrained(job, VARIANTS[job.recipe.variant] if chosen else None)
     pretrains = weights is None and job.data.pretrain is not None
     _check_updates(job, pretrains)
+    if pretrains and job.recipe.mae_epochs:
+        job.autoencoder(job.data.pretrain)
     footprint.check(job, ({"pretrain": job.data.pretrain} if pretrains else {}) | {"finetune": job.data.finetune})
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
     if options.tensorboard and world.first:
@@ -211,9 +216,18 @@ def read(recipe: Recipe, options: RunOptions) -> DataPair:
 
 
 def pretrain(job: Job) -> Weights:
-    """Train on the many-class set from the seed's initial weights; write `pretrained.safetensors`."""
+    """Train on the many-class set, from the seed's initial weights or, where the recipe has epochs of one, a masked
+    autoencoder's encoder; write `pretrained.safetensors`."""
+    encoder = None
+    if job.recipe.mae_epochs:
+        stage = job.stage("mae", job.data.pretrain, job.recipe.mae_epochs)
+        encoder = _train(stage, _initial(stage), None)
     stage = job.stage("pretrain", job.data.pretrain, job.recipe.pretrain_epochs)
-    return _train(stage, _initial(stage), "pretrained.safetensors")
+    weights = _initial(stage)
+    if encoder is not None:
+        weights, report = parameters.copy_encoder(encoder, weights)
+        print(report, flush=True)
+    return _train(stage, weights, "pretrained.safetensors")
 
 
 def finetune(job: Job, pretrained: Weights | None) -> Weights:
@@ -234,20 +248,24 @@ def _initial(stage: Stage) -> Weights:
     return parameters.initial(stage.config, stage.job.recipe.seed, stage.job.recipe.initialization)
 
 
-def _train(stage: Stage, weights: Weights, file: str) -> Weights:
-    """Train from `weights`, or from the stage's checkpoint; a stage that was finished is not trained again."""
+def _train(stage: Stage, weights: Weights, file: str | None) -> Weights:
+    """Train from `weights`, or from the stage's checkpoint; a stage that was finished is not trained again.
+
+    What it ends with goes into a file of the run's folder, if that is named.
+    """
     job, checkpoint = stage.job, stage.job.checkpoints.get(stage.name)
     finished = checkpoint is not None and checkpoint.phase == "finished"
     if _is_over(job, checkpoint, stage.epochs):
         checkpoint.refill(stage.history)
         stage.weights = checkpoint.ema or checkpoint.weights
     else:
-        if finished and stage.name == "pretrain":
+        if finished and stage.name in ("mae", "pretrain"):
             # More epochs are asked for: what was trained from it was trained from less.
             checkpoints = job.model_dir / "checkpoints"
             if job.world.first:
-                set_aside(checkpoints, checkpoints / checkpoint_name("pretrain", checkpoint.step))
-            job.checkpoints = {"pretrain": checkpoint}
+                set_aside(checkpoints, checkpoints / checkpoint_name(stage.name, checkpoint.step))
+            job.checkpoints = dict(itertools.takewhile(lambda one: one[0] != stage.name, job.checkpoints.items()))
+            job.checkpoints[stage.name] = checkpoint
         stretches.begin(stage)
         try:
             stage.weights = train.fit(stage, weights)
@@ -255,9 +273,9 @@ def _train(stage: Stage, weights: Weights, file: str) -> Weights:
             if stage.saver is not None:
                 stage.saver.close()
     if spoilt := parameters.not_finite(stage.weights):
-        raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so {file} is "
-                        f"not written; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
-    if job.world.first:
+        raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so "
+                        f"{file or 'its encoder'} is {'not written' if file else 'of no use'}; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
+    if file and job.world.first:
         canonical.save(job.model_dir / file, stage.weights, stage.config,
                        usage.of(stage, stage.history.epochs[-1]["accuracy"]))
     return stage.weights
@@ -328,6 +346,8 @@ def _check_updates(job: Job, pretrains: bool) -> None:
     stages = [("finetune", job.data.finetune, job.recipe.finetune_epochs)]
     if pretrains:
         stages.insert(0, ("pretraining", job.data.pretrain, job.recipe.pretrain_epochs))
+        if job.recipe.mae_epochs:
+            stages.insert(0, ("masked autoencoder", job.data.pretrain, job.recipe.mae_epochs))
     for name, dataset, epochs in stages:
         steps = job.steps_per_epoch(dataset) * epochs
         if job.recipe.accumulate_steps > steps:

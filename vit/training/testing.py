@@ -23,7 +23,7 @@ def test(stage: Stage) -> dict | None:
     """
     from vit.training import pipeline  # it imports FastEstimator
     job, script, images = stage.job, stage.job.script, stage.dataset.test
-    if stage.dataset.val is None or not len(images):
+    if not stage.classifies or stage.dataset.val is None or not len(images):
         return None
     file, epoch, weights = _best(stage)
     predictor = script.backend.Predictor(script.ViT(stage.config, job.dtype, job.recipe.precision, weights))

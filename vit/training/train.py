@@ -35,7 +35,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     shared, reduce = not job.world.alone, None if job.world.alone else job.world.reduce
-    weighted_sum = script.backend.workers.weighted_sum
+    weighted_sum, mean = script.backend.workers.weighted_sum, script.backend.mean
     stage.model = model = fe.build(model_fn=lambda: model,
                                    optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth, reduce),
                                    model_name=stage.name)
@@ -45,16 +45,23 @@ def fit(stage: Stage, weights: Weights) -> Weights:
         return loss * loss_scale
 
     on_device = script.backend.on_accelerator()  # which the host need not keep waiting for normalized images
-    batches = pipeline.build(stage.dataset.train, stage.dataset.evaluation, job.data, recipe,
+    images = recipe if stage.classifies else recipe.unmixed()
+    batches = pipeline.build(stage.dataset.train, stage.dataset.evaluation, job.data, images,
                              script.backend.CHANNELS_FIRST, job.options.num_workers, job.dtype, stage.config, on_device,
                              job.world.share, stage.epochs)
+    if stage.classifies:
+        losses = [CrossEntropy(inputs=("y_pred", "y"), outputs="each_ce" if shared else "ce", from_logits=True,
+                               average_loss=not shared)]
+    else:  # a masked autoencoder's predictions are its losses
+        losses = [] if shared else [LambdaOp(fn=mean, inputs="y_pred", outputs="ce")]
+    if shared:
+        each = "each_ce" if stage.classifies else "y_pred"
+        losses.append(LambdaOp(fn=weighted_sum, inputs=(each, "weight"), outputs="ce"))
     network = fe.Network(ops=[
         *pipeline.normalizing(batches, script.backend),
         ModelOp(model=model, inputs=stage.train_inputs, outputs="y_pred", mode="train"),
-        ModelOp(model=model, inputs="x", outputs="y_pred", mode="!train"),
-        CrossEntropy(inputs=("y_pred", "y"), outputs="each_ce" if shared else "ce", from_logits=True,
-                     average_loss=not shared),
-        *([LambdaOp(fn=weighted_sum, inputs=("each_ce", "weight"), outputs="ce")] if shared else []),
+        ModelOp(model=model, inputs=stage.eval_inputs, outputs="y_pred", mode="!train"),
+        *losses,
         *([LambdaOp(fn=scale, inputs="ce", outputs="scaled_ce", mode="train")] if loss_scale is not None else []),
         UpdateOp(model=model, loss_name="scaled_ce" if loss_scale is not None else "ce",
                  merge_grad=recipe.accumulate_steps),

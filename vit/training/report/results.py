@@ -89,10 +89,10 @@ def table(content: dict, folder: Path | str) -> str:
     tested = any(stage["test"] for stage in stages.values())
     for name, stage in stages.items():
         first, last = stage["epochs"][0], stage["epochs"][-1]
-        begin = f"{first['accuracy']:.1%}" if "accuracy" in first else "-"
-        label = {"pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
+        begin, end = (f"{one['accuracy']:.1%}" if "accuracy" in one else "-" for one in (first, last))
+        label = {"mae": "masked autoencoder", "pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
         rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{begin:>15}"
-                    f"{last['accuracy']:>15.1%}")
+                    f"{end:>15}")
         if stage["test"]:
             rows[-1] += f"{stage['test']['accuracy']:>15.1%}"
     head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
@@ -106,11 +106,12 @@ def table(content: dict, folder: Path | str) -> str:
 
 
 def plot(stages: list[Stage], path: Path) -> None:
-    """Draw the loss and the accuracy of each stage over its epochs."""
+    """Draw the loss and the accuracy of each stage that classifies over its epochs."""
     from matplotlib.figure import Figure
     # Okabe and Ito's colours, which remain different whatever colours one sees; and a marker for each stage.
     styles = {"pretrain": ("#0072B2", "o"), "finetune": ("#009E73", "o"), "scratch": ("#D55E00", "^")}
     labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
+    stages = [stage for stage in stages if stage.classifies]  # a masked autoencoder's loss is another quantity
     groups = [[stage for stage in stages if stage.name == "pretrain"],
               [stage for stage in stages if stage.name != "pretrain"]]
     groups = [group for group in groups if group]

@@ -35,6 +35,7 @@ def build(stage, model) -> list:
     if job.saves_checkpoints:
         saving = Saving(job.script, job.model_dir / "checkpoints", job.options.checkpoint_every, job.options.keep,
                         job.options.on_save_error, stage.name, accumulate_steps=recipe.accumulate_steps,
+                        metric="accuracy" if stage.classifies else None,
                         resume=job.checkpoints.get(stage.name), recipe=recipe.to_dict(), options=job.started_with,
                         data=job.fingerprint, stretches=job.stretches, world=job.world, mirror=job.mirror)
         stage.saver = CheckpointSaver(model, saving, stage.history, ema, loss_scale)
@@ -42,11 +43,10 @@ def build(stage, model) -> list:
     profile = Profile(stage) if job.options.profile and stage is job.stages[0] else None  # one stage is enough
     return [
         *([LRScheduler(model, stage.learning_rate)] if recipe.scheduled else []),
-        Accuracy(true_key="y", pred_key="y_pred"),
-        BestModelSaver(stage, model),
+        *([Accuracy(true_key="y", pred_key="y_pred"), BestModelSaver(stage, model)] if stage.classifies else []),
         TrainHistory(stage, model, loss_scale, log),
         EvalHistory(stage, log),
         Progress(stage),
         *(trace for trace in (loss_scale, ema, stage.saver, profile) if trace is not None),
-        *([EarlyStopping(stage)] if recipe.early_stopping_patience else []),  # last: checkpoints count by place
+        *([EarlyStopping(stage)] if recipe.early_stopping_patience and stage.classifies else []),  # last: checkpoints count by place
     ]

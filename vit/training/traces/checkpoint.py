@@ -31,7 +31,7 @@ class Saving:
         keep: How many of the newest stay.
         on_error: "stop" or "continue" where a checkpoint cannot be written.
         stage: What to call the training.
-        metric: The key that an evaluation is judged by; higher is better.
+        metric: The key that an evaluation is judged by; higher is better. None where none is.
         accumulate_steps: Training steps of an update (UpdateOp's `merge_grad`); checkpoints wait for its end, since
             the sums inside of it are FastEstimator's.
         resume: The checkpoint to go on from, or None.
@@ -48,7 +48,7 @@ class Saving:
     keep: int = 3
     on_error: str = "continue"
     stage: str = "train"
-    metric: str = "accuracy"
+    metric: str | None = "accuracy"
     accumulate_steps: int = 1
     resume: Checkpoint | None = None
     recipe: dict = field(default_factory=dict)
@@ -123,7 +123,7 @@ class CheckpointSaver(Trace):
             self.due = self.due or (self.saving.every == "epoch" and not evaluated)
             self._save_if("trained", self.due)
             return
-        self.last = float(data[self.saving.metric])
+        self.last = math.nan if self.saving.metric is None else float(data[self.saving.metric])
         if math.isnan(self.last):
             self.last = None
         elif self.best is None or self.last > self.best:

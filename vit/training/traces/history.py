@@ -136,7 +136,7 @@ class TrainHistory(Trace):
 class EvalHistory(Trace):
     """Write down each evaluation in the history, and tell of its epoch.
 
-    Reads "ce", "y", "y_pred" (logits) and "accuracy".
+    Reads "ce", "y" and, if the stage's model classifies, "y_pred" (logits) and "accuracy".
 
     Args:
         stage: The `vit.training.job.Stage` whose history is filled.
@@ -144,7 +144,7 @@ class EvalHistory(Trace):
     """
 
     def __init__(self, stage, log: EpochLog | None = None) -> None:
-        super().__init__(inputs=["ce", "y", "y_pred", "accuracy"], mode="eval")
+        super().__init__(inputs=["ce", "y", *(["y_pred", "accuracy"] if stage.classifies else [])], mode="eval")
         self.stage, self.history, self.log = stage, stage.history, log or EpochLog(stage)
 
     def on_epoch_begin(self, data) -> None:
@@ -152,17 +152,17 @@ class EvalHistory(Trace):
 
     def on_batch_end(self, data) -> None:
         self.loss.add(float(data["ce"]), len(data["y"]))
+        if not self.stage.classifies:
+            return
         logits = to_number(data["y_pred"])
         self.finite = self.finite and bool(np.isfinite(logits).all())
         self.top5 += count_top(logits, to_number(data["y"]))
 
     def on_epoch_end(self, data) -> None:
-        self.history.epochs[-1] |= {
-            "eval_loss": self.loss.value,
-            "accuracy": float(data["accuracy"]),
-            "top5": self.top5 / self.loss.count if self.finite else math.nan,
-            "eval_seconds": time.perf_counter() - self.begin,
-        }
+        judged = {"accuracy": float(data["accuracy"]),
+                  "top5": self.top5 / self.loss.count if self.finite else math.nan} if self.stage.classifies else {}
+        self.history.epochs[-1] |= {"eval_loss": self.loss.value, **judged,
+                                    "eval_seconds": time.perf_counter() - self.begin}
         self.log.tell(self.system.global_step)
 
     def on_end(self, data) -> None:

@@ -3,7 +3,7 @@ from vit.training.report.page import charts
 from vit.training.report.page.cells import fixed, share, text
 from vit.training.report.page.past import PastRun, PastStage
 
-_STAGES = {"pretrain": "pretraining", "finetune": "finetune", "scratch": "from scratch"}
+_STAGES = {"mae": "masked autoencoder", "pretrain": "pretraining", "finetune": "finetune", "scratch": "from scratch"}
 _SAID = ("Loss: solid lines in training, dashed ones with hollow marks on the images of the evaluation. Accuracy: on "
          "those images.")
 

@@ -23,7 +23,7 @@ from vit.training.report.log import FILE as LOG
 _TRACES = ("results.json", "recipe.yaml", "history.csv")  # of a run, beside checkpoints
 _MOST_BYTES, _MOST_EPOCHS = 32 << 20, 20_000
 _PNG = b"\x89PNG\r\n\x1a\n"
-_EPOCHS = {"pretrain": "pretrain_epochs"}  # the recipe's field; that of the other stages is finetune_epochs
+_EPOCHS = {"mae": "mae_epochs", "pretrain": "pretrain_epochs"}  # the recipe's field; that of the other stages is finetune_epochs
 
 
 @dataclass
@@ -31,7 +31,7 @@ class PastStage:
     """One stage of a run that is over, or was stopped.
 
     Args:
-        name: "pretrain", "finetune", "scratch", or a name of the user's.
+        name: "mae", "pretrain", "finetune", "scratch", or a name of the user's.
         data: Its set, if that is known.
         epochs: Of each epoch, numbers by name, as `vit.training.history.History` has them; what was not finite is None.
         planned: Epochs that it was to have, if that is known.
@@ -151,7 +151,7 @@ def _stopped(run: PastRun, place: Path, saved: bool) -> None:
         for name, checkpoint in found.items():
             if not run.recipe:
                 _recipe(run, checkpoint.recipe)
-            known = _dict((checkpoint.data or {}).get("pretrain" if name == "pretrain" else "finetune"))
+            known = _dict((checkpoint.data or {}).get("pretrain" if name in _EPOCHS else "finetune"))
             on = "validation" if run.recipe.get("val_fraction") else "test"
             run.stages.append(PastStage(name, _text(known.get("name")), _epochs(checkpoint.history.get("epochs")),
                                         _planned(run, name), on))
