@@ -165,7 +165,7 @@ class ViT(nn.Cell):
 
     def construct(self, x: Tensor, key: Tensor | None = None) -> Tensor:
         """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
-        if (self.training and self.drops or self.decodes) and key is None:
+        if key is None and (self.decodes or (self.training and self.drops)):
             key = draw_keys(x)
         return self.stages(x, key, keep=False)[-1]
 

@@ -161,7 +161,7 @@ class ViT(tf.keras.Model):
 
     def call(self, x: Tensor, key: Tensor | None = None, training: bool | None = None) -> Tensor:
         """Keys [B, 2] of `vit.model.dropout.keys` choose what is dropped; training draws those that are not given."""
-        if (training and self.drops or self.decodes) and key is None:
+        if key is None and (self.decodes or (training and self.drops)):
             key = draw_keys(x)
         return self.stages(x, key, keep=False)[-1]
 

@@ -118,8 +118,8 @@ def test_apphub_is_what_its_source_says():
         "image_size": 32, "patch_size": 4, "in_channels": 3, "width": 256, "depth": 6, "heads": 8, "mlp_dim": 512,
         "activation": "gelu", "num_classes": 100, "norm_order": "post", "patch_bias": False, "qkv_bias": True,
         "block_norm_eps": 1e-5, "final_norm_eps": 1e-6, "dropout": 0.1, "attention_dropout": 0.1, "drop_path": 0.0,
-        "patch_dropout": 0.0, "pool": "cls", "class_token": True, "fc_norm": False, "decoder_depth": 0, "decoder_width": 128,
-        "decoder_heads": 4}
+        "patch_dropout": 0.0, "pool": "cls", "class_token": True, "fc_norm": False, "decoder_depth": 0,
+        "decoder_width": 128, "decoder_heads": 4}
 
 
 @pytest.mark.parametrize("config", [

@@ -1,7 +1,7 @@
 """Canonical weights: names, shapes, initial values.
 
-Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*` and `decoder.*`. Weights cross
-frameworks as `{canonical name: ndarray}`.
+Names and layouts are timm's (also DeiT's and MAE's). "The encoder" is everything but `head.*` and
+`decoder.*`. Weights cross frameworks as `{canonical name: ndarray}`.
 """
 import hashlib
 import itertools
@@ -100,10 +100,11 @@ def rows(config: ViTConfig) -> list[Row]:
     present = [replace(row, shape=tuple(sizes[letter] for letter in row.shape.split()))
                for row in ROWS if row.when is None or getattr(config, row.when)]
     found = []
-    for prefix, group in itertools.groupby(present, lambda row: row.name.partition("{i}")[0] if "{i}" in row.name else ""):
-        group, depth = list(group), {"": None, "blocks.": config.depth}.get(prefix, config.decoder_depth)
-        found += group if depth is None else [replace(row, name=row.name.format(i=i)) for i in range(depth)
-                                              for row in group]
+    for begin, members in itertools.groupby(present, lambda row: row.name.rpartition("blocks.{i}")[:2]):
+        group = list(members)
+        depth = {("", ""): None, ("", "blocks.{i}"): config.depth}.get(begin, config.decoder_depth)
+        found += group if depth is None else [replace(row, name=row.name.format(i=i))
+                                              for i in range(depth) for row in group]
     return found
 
 

@@ -8,8 +8,8 @@ import vit
 from vit.training.job import Stage
 
 # Fields of the recipe that say which images are trained on, how long and from where, and nothing of a step.
-_NOT_IN_GRAPHS = ("data", "seed", "mae_epochs", "pretrain_epochs", "finetune_epochs", "train_steps_per_epoch", "eval_steps_per_epoch",
-                  "eval_every", "eval_offset")
+_NOT_IN_GRAPHS = ("data", "seed", "mae_epochs", "pretrain_epochs", "finetune_epochs", "train_steps_per_epoch",
+                  "eval_steps_per_epoch", "eval_every", "eval_offset")
 
 
 def folder() -> Path:

@@ -56,7 +56,7 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
     Returns:
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
         y is [B, classes] of `dtype`; and for a model with dropout there is `"key"`, int32 [B, 2], a key of
-        `vit.model.dropout.keys` per image. Where x is uint8, [B, S, S, C], there may be `"holes"`, int64 [B, 2], of
+        `vit.model.dropout.keys` per image; for one with a decoder in evaluations too. Where x is uint8, [B, S, S, C], there may be `"holes"`, int64 [B, 2], of
         which the ops know. Of a share there is `"weight"`, [B] of `dtype`: of the whole batch's mean.
     """
     size = config.image_size if config else train.image_size
@@ -70,8 +70,8 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
     augmented = batches(train, augmentation=_augmentation(size, pair, recipe), seed=recipe.seed,
                         labels=_labels(config, recipe) if recipe.soft_labels else None)
     line = SeededPipeline(train_data=BatchDataset(augmented, recipe, config, share),
-                          eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe,
-                                                 share=share),
+                          eval_data=BatchDataset(batches(test, augmentation=Augmentation(size)), recipe, config,
+                                                 share),
                           batch_size=recipe.batch_size, ops=Batch(collate_fn=default_convert),
                           num_process=num_workers)
     line.recipe, line.epochs = recipe, epochs
@@ -118,7 +118,7 @@ class BatchDataset(Dataset):
     Args:
         batches: What makes arrays of indices.
         recipe: Batch size and seed.
-        config: The model, where its dropout needs keys.
+        config: The model, where its dropout or its decoder needs keys.
         share: Which part of each batch this process takes.
     """
     fe_batch = 1  # tells FastEstimator that an item is a batch

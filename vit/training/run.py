@@ -273,8 +273,9 @@ def _train(stage: Stage, weights: Weights, file: str | None) -> Weights:
             if stage.saver is not None:
                 stage.saver.close()
     if spoilt := parameters.not_finite(stage.weights):
-        raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so "
-                        f"{file or 'its encoder'} is {'not written' if file else 'of no use'}; {stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
+        spoilt_file = f"{file} is not written" if file else "it gives no encoder"
+        raise UserError(f"{stage.name} has diverged: {spoilt[0]} holds values that are not finite, so {spoilt_file}; "
+                        f"{stage.last_checkpoint()}. A lower learning_rate or a longer warm-up may help")
     if file and job.world.first:
         canonical.save(job.model_dir / file, stage.weights, stage.config,
                        usage.of(stage, stage.history.epochs[-1]["accuracy"]))

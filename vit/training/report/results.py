@@ -90,7 +90,8 @@ def table(content: dict, folder: Path | str) -> str:
     for name, stage in stages.items():
         first, last = stage["epochs"][0], stage["epochs"][-1]
         begin, end = (f"{one['accuracy']:.1%}" if "accuracy" in one else "-" for one in (first, last))
-        label = {"mae": "masked autoencoder", "pretrain": "pretrain", "finetune": "finetune, pretrained", "scratch": "finetune, from scratch"}[name]
+        label = {"mae": "masked autoencoder", "pretrain": "pretrain", "finetune": "finetune, pretrained",
+                 "scratch": "finetune, from scratch"}[name]
         rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{begin:>15}"
                     f"{end:>15}")
         if stage["test"]:

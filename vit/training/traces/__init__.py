@@ -48,5 +48,6 @@ def build(stage, model) -> list:
         EvalHistory(stage, log),
         Progress(stage),
         *(trace for trace in (loss_scale, ema, stage.saver, profile) if trace is not None),
-        *([EarlyStopping(stage)] if recipe.early_stopping_patience and stage.classifies else []),  # last: checkpoints count by place
+        # Last, as checkpoints count by place.
+        *([EarlyStopping(stage)] if recipe.early_stopping_patience and stage.classifies else []),
     ]

@@ -23,7 +23,8 @@ from vit.training.report.log import FILE as LOG
 _TRACES = ("results.json", "recipe.yaml", "history.csv")  # of a run, beside checkpoints
 _MOST_BYTES, _MOST_EPOCHS = 32 << 20, 20_000
 _PNG = b"\x89PNG\r\n\x1a\n"
-_EPOCHS = {"mae": "mae_epochs", "pretrain": "pretrain_epochs"}  # the recipe's field; that of the other stages is finetune_epochs
+# The recipe's field; that of the other stages is finetune_epochs.
+_EPOCHS = {"mae": "mae_epochs", "pretrain": "pretrain_epochs"}
 
 
 @dataclass
