@@ -4,6 +4,7 @@ import pytest
 
 from vit.model.config import VARIANTS
 from vit.model.parameters import check, copy_encoder, initial, sha256, shapes
+from vit.training.recipe import Recipe
 
 # Initial values.
 
@@ -122,6 +123,14 @@ def test_encoder_is_copied_under_a_new_head(small, random_weights):
     assert f"{len(encoder)} tensors" in report
     assert f"{sum(value.size for value in encoder):,} values" in report
     assert "head.weight [3, 16]" in report and "head.bias [3]" in report
+
+
+def test_an_autoencoders_encoder_is_copied_without_its_decoder(small, random_weights):
+    source, target = random_weights(Recipe(mae_decoder_width=8).autoencoder(small)), random_weights(small, 2)
+    result, _ = copy_encoder(source, target)
+    assert list(result) == list(target) and len(source) > len(target)
+    assert all((value == (target if name.startswith("head.") else source)[name]).all()
+               for name, value in result.items())
 
 
 def test_copied_encoder_shares_no_memory(small, random_weights):

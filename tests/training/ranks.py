@@ -28,6 +28,7 @@ from vit.training.workers import World, joined
 TRAIN, TEST, BATCH, EPOCHS = 61, 21, 16, 2  # the last batches are of 13 and 5
 STEPS = EPOCHS * 4
 CONFIG = VARIANTS["tiny"].replace(depth=2, num_classes=10, dropout=0.1, attention_dropout=0.2, drop_path=0.2)
+AUTOENCODER = Recipe(mae_decoder_width=32).autoencoder(CONFIG)
 _BASE = Recipe(data="digits", batch_size=BATCH, seed=3, decay_bias_and_norm=False, schedule="cosine", warmup_steps=3)
 CASES = {
     "adamw": dataclasses.replace(_BASE, optimizer="adamw", learning_rate=1e-3, weight_decay=0.05, clip_norm=0.5,
@@ -36,6 +37,7 @@ CASES = {
     "sgd": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2, gradient_centralization=True,
                                schedule="milestones", milestones=(0.5, 1), milestone_rates=(0.02, 0.005)),
     "muon": dataclasses.replace(_BASE, optimizer="muon", learning_rate=1e-3, weight_decay=0.05, clip_norm=0.5),
+    "mae": dataclasses.replace(_BASE, optimizer="adamw", learning_rate=1e-3, clip_norm=0.5),
     "frozen": dataclasses.replace(_BASE, freeze_encoder=True, batch_size=3),
     "fast": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
     "fp16": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, precision="fp16"),
@@ -53,17 +55,18 @@ def train(backend: str, name: str, world: World, folder: Path, resume: Path | No
     job = Job(script, recipe, pair, folder, RunOptions(log_steps=0, checkpoint_every=2, keep=9), dtype,
               saves_checkpoints=True, checkpoints=found, world=dataclasses.replace(
                   world, reduce="fast" if name == "fast" else "ordered"))
-    stage = Stage(job, "finetune", dataset, EPOCHS if recipe.batch_size == BATCH else 1, CONFIG)
+    config = AUTOENCODER if name == "mae" else CONFIG
+    stage = Stage(job, "finetune", dataset, EPOCHS if recipe.batch_size == BATCH else 1, config)
     from vit.training.traces import loss_scale
     with (mock.patch.object(script.backend, "FIRST_SCALE", SCALE), mock.patch.object(loss_scale, "FIRST_SCALE", SCALE),
           mock.patch.object(loss_scale, "GROWTH_STEPS", GROWTH)):
-        weights = fit(stage, {key: value.astype(dtype) for key, value in parameters.initial(CONFIG, seed=1).items()})
+        weights = fit(stage, {key: value.astype(dtype) for key, value in parameters.initial(config, seed=1).items()})
     moments = [script.to_numpy(stage.model, slot) for slot in stage.model.current_optimizer.moments()]
     history = stage.history  # between updates, a norm is that of the last one, which a resumed training has not
     return {"losses": np.array(history.step_losses),
             "norms": np.array(history.gradient_norms)[recipe.accumulate_steps - 1::recipe.accumulate_steps],
             "sizes": np.array(history.step_sizes),
-            "evaluations": np.array([[epoch[key] for key in ("eval_loss", "accuracy", "top5")]
+            "evaluations": np.array([[epoch.get(key, 0) for key in ("eval_loss", "accuracy", "top5")]
                                      for epoch in history.epochs]),
             "scales": np.array([[epoch.get(key, 0) for key in ("loss_scale", "skipped_steps")]
                                 for epoch in history.epochs]),

@@ -10,6 +10,11 @@ from vit.training.recipe import Recipe
 
 REFUSED = {
     "batch_size": (0, -1, 2.5, "16", True),
+    "mae_epochs": (-1, 1.5, "1", True),
+    "mae_mask_ratio": (0.0, 1.0, -0.1, math.nan, "0.75"),
+    "mae_decoder_depth": (0, -1, 1.5, "1", True),
+    "mae_decoder_width": (0, -1, 1.5, "1", True),
+    "mae_decoder_heads": (0, -1, 1.5, "1", True),
     "pretrain_epochs": (0, -1, 1.5, "1", True),
     "finetune_epochs": (0, -1, 1.5, "1", True),
     "train_steps_per_epoch": (0, -1, 1.5, "1", True),

@@ -66,10 +66,11 @@ def _check_epochs(epochs: list[dict], state: dict) -> None:
     """Hold the records of the epochs to those that are over; not each of them need have been evaluated."""
     if [record.get("epoch") for record in epochs] != list(range(1, len(epochs) + 1)) or len(epochs) > state["epoch"]:
         raise ValueError(f"the records of {state['epoch']} epochs are {len(epochs)}, and not numbered from 1")
+    judged = _OF_EVALUATION - (_OF_CLASSES if state["config"].get("decoder_depth") else set())
     for record in epochs:
         evaluated = set(record) & _OF_EVALUATION or (
             record is epochs[-1] and len(epochs) == state["epoch"] and state["phase"] in ("evaluated", "finished"))
-        needed = _OF_TRAINING | _OF_EVALUATION if evaluated else _OF_TRAINING
+        needed = _OF_TRAINING | judged if evaluated else _OF_TRAINING
         if missing := needed - set(record):
             raise ValueError(f"the record of epoch {record['epoch']} lacks {listed(sorted(missing))}")
         if absent := [name for name, value in record.items() if value is None and name not in _MAY_BE_ABSENT]:
@@ -199,4 +200,5 @@ RECORDS = {
 }
 _OF_TRAINING = {"epoch", "learning_rate", "train_loss", "train_seconds", "step_seconds", "images_per_second"}
 _OF_EVALUATION = {"eval_loss", "accuracy", "top5", "eval_seconds"}
+_OF_CLASSES = {"accuracy", "top5"}  # which a masked autoencoder has not
 _MAY_BE_ABSENT = {"step_seconds", "images_per_second"}  # of an epoch of one step

@@ -1,0 +1,110 @@
+"""A run that begins with a masked autoencoder: its stages, what it leaves, and how it goes on."""
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+
+from vit import checkpoints
+from vit.data import load
+from vit.model import dropout, parameters
+from vit.training import pipeline
+from vit.training.recipe import Recipe
+
+pytestmark = pytest.mark.backend("torch")
+OPTIONS = {"data": "digits", "variant": "tiny", "batch_size": 16, "mae_epochs": 2, "mae_decoder_width": 32,
+           "pretrain_epochs": 1, "finetune_epochs": 1, "train_steps_per_epoch": 3, "eval_steps_per_epoch": 2, "seed": 7,
+           "log_steps": 0, "early_stopping_patience": 1, "val_fraction": 0.1}
+
+
+def _train(folder, **options):
+    import vit_torch
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        results = vit_torch.fastestimator_run(**OPTIONS | {"model_dir": str(folder)} | options)
+    return folder, results, out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return _train(tmp_path_factory.mktemp("whole"))
+
+
+def test_it_is_a_stage_with_a_loss_and_no_accuracy(whole):
+    folder, results, out = whole
+    assert list(results["stages"]) == ["mae", "pretrain", "finetune"]
+    mae = results["stages"]["mae"]
+    assert [set(epoch) & {"eval_loss", "accuracy", "top5"} for epoch in mae["epochs"]] == [{"eval_loss"}] * 2
+    assert mae["test"] is None and not mae["stopped_early"] and results["stages"]["pretrain"]["test"] is not None
+    assert "  masked autoencoder      digits100        2              -              -" in out
+    assert out.count("encoder copied: 54 tensors") == 2
+    assert sorted(path.name for path in folder.glob("*/mae*")) == ["mae-00000003.safetensors",
+                                                                   "mae-00000006.safetensors"]
+    assert sorted(path.name for path in folder.glob("*.safetensors")) == ["finetuned.safetensors",
+                                                                          "pretrained.safetensors"]
+    graph = json.loads((folder / "graph.json").read_text())
+    assert "CrossEntropy" in json.dumps(graph["pretrain"]) and "CrossEntropy" not in json.dumps(graph["mae"])
+
+
+def test_the_pretraining_begins_with_its_last_encoder(whole, monkeypatch, tmp_path):
+    from vit.training import train
+    begun, fit = {}, train.fit
+    monkeypatch.setattr(train, "fit", lambda stage, weights: begun.setdefault(stage.name, weights) and fit(
+        stage, weights))
+    _, results, _ = _train(tmp_path)
+    last = checkpoints.load(whole[0] / "checkpoints" / "mae-00000006.safetensors")
+    assert results["weights_sha256"] == whole[1]["weights_sha256"]
+    initial = parameters.initial(checkpoints.load(whole[0] / "checkpoints" / "pretrain-00000003.safetensors").config, 7)
+    for name, value in begun["pretrain"].items():
+        np.testing.assert_array_equal(value, (initial if name.startswith("head.") else last.weights)[name])
+
+
+def test_a_run_that_is_stopped_in_it_goes_on_to_the_same_weights(whole, tmp_path, monkeypatch):
+    from vit.training import train
+    fit = train.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", lambda stage, weights: fit(stage, weights) if stage.name == "mae" else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _train(tmp_path)
+    (tmp_path / "checkpoints" / "mae-00000006.safetensors").unlink()
+    _, results, out = _train(tmp_path, resume="auto")
+    assert "mae: epoch 2/2" in out and "mae: epoch 1/2" not in out
+    assert results["weights_sha256"] == whole[1]["weights_sha256"]
+
+
+def test_every_evaluation_hides_the_same_patches_and_every_epoch_others():
+    pair, recipe = load("digits"), Recipe(data="digits", batch_size=16, seed=7)
+    config = recipe.autoencoder(recipe.model(10, 32))
+    line = pipeline.build(pair.finetune.train, pair.finetune.test, pair, recipe.unmixed(), True, config=config)
+    keys = {}
+    for mode in ("train", "eval"):
+        for epoch in (1, 2):
+            with line(mode=mode, epoch=epoch) as loader:
+                keys[mode, epoch] = next(iter(loader))["key"].numpy()
+    np.testing.assert_array_equal(keys["eval", 1], dropout.keys(7, 0, 0, np.arange(16)))
+    np.testing.assert_array_equal(keys["eval", 1], keys["eval", 2])
+    assert (keys["train", 1] != keys["train", 2]).any()
+
+
+def test_images_are_cropped_and_flipped_and_nothing_else():
+    recipe = Recipe(mixup=0.8, cutmix=1.0, label_smoothing=0.1, augment="randaugment", random_erasing_prob=0.25,
+                    crop_scale_min=0.5, crop_padding=0)
+    plain = Recipe(cutout_size=0, crop_scale_min=0.5, crop_padding=0)
+    assert recipe.unmixed() == plain
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"mae_decoder_heads": 5}, ("mae_epochs", "decoder_width 32", "decoder_heads 5")),
+    ({"mae_mask_ratio": 0.01}, ("mae_epochs", "patch_dropout 0.01", "16 patches")),
+    ({"accumulate_steps": 7}, ("accumulate_steps", "at most"))])
+def test_what_cannot_be_is_refused_before_a_folder_is_made(tmp_path, refused, options, words):
+    with refused(*words):
+        _train(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_its_checkpoint_is_no_classifier(whole, refused):
+    from vit import convert
+    with refused("mae-00000006.safetensors", "masked autoencoder", "later stage"):
+        convert.read(whole[0] / "checkpoints" / "mae-00000006.safetensors")
