@@ -57,8 +57,8 @@ def build(train: Images, test: Images, pair: DataPair, recipe: Recipe, channels_
         A `fastestimator.Pipeline` of batches `{"x": images, "y": int64 [B]}`. In training, with smoothing or mixing,
         y is [B, classes] of `dtype`; and for a model with dropout there is `"key"`, int32 [B, 2], a key of
         `vit.model.dropout.keys` per image; for one with a decoder in evaluations too. Where x is uint8,
-        [B, S, S, C], there may be `"holes"`, int64 [B, 2], of which the ops know. Of a share there is `"weight"`, [B] of
-        `dtype`: of the whole batch's mean.
+        [B, S, S, C], there may be `"holes"`, int64 [B, 2], of which the ops know. Of a share there is `"weight"`, [B]
+        of `dtype`: of the whole batch's mean.
     """
     size = config.image_size if config else train.image_size
     mean, std = normalization(pair, recipe)
