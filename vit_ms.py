@@ -15,6 +15,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from vit.backend import mindspore as backend
+from vit.backend.autoencoder.mindspore import pixel_errors
 from vit.backend.dropout.mindspore import Dropout, PatchDropout, draw_keys
 from vit.backend.mindspore import LayerNorm, Linear, Tensor, softmax
 from vit.backend.mindspore_gradients import Matmul
@@ -129,7 +130,7 @@ class Decoder(nn.Cell):
         x = ops.cat([x[:, :self.first], seen + hidden.expand_dims(2) * self.mask_token], axis=1) + self.pos_embed
         for block in self.blocks:
             x = block(x, None)[1]
-        errors = backend.pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
+        errors = pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
         return ops.sum(errors * hidden, dim=1) / ops.sum(hidden, dim=1)
 
 

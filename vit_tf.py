@@ -12,6 +12,7 @@ from vit.backend import require
 require("tensorflow", __name__)
 
 from vit.backend import tensorflow as backend
+from vit.backend.autoencoder.tensorflow import pixel_errors
 from vit.backend.dropout.tensorflow import Dropout, PatchDropout, draw_keys
 from vit.backend.tensorflow import LayerNorm, Linear, Tensor, matmul, nn, tf
 from vit.cli.train import main
@@ -124,7 +125,7 @@ class Decoder(nn.Layer):
         x = tf.concat([x[:, :self.first], seen + tf.expand_dims(hidden, 2) * self.mask_token], axis=1) + self.pos_embed
         for block in self.blocks:
             x = block(x, None)[1]
-        errors = backend.pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
+        errors = pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
         return tf.reduce_sum(errors * hidden, axis=1) / tf.reduce_sum(hidden, axis=1)
 
 

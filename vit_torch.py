@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vit.backend import torch as backend
+from vit.backend.autoencoder.torch import pixel_errors
 from vit.backend.dropout.torch import Dropout, PatchDropout, draw_keys
 from vit.backend.torch import LayerNorm, Linear, Tensor, matmul
 from vit.cli.train import main
@@ -131,7 +132,7 @@ class Decoder(nn.Module):
         x = torch.cat([x[:, :self.first], seen + hidden.unsqueeze(2) * self.mask_token], dim=1) + self.pos_embed
         for block in self.blocks:
             x = block(x, None)[1]
-        errors = backend.pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
+        errors = pixel_errors(self.pred(self.norm(x[:, self.first:])), pixels)
         return torch.sum(errors * hidden, dim=1) / torch.sum(hidden, dim=1)
 
 

@@ -26,14 +26,12 @@ from vit.backend.normalize.mindspore import Normalize  # noqa: F401
 from vit.backend.predictor.mindspore import Predictor  # noqa: F401
 from vit.backend.workers import mindspore as workers
 from vit.errors import UserError
-from vit.model.config import PIXEL_NORM_EPS
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = ms.Tensor
 NAME = "ms"
 CHANNELS_FIRST = True
 DEVICE_TARGETS = ("CPU", "GPU", "Ascend")
-_PIXEL_NORM_EPS = ms.Tensor(PIXEL_NORM_EPS, ms.float64)  # a bare number would be a float32
 FLOATING = (ms.float16, ms.bfloat16, ms.float32, ms.float64)
 # What MindSpore calls the last parts of canonical names, by the class of the layer, where it has other words.
 LEAVES = {"LayerNorm": {"weight": "gamma", "bias": "beta"}}
@@ -99,19 +97,6 @@ def gelu_tanh(x):
 def relu(x):
     """The rectifier."""
     return ops.relu(x)
-
-
-def pixel_errors(x, pixels):
-    """Mean squared errors [B, patches] of what is predicted of patches' pixels, each patch's normalized."""
-    centred = pixels - pixels.mean(axis=2, keep_dims=True)
-    variance = ops.square(centred).mean(axis=2, keep_dims=True)
-    targets = centred / ops.sqrt(variance + ops.cast(_PIXEL_NORM_EPS, variance.dtype))
-    return ops.square(x - targets).mean(axis=2)
-
-
-def mean(values):
-    """The mean of values [B]."""
-    return values.mean()
 
 
 def clip(gradients, clip_norm):

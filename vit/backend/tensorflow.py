@@ -25,7 +25,6 @@ from vit.backend.normalize.tensorflow import Normalize  # noqa: F401
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.backend.tensorflow_recompute import recomputed
 from vit.backend.workers import tensorflow as workers
-from vit.model.config import PIXEL_NORM_EPS
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = tf.Tensor
@@ -104,18 +103,6 @@ def gelu_tanh(x):
 def relu(x):
     """The rectifier."""
     return tf.nn.relu(x)
-
-
-def pixel_errors(x, pixels):
-    """Mean squared errors [B, patches] of what is predicted of patches' pixels, each patch's normalized."""
-    centred = pixels - tf.reduce_mean(pixels, axis=2, keepdims=True)
-    targets = centred / tf.sqrt(tf.reduce_mean(tf.square(centred), axis=2, keepdims=True) + PIXEL_NORM_EPS)
-    return tf.reduce_mean(tf.square(x - targets), axis=2)
-
-
-def mean(values):
-    """The mean of values [B]."""
-    return tf.reduce_mean(values)
 
 
 def clip(gradients, clip_norm):

@@ -27,7 +27,6 @@ from vit.backend.muon import torch as muon
 from vit.backend.normalize.torch import Normalize  # noqa: F401
 from vit.backend.predictor.torch import Predictor  # noqa: F401
 from vit.backend.workers import torch as workers
-from vit.model.config import PIXEL_NORM_EPS
 from vit.model.precision import FIRST_SCALE, scales_loss
 
 Tensor = torch.Tensor
@@ -82,18 +81,6 @@ def gelu_tanh(x):
 def relu(x):
     """The rectifier."""
     return F.relu(x)
-
-
-def pixel_errors(x, pixels):
-    """Mean squared errors [B, patches] of what is predicted of patches' pixels, each patch's normalized."""
-    centred = pixels - pixels.mean(dim=2, keepdim=True)
-    targets = centred / torch.sqrt(torch.square(centred).mean(dim=2, keepdim=True) + PIXEL_NORM_EPS)
-    return torch.square(x - targets).mean(dim=2)
-
-
-def mean(values):
-    """The mean of values [B]."""
-    return values.mean()
 
 
 def clip(gradients, clip_norm):

@@ -48,8 +48,6 @@ def open_checkpoint(path: Path) -> Source:
         UserError: It is damaged, or no checkpoint.
     """
     checkpoint = load(path)
-    if not checkpoint.config.has_head:
-        raise UserError(f"{path}: is of a masked autoencoder, which has no classes; take a checkpoint of a later stage")
     values, what = checkpoint.weights, "the weights"
     if checkpoint.ema is not None:
         values, what = checkpoint.ema, "the moving average of the weights (EMA)"

@@ -76,9 +76,12 @@ def parse_spec(path: str | os.PathLike, text: str | None) -> ViTConfig:
         text: The spec's fields as JSON; None where the file has none.
 
     Raises:
-        UserError: It is no model spec.
+        UserError: It is no model spec, or that of a masked autoencoder.
     """
     try:
-        return ViTConfig.from_dict(json.loads(text))
+        config = ViTConfig.from_dict(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: its manifest is not a model spec ({one_line(error)})") from None
+    if not config.has_head:
+        raise UserError(f"{path}: is of a masked autoencoder, which has no classes; take what a later stage has left")
+    return config

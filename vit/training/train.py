@@ -35,7 +35,7 @@ def fit(stage: Stage, weights: Weights) -> Weights:
     # FastEstimator looks into what a function refers to, and chokes on a module.
     Optimizer, parameters, depth = script.backend.Optimizer, script.parameters, stage.config.depth
     shared, reduce = not job.world.alone, None if job.world.alone else job.world.reduce
-    weighted_sum, mean = script.backend.workers.weighted_sum, script.backend.mean
+    weighted_sum, mean = script.backend.workers.weighted_sum, script.backend.workers.mean
     stage.model = model = fe.build(model_fn=lambda: model,
                                    optimizer_fn=lambda *_: Optimizer(parameters(model), recipe, depth, reduce),
                                    model_name=stage.name)

@@ -95,6 +95,11 @@ def add(tensors, how):
     return [parts[i].reshape(tensors[i].shape) for i in range(len(tensors))]
 
 
+def mean(values):
+    """The mean of values [B]."""
+    return values.mean()
+
+
 def weighted_sum(values, weights):
     """Sum values [B], each times its weight [B]."""
     return ops.sum(values * weights)

@@ -80,6 +80,11 @@ def add(tensors, how):
     return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
+def mean(values):
+    """The mean of values [B]."""
+    return tf.reduce_mean(values)
+
+
 def weighted_sum(values, weights):
     """Sum values [B], each times its weight [B]."""
     return tf.reduce_sum(values * weights)

@@ -69,6 +69,11 @@ def add(tensors, how):
     return [part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
+def mean(values):
+    """The mean of values [B]."""
+    return values.mean()
+
+
 def weighted_sum(values, weights):
     """Sum values [B], each times its weight [B]."""
     return torch.sum(values * weights)

@@ -9,9 +9,9 @@ from fastestimator.util.util import to_number
 class WholeBatch:
     """Run a network's steps on shares of batches, and give the traces what a step on the whole batch would have given.
 
-    That is "ce", the mean over the batch; in evaluation "y" and "y_pred", of all samples in their order; and "samples",
-    how many they are. In training all else is the share's. Each step is one exchange, which tells each worker also
-    whether a signal has come to any of them: so all stop after the same step.
+    That is "ce", the mean over the batch; in evaluation "y" and, of a model that classifies, "y_pred", of all samples
+    in their order; and "samples", how many they are. In training all else is the share's. Each step is one exchange,
+    which tells each worker also whether a signal has come to any of them: so all stop after the same step.
 
     Args:
         network: The FastEstimator network.
@@ -28,9 +28,10 @@ class WholeBatch:
             batch = self.run_share(batch)
         saver, training = self.stage.saver, self.network.ctx_state["mode"] == "train"
         asked = saver.request.status if saver is not None else None
+        keys = ("y", "y_pred") if self.stage.classifies else ("y",)
         told = world.gather(
             np.array([to_number(batch["ce"]).item(), np.count_nonzero(to_number(batch["weight"])), asked or 0]),
-            *(() if training else (to_number(batch[key]) for key in ("y", "y_pred"))))
+            *(() if training else (to_number(batch[key]) for key in keys)))
         losses, samples, statuses = np.array([numbers for numbers, *_ in told]).T
         if saver is not None:
             saver.agreed = next((int(status) for status in statuses if status), None)
@@ -38,6 +39,6 @@ class WholeBatch:
         if not training:
             parts = zip(*(arrays for _, *arrays in told), strict=True)
             whole |= {key: np.concatenate(part)[:int(samples.sum())]
-                      for key, part in zip(("y", "y_pred"), parts, strict=True)}
+                      for key, part in zip(keys, parts, strict=True)}
         whole = {key: to_tensor(value, self.network.target_type) for key, value in whole.items()}
         return ChainMap(whole | {"samples": int(samples.sum())}, batch)

@@ -1,0 +1,1 @@
+"""What a masked autoencoder's decoder is held to, in each framework."""
