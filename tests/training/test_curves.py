@@ -26,6 +26,10 @@ def drawn(monkeypatch, tmp_path):
     return draw
 
 
+def test_a_masked_autoencoder_is_not_drawn(drawn):
+    assert len(drawn(mae=2, pretrain=2).axes) == 2
+
+
 def test_one_epoch_is_a_clear_point_on_a_whole_axis(drawn):
     figure = drawn(pretrain=12, finetune=1, scratch=1)
     _, loss, _, accuracy = figure.axes

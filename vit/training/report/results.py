@@ -112,7 +112,7 @@ def plot(stages: list[Stage], path: Path) -> None:
     # Okabe and Ito's colours, which remain different whatever colours one sees; and a marker for each stage.
     styles = {"pretrain": ("#0072B2", "o"), "finetune": ("#009E73", "o"), "scratch": ("#D55E00", "^")}
     labels = {"pretrain": "pretraining", "finetune": "pretrained encoder", "scratch": "from scratch"}
-    stages = [stage for stage in stages if stage.classifies]  # a masked autoencoder's loss is another quantity
+    stages = [stage for stage in stages if stage.name in styles]  # a masked autoencoder's loss is another quantity
     groups = [[stage for stage in stages if stage.name == "pretrain"],
               [stage for stage in stages if stage.name != "pretrain"]]
     groups = [group for group in groups if group]
