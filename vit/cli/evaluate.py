@@ -50,7 +50,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise UserError(f"--seed must be at least 0, not {options.seed}")
     model = open_model(options.source, options.backend, options.batch_size)
-    pair = load(options.data, options.data_dir, options.skip_bad_images, untested=options.split != "test")
+    pair = load(options.data, options.data_dir, options.skip_bad_images, untested=options.split != "test",
+                classes=len(model.classes))
     if options.val_fraction:
         pair = splitting.apart(pair, options.val_fraction, options.seed)
     dataset = choose(pair, model, options.source)

@@ -43,6 +43,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.grid is not None:
         if Path(options.grid).is_dir():
             raise UserError(f"{options.grid}: is a folder; name a file for --grid")
+        if Path(options.grid).suffix.lower() != ".png":
+            raise UserError(f"{options.grid}: --grid draws a PNG: name a file that ends in .png")
         folder.probe(Path(options.grid).parent, "grid")
     paths = list(images.find(options.images))
     model = open_model(options.source, options.backend, min(options.batch_size, len(paths)))

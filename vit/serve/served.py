@@ -5,7 +5,7 @@ import numpy as np
 
 from vit.backend import SCRIPTS, TITLES
 from vit.use import formats
-from vit.use.classifier import probabilities
+from vit.use.classifier import batch_size_for, batch_sizes, probabilities
 from vit.use.explain import Explained
 from vit.use.exported import open_model
 
@@ -33,7 +33,7 @@ class Served:
             self.model = Explained(path, backend or "torch")
         else:
             self.model = open_model(path, backend, max_batch)
-        self.sizes = _sizes(self.model, max_batch)
+        self.sizes = batch_sizes(self.model, max_batch)
 
     @property
     def title(self) -> str:
@@ -47,7 +47,7 @@ class Served:
         Args:
             pixels: uint8 [n, S, S, 3], of the model's `pixels`; n is at most `max_batch`.
         """
-        self.model.batch_size = next((size for size in self.sizes if size >= len(pixels)), self.sizes[-1])
+        self.model.batch_size = batch_size_for(self.sizes, len(pixels))
         return probabilities(self.model.logits(pixels))
 
     def attention(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +57,3 @@ class Served:
             pixels: uint8 [S, S, 3], of the model's `pixels`.
         """
         return self.model.explain(pixels, "rollout")
-
-
-def _sizes(model, most: int) -> tuple[int, ...]:
-    """Sizes of batches, ascending. Others are filled up: all but PyTorch compile a graph for each size."""
-    if getattr(getattr(model, "manifest", None), "batch", None) is not None:
-        return (model.manifest.batch, )
-    if model.backend == "torch":
-        return tuple(range(1, most + 1))
-    return (*(1 << power for power in range((most - 1).bit_length())), most)

@@ -4,7 +4,7 @@ import os
 import numpy as np
 
 from vit import convert
-from vit.backend import load_script
+from vit.backend import load_script, script_of
 from vit.data import resizing
 from vit.data.augmentation import normalized
 from vit.data.sets import IMAGENET
@@ -96,7 +96,8 @@ class Classifier(Model):
     """The model of a file, in a framework.
 
     Args:
-        path: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run.
+        source: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run; or a
+            ViT of any of the scripts, whose weights are copied as they are now.
         backend: "torch", "tf" or "ms".
         batch_size: Images that are computed at a time.
 
@@ -105,9 +106,9 @@ class Classifier(Model):
             installed.
     """
 
-    def __init__(self, path: str | os.PathLike, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
-        weights, config, usage = read_whole(path, backend)
-        super().__init__(config, usage, path, batch_size)
+    def __init__(self, source: object, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
+        weights, config, usage = read_whole(source, backend)
+        super().__init__(config, usage, _title(source), batch_size)
         self.backend, script = backend, load_script(backend)
         script.backend.use_device(None)
         self._vit = script.ViT(config, weights=weights)
@@ -128,23 +129,32 @@ class Classifier(Model):
         return self._predictor.logits(self._normalized(pixels))
 
 
-def read_whole(path: str | os.PathLike, backend: str = "torch") -> tuple[Weights, ViTConfig, Usage]:
+def read_whole(source: object, backend: str = "torch") -> tuple[Weights, ViTConfig, Usage]:
     """Read weights that have all that images need: a head, and channels for red, green and blue.
 
     Args:
-        path: As of `Classifier`.
+        source: As of `Classifier`.
         backend: The framework, for the message.
 
     Raises:
         UserError: The file cannot be read, has no head, or its model sees no RGB images.
     """
-    weights, config, report = convert.read(path)
-    if "head.weight" in report.named("new"):
-        raise UserError(f"{path}: has no head, so it names no class; finetune it first "
-                        f"(python vit_{backend}.py --pretrained {path} --data folder --data_dir DIR)")
+    if script := script_of(source):
+        # What `vit.hub.from_pretrained` has made knows how it is used.
+        weights, config, usage = script.to_numpy(source), source.config, getattr(source, "usage", Usage())
+    else:
+        weights, config, report = convert.read(source)
+        usage = report.usage
+        if "head.weight" in report.named("new"):
+            raise UserError(f"{source}: has no head, so it names no class; finetune it first "
+                            f"(python vit_{backend}.py --pretrained {source} --data folder --data_dir DIR)")
     if config.in_channels != 3:
-        raise UserError(f"{path}: its model sees images of {config.in_channels} channels, and these have 3")
-    return weights, config, report.usage
+        raise UserError(f"{_title(source)}: its model sees images of {config.in_channels} channels, and these have 3")
+    return weights, config, usage
+
+
+def _title(source: object) -> object:
+    return "the given model" if script_of(source) else source
 
 
 def likeliest(model: Model, pixels: np.ndarray, top_k: int) -> list[list[tuple[str, float]]]:
@@ -173,3 +183,24 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
     x = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return x / x.sum(axis=-1, keepdims=True)
+
+
+def batch_sizes(model: Model, most: int) -> tuple[int, ...]:
+    """Give sizes of batches for numbers of images that change, ascending.
+
+    Others are filled up to the next of them: all but PyTorch compile a graph for each size.
+
+    Args:
+        model: The model; an export of a fixed batch has that one alone.
+        most: Images that are computed at a time, at most.
+    """
+    if getattr(getattr(model, "manifest", None), "batch", None) is not None:
+        return (model.manifest.batch, )
+    if model.backend == "torch":
+        return tuple(range(1, most + 1))
+    return (*(1 << power for power in range((most - 1).bit_length())), most)
+
+
+def batch_size_for(sizes: tuple[int, ...], count: int) -> int:
+    """Give the smallest of the sizes that holds so many images; the largest, where none does."""
+    return next((size for size in sizes if size >= count), sizes[-1])
