@@ -56,6 +56,7 @@ docs: .venv-docs/installed  ## build the site of docs/ into site/: every link is
 
 figures: .venv  ## draw the pictures of README and docs anew (it trains the three), and put in the figures that they quote
 	$(PY) benchmarks/parity.py
+	PARITY_KEPT=benchmarks/levels.json $(MAKE) parity
 	$(PY) benchmarks/figures.py
 
 bench: .venv  ## measure speed and memory beside peers, and the drift between the frameworks (benchmarks/, an hour)
