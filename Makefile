@@ -1,5 +1,6 @@
 BACKEND ?= torch
 BACKENDS ?= torch,tf,ms
+ROUNDS ?= 3
 PY := .venv/bin/python
 # The one that .venv has, if there is one.
 PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
@@ -59,9 +60,9 @@ figures: .venv  ## draw the pictures of README and docs anew (it trains the thre
 	PARITY_KEPT=benchmarks/levels.json $(MAKE) parity
 	$(PY) benchmarks/figures.py
 
-bench: .venv  ## measure speed and memory beside peers, and the drift between the frameworks (benchmarks/, an hour)
-	$(PY) benchmarks/step.py --variant apphub
-	$(PY) benchmarks/step.py --variant small_data
+bench: .venv  ## measure speed and memory beside peers, and the drift between the frameworks (an hour or two, ROUNDS=3)
+	$(PY) benchmarks/step.py --variant apphub --rounds $(ROUNDS)
+	$(PY) benchmarks/step.py --variant small_data --rounds $(ROUNDS)
 	$(PY) benchmarks/pipeline.py
 	$(PY) benchmarks/startup.py
 	$(PY) benchmarks/dropout.py
