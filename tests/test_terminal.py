@@ -36,8 +36,8 @@ def test_a_file_has_lines_of_any_width():
 
 @pytest.mark.parametrize(("stream", "variables", "styled"), [
     (_Terminal, {"TERM": "xterm"}, True), (_Terminal, {"TERM": "xterm", "NO_COLOR": ""}, True),
-    (_Terminal, {"TERM": "xterm", "NO_COLOR": "1"}, False), (_Terminal, {"TERM": "dumb"}, False), (_Terminal, {}, False),
-    (io.StringIO, {"TERM": "xterm"}, False)])
+    (_Terminal, {"TERM": "xterm", "NO_COLOR": "1"}, False), (_Terminal, {"TERM": "dumb"}, False),
+    (_Terminal, {}, False), (io.StringIO, {"TERM": "xterm"}, False)])
 def test_styles_are_for_terminals_that_take_them(stream, variables, styled, monkeypatch):
     for name in ("TERM", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)

@@ -7,7 +7,7 @@ from vit.training.report import epoch_rows
 
 EPOCH = {"epoch": 7, "train_seconds": 2.0, "step_seconds": 0.1, "images_per_second": 12345.6, "learning_rate": 0.01,
          "train_loss": 4.25, "eval_loss": 123.0, "accuracy": 0.5, "top5": 1.0, "eval_seconds": 1.5}
-TRAINED = {name: value for name, value in EPOCH.items() if name not in ("eval_loss", "accuracy", "top5", "eval_seconds")}
+TRAINED = {name: EPOCH[name] for name in list(EPOCH)[:6]}
 
 
 def test_a_row_says_everything():

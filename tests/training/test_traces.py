@@ -45,6 +45,7 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
             progress.system.global_step = step
             progress.on_batch_end({})
             stage.history.step_losses.append(0.5)
+        progress.bar.refresh()
         progress.on_end(None)
     assert (err.getvalue() != "") is shown
     if shown:

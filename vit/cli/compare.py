@@ -2,6 +2,7 @@
 import argparse
 import json
 
+from vit import terminal
 from vit.errors import UserError
 from vit.model import parameters
 from vit.model.config import VARIANTS
@@ -39,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
         config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
         weights = parameters.perturbed(config, seed=0)
     rows = pairs.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
-    print(differences.report(rows))
+    print(terminal.wrapped(differences.report(rows), terminal.width()))
     if options.json:
         content = {"backends": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
                    "rows": [{**vars(row), "over": row.over} for row in rows]}

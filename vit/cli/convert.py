@@ -1,6 +1,7 @@
 """`python -m vit convert`: weights of another project to this one's, or back."""
 import argparse
 
+from vit import terminal
 from vit.convert import FORMATS, read, write
 from vit.model import summary
 
@@ -38,9 +39,7 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(options: argparse.Namespace) -> int:
     weights, config, report = read(options.source, options.image_size, options.num_classes, options.heads, options.grid)
     write(options.destination, weights, config, options.to, report)
-    if options.quiet:
-        print(*(f"note: {note}" for note in report.notes), report.summary(), sep="\n")
-    else:
-        print(report)
-    print(f"{summary.describe(config)}; written to {options.destination} as {options.to}")
+    told = [*(f"note: {note}" for note in report.notes), report.summary()] if options.quiet else [str(report)]
+    told.append(f"{summary.describe(config)}; written to {options.destination} as {options.to}")
+    print(terminal.wrapped("\n".join(told), terminal.width()))
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit import terminal
 from vit.errors import UserError, printable
 from vit.use.formats import BACKENDS
 
@@ -62,7 +63,8 @@ def _run(options: argparse.Namespace) -> int:
             elif options.csv:
                 writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(named, 1))
             else:
-                print(printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}"))
+                line = printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}")
+                print(terminal.wrapped(line, terminal.width()))
             if options.grid is not None and len(shown) < _SHOWN:
                 shown.append((image, f"{figures.short(named[0][0])}\n{named[0][1]:.0%}"))
     if shown:

@@ -20,8 +20,8 @@ class Progress(Trace):
 
     def on_begin(self, data) -> None:
         columns = terminal.width(sys.stderr) or 80
-        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", leave=False,
-                        dynamic_ncols=True, bar_format=bar_format(columns), disable=self.stage.job.options.quiet or None)
+        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", bar_format=bar_format(columns),
+                        leave=False, dynamic_ncols=True, disable=self.stage.job.options.quiet or None)
 
     def on_batch_end(self, data) -> None:
         if losses := self.stage.history.step_losses:  # the last that was read: to ask for this one would be to wait
