@@ -50,7 +50,7 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
     assert (err.getvalue() != "") is shown
     if shown:
         last = err.getvalue().split("\r")[-3]  # behind it, the bar is wiped
-        assert re.fullmatch(r"pretrain 100%\|.+\| 6/6, loss 0\.500, 00:00 left, .+step", last), last
+        assert re.fullmatch(r"pretrain 100%\|.+\| 6/6, loss 0\.500, 00:00 left, .+step/s", last), last
 
 
 @pytest.mark.parametrize(("on_accelerator", "read"), [(False, 1), (True, 0)])
