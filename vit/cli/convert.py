@@ -17,7 +17,8 @@ def add_parser(commands) -> None:
     parser.add_argument("source", metavar="SRC",
                         help="a file (a checkpoint, too), a folder of Hugging Face or timm, or the folder of a run")
     parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf and timm_hub a folder")
-    parser.add_argument("--to", choices=FORMATS, default="canonical", help="default: %(default)s")
+    parser.add_argument("--to", choices=FORMATS, default="canonical", metavar="FORMAT",
+                        help=f"{', '.join(FORMATS)} (default: %(default)s)")
     parser.add_argument("--image_size", type=int, metavar="N",
                         help="size of the images, pixels; the position embeddings are resized (default: the source's)")
     parser.add_argument("--num_classes", type=int, metavar="N",

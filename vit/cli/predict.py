@@ -24,7 +24,8 @@ def add_parser(commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
     parser.add_argument("--top_k", type=int, default=5, metavar="K", help="classes named (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
+    parser.add_argument("--backend", choices=BACKENDS, metavar="NAME", help=(
+        f"{', '.join(BACKENDS)} (default: torch, or what runs the exported FILE)"))
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print a JSON object a line for each image")
