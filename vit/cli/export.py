@@ -19,18 +19,18 @@ def add_parser(commands) -> None:
         "gets its name only if its scores are those of the weights."))
     parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
     parser.add_argument("destination", metavar="OUT", help="the file to write; a folder for savedmodel and openvino")
-    parser.add_argument("--to", choices=FORMATS, required=True, help="the form")
+    parser.add_argument("--to", choices=FORMATS, required=True, metavar="FORM",
+                        help=", ".join(FORMATS))
     parser.add_argument("--batch", type=_batch, default=None, metavar="N",
                         help="images at a time: a number, or dynamic for any (default: dynamic)")
     parser.add_argument("--preprocess", action="store_true", help=(
         "take pixels, uint8 [B, S, S, 3], and give probabilities; default: normalized images, float32, and logits"))
     parser.add_argument("--images", nargs="+", metavar="IMAGE", help=(
-        f"images, folders or patterns of what to try it on, of which the first {_MOST_TRIED} are taken (default: "
-        f"{_TRIED} handwritten digits)"))
-    parser.add_argument("--quantize", choices=("int8",), help=(
+        f"images or folders to try it on, the first {_MOST_TRIED} (default: {_TRIED} handwritten digits)"))
+    parser.add_argument("--quantize", choices=("int8",), metavar="int8", help=(
         "weights of 8 bits, for onnx; needs --data, on whose test images it may not do much worse"))
-    parser.add_argument("--data", choices=NAMES, help="for --quantize; as of the scripts")
-    parser.add_argument("--data_dir", metavar="DIR", help="for --quantize; as of the scripts")
+    parser.add_argument("--data", choices=NAMES, metavar="NAME", help=f"for --quantize: {', '.join(NAMES)}")
+    parser.add_argument("--data_dir", metavar="DIR", help="for --quantize: its folder, as of the scripts")
     parser.add_argument("--max_loss", type=float, default=1.0, metavar="POINTS",
                         help="of top-1 that --quantize may cost (default: %(default)s)")
     parser.set_defaults(run=_run)
