@@ -26,8 +26,9 @@ SAME = ("the same bits", "the same bits")
 # What is compared, as the parity tests call it up to the comma; None where the tests ask for the same bits.
 COMPARED = (
     ("batches that reach the networks", None), ("forward, every stage, dropout off and on", "forward"),
-    ("gradient of every parameter", "gradient"), ("weights and optimizer state after one step, each optimizer", "step"),
-    ("loss, gradient norm, final weights over 100 steps, dropout off and on", "100 steps"),
+    ("gradient of every parameter", "gradient"),
+    ("weights and optimizer state after one step: SGD, AdamW and Muon (Muon also against numpy)", "step"),
+    ("loss, gradient norm, final weights over 100 steps, SGD, AdamW and Muon, dropout off and on", "100 steps"),
     ("weights and optimizer moments through all pairs of frameworks and back", None))
 # Whose steps stand beside ours: what the best known implementation of each framework takes.
 PEERS = {"torch": ("fe", "huggingface"), "tf": ("fe", "huggingface"), "ms": ("mindcv", )}
@@ -100,8 +101,8 @@ def resumed() -> list[str]:
 def saved() -> list[str]:
     """What checkpoints cost."""
     content = json.loads((HERE / "saving.json").read_text())
-    lines = [f"| a save every {content['every']} steps of the demo | a step, ms | a save, ms | share of the steps' time |",
-             "| --- | --- | --- | --- |"]
+    lines = [f"| a save every {content['every']} steps of the demo | a step, ms | a save, ms | "
+             "share of the steps' time |", "| --- | --- | --- | --- |"]
     lines += [f"| {TITLES[backend]} | {row['step_ms']:.1f} | {row['save_ms']:.1f} | {row['share']:.1%} |"
               for backend, row in content["found"].items()]
     return [*lines, "", f"{content['machine']} (`benchmarks/saving.py`)."]
@@ -134,8 +135,8 @@ def learned() -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "curves": curves, "drift": drift, "speed": speed,
-    "levels": levels, "resumed": resumed, "saved": saved, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
+    "demo": demo, "curves": curves, "levels": levels, "drift": drift, "resumed": resumed, "saved": saved,
+    "speed": speed, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
 
 
 def filled(text: str, root: str) -> str:

@@ -12,7 +12,7 @@ EXEMPT = ("vit.backend.torch", "vit.backend.tensorflow", "vit.backend.mindspore"
           "vit.backend.mindspore_gradients", "vit.backend.tensorflow_recompute", "vit.backend.dropout",
           "vit.backend.normalize", "vit.backend.predictor", "vit.backend.device", "vit.backend.workers",
           "vit.backend.explainer", "vit.backend.exporter", "vit.backend.runtime", "vit.backend.served",
-          "vit.training.pipeline", "vit.training.traces")
+          "vit.backend.muon", "vit.training.pipeline", "vit.training.traces")
 
 IMPORT = """
 import importlib, sys

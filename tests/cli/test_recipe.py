@@ -54,13 +54,13 @@ def test_fields_are_explained_with_what_they_take(capsys):
     out, _ = capsys.readouterr()
     entries = {entry.splitlines()[-1].partition(":")[0]: entry for entry in out.rstrip().split("\n\n")}
     assert list(entries) == [field.name for field in dataclasses.fields(Recipe)]
-    assert entries["momentum"] == "# Momentum of SGD.\n# Takes a number, in [0, 1).\nmomentum: 0.9"
+    assert entries["momentum"] == "# Momentum of SGD and Muon.\n# Takes a number, in [0, 1).\nmomentum: 0.9"
     for field in dataclasses.fields(Recipe):
         text = " ".join(line.removeprefix("#").strip() for line in entries[field.name].splitlines())
         words = " ".join(text.split())
         assert " ".join(field.metadata["text"].split()) in words  # the whole text
     for name, words in {"image_size": "a whole number, in [1, 16384], or null", "nesterov": "true or false",
-                        "optimizer": "one of sgd, adam, adamw", "epsilon": "a number, above 0"}.items():
+                        "optimizer": "one of sgd, adam, adamw, muon", "epsilon": "a number, above 0"}.items():
         assert f"# Takes {words}." in entries[name]
 
 

@@ -43,6 +43,11 @@ RECIPES = {
                    decay_bias_and_norm=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
                    schedule="exponential", decay_rate=0.5, decay_epochs=0.5, warmup_steps=5, label_smoothing=0.1,
                    mixup=0.4),
+    "muon": Recipe(data="digits", batch_size=16, optimizer="muon", learning_rate=1e-3, momentum=0.95, weight_decay=0.05,
+                   decay_bias_and_norm=False, layer_decay=0.75, accumulate_steps=2, clip_norm=1.0, ema_decay=0.9,
+                   gradient_centralization=True, schedule="cosine", warmup_steps=10),
+    "muon once": Recipe(data="digits", batch_size=16, optimizer="muon", learning_rate=1e-3, momentum=0.95,
+                        weight_decay=0.05, layer_decay=0.75, clip_norm=0.5),
     "uncentralized": Recipe(data="digits", batch_size=16, nesterov=True, clip_norm=2.0, weight_decay=1e-2,
                             decay_bias_and_norm=False),
 }

@@ -9,7 +9,7 @@ import pytest
 from tests.parity.conftest import CONFIGS, RECIPES, WITH_DROPOUT, dropped_stages, gradients, stages, start, trained
 from vit.backend import load_script
 from vit.files import canonical
-from vit.model import parameters
+from vit.model import muon, parameters
 from vit.model.config import VARIANTS, stage_names
 from vit.parity import differences, levels, pairs, trajectories
 from vit.training import run
@@ -115,7 +115,7 @@ def test_gradient(pair, name, dtype, hold):
     hold(f"gradient, {dtype}", " - ".join(pair), levels.gradient_rows(ours, theirs, pairs.BARS["gradient", dtype]))
 
 
-@pytest.mark.parametrize("recipe", ["sgd", pytest.param("adamw", marks=full)])
+@pytest.mark.parametrize("recipe", ["sgd", pytest.param("adamw", marks=full), pytest.param("muon once", marks=full)])
 def test_weights_and_optimizer_state_after_one_step(pair, recipe, hold):
     ours, theirs = (trained(backend, "one_head_48", recipe, 1, "float64") for backend in pair)
     before = start("one_head_48", "float64")
@@ -139,8 +139,27 @@ def test_centralized_gradients_are_the_oracles(backend, hold):
     assert plain.norms[0] == ours.norms[0] > 2.0, "clipping must act, or its place says nothing"
 
 
+@pytest.mark.full_in("ms")
+def test_muons_step_is_the_oracles(backend, hold):
+    """In the blocks' matrices after one step, from the velocity that it left; what is AdamW's is in its moments."""
+    recipe, before = RECIPES["muon once"], start("one_head_48", "float64")
+    ours, rows = trained(backend, "one_head_48", "muon once", 1, "float64"), []
+    for name, w in before.items():
+        v, matrices = ours.moments[f"moment1.{name}"], recipe.orthogonalizes(name)
+        if matrices:
+            change = recipe.weight_decay * w + muon.direction(v + recipe.momentum * v, matrices)
+            assert not ours.moments[f"moment2.{name}"].any()
+        else:
+            m, squares = v / (1 - recipe.beta1), ours.moments[f"moment2.{name}"] / (1 - recipe.beta2)
+            change = recipe.weight_decay * w + m / (np.sqrt(squares) + recipe.epsilon)
+        rate = recipe.learning_rate * recipe.layer_scale(name, 1)
+        rows.append(differences.row(name, ours.weights[name] - w, -rate * change, 1e-10))
+    hold("step, muon, float64", f"{backend} - numpy", rows)
+
+
 @full
-@pytest.mark.parametrize(("name", "recipe"), [*(("tiny", recipe) for recipe in RECIPES if recipe != "uncentralized"),
+@pytest.mark.parametrize(("name", "recipe"), [*(("tiny", recipe) for recipe in RECIPES
+                                                if recipe not in ("uncentralized", "muon once")),
                                               ("post_mean_48", "sgd"),
                                               ("tiny_dropout", "sgd"), ("tiny_dropout", "adamw")])
 def test_trajectory_of_100_steps(pair, name, recipe, hold):

@@ -113,7 +113,7 @@ def _train(recipe, config=CONFIG):
 
 def _each(change):
     """The change of lists, from that of one weight."""
-    def changes(self, w, g, decay, centralized, moment1, moment2, t):
+    def changes(self, w, g, decay, centralized, matrices, moment1, moment2, t):
         return [change(self, *one, t) for one in zip(w, g, decay, moment1, moment2, strict=True)]
     return changes
 
@@ -143,7 +143,7 @@ def _loss_summed(patch):
     patch(CrossEntropy, "forward", lambda self, data, state: mean(self, data, state) * len(data[1]))
 
 
-RATE, DROPOUT_KEYS = Recipe.rate, dropout.keys
+RATE, ORTHOGONALIZES, DROPOUT_KEYS = Recipe.rate, Recipe.orthogonalizes, dropout.keys
 COSINE_SGD = dataclasses.replace(RECIPES["adamw"], optimizer="sgd", learning_rate=0.01, warmup_steps=4)
 TRAIN_DEFECTS = {
     "weight decay on biases": (RECIPES["adamw"], lambda patch: patch(
@@ -158,6 +158,9 @@ TRAIN_DEFECTS = {
         backend, "centralize", lambda g: g - g.mean(dim=0, keepdim=True))),
     "a milestone one step late": (RECIPES["nesterov"], lambda patch: patch(
         Recipe, "rate", lambda recipe, step, *rest: RATE(recipe, max(step - 1, 1), *rest))),
+    "q, k and v orthogonalized as one matrix": (RECIPES["muon"], lambda patch: patch(
+        Recipe, "orthogonalizes", lambda recipe, name: min(ORTHOGONALIZES(recipe, name), 1))),
+    "an iteration of Newton and Schulz too few": (RECIPES["muon"], lambda patch: patch(backend.muon, "ITERATIONS", 4)),
     "loss summed instead of averaged": (RECIPES["sgd"], _loss_summed),
     "keys of another epoch": (RECIPES["sgd"], lambda patch: patch(
         dropout, "keys", lambda seed, epoch, *rest: DROPOUT_KEYS(seed, epoch + 1, *rest))),

@@ -26,9 +26,9 @@ _FOLDERS = []
 
 
 def _train(backend, dtype, folder, checkpoint=None):
-    recipe = RECIPES["adamw" if dtype == "float64" else "nesterov"]
+    recipe = RECIPES["muon" if dtype == "float64" else "nesterov"]  # Muon's has SGD's velocity and AdamW's moments
     recipe = dataclasses.replace(recipe, train_steps_per_epoch=STEPS // 2, eval_steps_per_epoch=1, warmup_steps=3,
-                                 schedule="cosine", ema_decay=0.9)
+                                 schedule="cosine", ema_decay=0.9, accumulate_steps=1)
     config = CONFIGS["tiny"].replace(depth=1)
     pair = levels.digits_for(config)
     job = Job(load_script(backend), recipe, pair, Path(folder),

@@ -17,6 +17,8 @@ FILES = {
     "backend": {"torch": "vit/backend/torch.py", "tf": "vit/backend/tensorflow.py", "ms": "vit/backend/mindspore.py"},
     "dropout": {"torch": "vit/backend/dropout/torch.py", "tf": "vit/backend/dropout/tensorflow.py",
                 "ms": "vit/backend/dropout/mindspore.py"},
+    "muon": {"torch": "vit/backend/muon/torch.py", "tf": "vit/backend/muon/tensorflow.py",
+             "ms": "vit/backend/muon/mindspore.py"},
     "normalize": {"torch": "vit/backend/normalize/torch.py", "tf": "vit/backend/normalize/tensorflow.py",
                   "ms": "vit/backend/normalize/mindspore.py"},
     "device": {"torch": "vit/backend/device/torch.py", "tf": "vit/backend/device/tensorflow.py",

@@ -35,6 +35,7 @@ CASES = {
                                  gradient_centralization=True),
     "sgd": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2, gradient_centralization=True,
                                schedule="milestones", milestones=(0.5, 1), milestone_rates=(0.02, 0.005)),
+    "muon": dataclasses.replace(_BASE, optimizer="muon", learning_rate=1e-3, weight_decay=0.05, clip_norm=0.5),
     "frozen": dataclasses.replace(_BASE, freeze_encoder=True, batch_size=3),
     "fast": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, weight_decay=1e-2),
     "fp16": dataclasses.replace(_BASE, nesterov=True, clip_norm=0.5, precision="fp16"),

@@ -30,6 +30,7 @@ def _ignored(options=None, given=(), **fields):
     ({}, {"eval_crop_pct": 0.9}, "eval_crop_pct", 'data "folder"'),
     ({}, {"optimizer": "adamw", "momentum": 0.8}, "momentum", 'optimizer is "adamw"'),
     ({}, {"optimizer": "adam", "nesterov": True}, "nesterov", 'optimizer is "adam"'),
+    ({}, {"optimizer": "muon", "nesterov": True}, "nesterov", 'optimizer is "muon"'),
     ({}, {"beta1": 0.8}, "beta1", 'optimizer is "sgd"'), ({}, {"beta2": 0.8}, "beta2", 'optimizer is "sgd"'),
     ({}, {"epsilon": 1e-6}, "epsilon", 'optimizer is "sgd"'),
     ({}, {"min_learning_rate": 1e-6}, "min_learning_rate", 'schedule is "constant"'),
@@ -55,6 +56,7 @@ def test_what_has_no_effect_is_named_with_the_reason(options, fields, name, reas
     ({"compare_scratch": True, "pretrained": "w", "skip_bad_images": True}, {"data": "folder", "eval_crop_pct": 0.9}),
     ({"data_dir": "d"}, {"data": "arrays", "eval_crop_pct": 0.9}),
     ({}, {"optimizer": "adamw", "beta1": 0.8, "beta2": 0.8, "epsilon": 1e-6}),
+    ({}, {"optimizer": "muon", "momentum": 0.95, "beta1": 0.8, "beta2": 0.8, "epsilon": 1e-6}),
     ({}, {"schedule": "cosine", "min_learning_rate": 1e-6}), ({}, {"schedule": "step", "decay_rate": 0.5}),
     ({}, {"schedule": "exponential", "decay_epochs": 5}), ({}, {"mixup": 0.2, "mixup_prob": 0.5}),
     ({}, {"cutmix": 0.2, "mixup_prob": 0.5}), ({}, {"crop_scale_min": 0.1, "crop_scale_max": 0.5, "crop_padding": 0}),
@@ -100,7 +102,7 @@ def test_a_run_says_it_on_stderr(tmp_path, stub, capsys):
     stub.run(tmp_path / "run", pretrained=tmp_path / "w.safetensors", momentum=0.5, optimizer="adamw")
     err = capsys.readouterr().err
     assert "note: --pretrain_epochs is ignored: --pretrained takes the place of the pretraining\n" in err
-    assert 'note: momentum is ignored: it is for optimizer "sgd", and optimizer is "adamw"\n' in err
+    assert 'note: momentum is ignored: it is for optimizer "sgd" or "muon", and optimizer is "adamw"\n' in err
     assert err.count("ignored") == 2
 
 

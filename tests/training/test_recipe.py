@@ -110,7 +110,7 @@ def test_edges_are_allowed(edge):
     ("epsilon", 0, "epsilon must be above 0, not 0.0"),
     ("layer_decay", 0, "layer_decay must be in (0, 1], not 0.0"),
     ("decay_epochs", 0, "decay_epochs must be in [1e-06, 1000000], not 0.0"),
-    ("optimizer", "rmsprop", 'optimizer must be one of "sgd", "adam", "adamw", not \'rmsprop\''),
+    ("optimizer", "rmsprop", 'optimizer must be one of "sgd", "adam", "adamw", "muon", not \'rmsprop\''),
     ("data", "mnist", 'data must be one of "digits", "cifar", "cifair", "folder", "arrays", not \'mnist\''),
     ("batch_size", 1.5, "batch_size must be of type int, not 1.5"),
     ("dropout", "x", "dropout must be of type float | None, not 'x'")])
@@ -276,3 +276,10 @@ def test_only_matrices_decay_unless_all_do_and_only_they_are_centralized(name):
     assert Recipe(weight_decay=0.5, decay_bias_and_norm=False).decay_of(name) == (0.5 if matrix else 0)
     assert Recipe(gradient_centralization=True).centralizes(name) is matrix
     assert not Recipe().centralizes(name)
+
+
+@pytest.mark.parametrize("name", shapes(VARIANTS["tiny"]))
+def test_muon_is_for_the_matrices_of_blocks_and_for_q_k_and_v_apart(name):
+    matrices = 3 if name.endswith("qkv.weight") else name.endswith(("proj.weight", "fc1.weight", "fc2.weight"))
+    assert Recipe(optimizer="muon").orthogonalizes(name) == (matrices if name.startswith("blocks.") else 0)
+    assert Recipe(optimizer="adamw").orthogonalizes(name) == 0

@@ -126,7 +126,7 @@ BROKEN = {
     "nothing": ("mixup:", ("mixup", "float", "None")),
     "impossible": ("mixup: -1", ("mixup", "at least 0", "-1")),
     "infinite": ("mixup: .inf", ("mixup", "finite")),
-    "no such choice": ("optimizer: rmsprop", ("optimizer", "rmsprop", '"sgd", "adam", "adamw"')),
+    "no such choice": ("optimizer: rmsprop", ("optimizer", "rmsprop", '"sgd", "adam", "adamw", "muon"')),
     "no such variant": ("variant: huge", ("variant", "huge", "small_data")),
     "no such data": ("data: mnist", ("data", "mnist", "digits")),
     "side that does not fit": ("image_size: 33", ("image_size 33", "patch_size 4")),

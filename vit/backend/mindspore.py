@@ -21,6 +21,7 @@ from vit.backend.device.mindspore import (  # noqa: F401
     use_device,
 )
 from vit.backend.mindspore_gradients import AddBias, Gelu, Product, Scale, Softmax, Standardize
+from vit.backend.muon import mindspore as muon
 from vit.backend.normalize.mindspore import Normalize  # noqa: F401
 from vit.backend.predictor.mindspore import Predictor  # noqa: F401
 from vit.backend.workers import mindspore as workers
@@ -113,7 +114,7 @@ def centralize(g):
 
 
 class Optimizer(nn.Optimizer):
-    """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
+    """SGD, Adam, AdamW or Muon, exactly as `vit.training.recipe.Recipe` defines them.
 
     Args:
         parameters: What to train: canonical name to tensor.
@@ -128,7 +129,7 @@ class Optimizer(nn.Optimizer):
         number = functools.partial(ms.Tensor, dtype=dtype)  # a bare number would be a float32
         self.learning_rate = ms.Parameter(number(recipe.learning_rate), name="learning_rate", requires_grad=False)
         self.names, self.reduce = tuple(parameters), reduce
-        self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
+        self.algorithm, self.nesterov = recipe.optimizer, recipe.looks_ahead
         self.clip_norm = number(recipe.clip_norm) if recipe.clip_norm else None
         self.momentum, self.beta1, self.beta2 = number(recipe.momentum), number(recipe.beta1), number(recipe.beta2)
         self.log_beta1, self.log_beta2 = number(math.log(recipe.beta1)), number(math.log(recipe.beta2))
@@ -136,6 +137,7 @@ class Optimizer(nn.Optimizer):
         self.decays = [number(recipe.decay_of(name)) for name in parameters]
         self.lr_scales = [number(recipe.layer_scale(name, depth)) for name in parameters]
         self.centralized = tuple(recipe.centralizes(name) for name in parameters)
+        self.matrices = tuple(recipe.orthogonalizes(name) for name in parameters)
         self.trained = tuple(i for i, w in enumerate(parameters.values()) if w.requires_grad)  # one for each gradient
         self.weights = ms.ParameterTuple(parameters.values())
         self.moment1 = self.weights.clone(prefix="moment1", init="zeros")
@@ -161,19 +163,20 @@ class Optimizer(nn.Optimizer):
             i, g = self.trained[k], gradients[k]
             w, rate = self.weights[i], self.learning_rate * self.lr_scales[i]
             moments = self.moment1[i], self.moment2[i]
-            change = self.change(w, g, self.decays[i], self.centralized[i], *moments, unbiased)
+            change = self.change(w, g, self.decays[i], self.centralized[i], self.matrices[i], *moments, unbiased)
             ops.assign(w, w - rate * change)
         ops.assign(self.global_step, self.global_step + 1)
 
-    def change(self, w, g, decay, centralized, moment1, moment2, unbiased):
+    def change(self, w, g, decay, centralized, matrices, moment1, moment2, unbiased):
         """Return what a weight w loses, over the learning rate; update its moments, of Adam divided by `unbiased`."""
-        if self.algorithm != "adamw":
+        if self.algorithm in ("sgd", "adam"):
             g, decay = g + decay * w, 0
         g = centralize(g) if centralized else g
-        if self.algorithm == "sgd":
+        if self.algorithm == "sgd" or matrices:
             v = self.momentum * moment1 + g
             ops.assign(moment1, v)
-            return g + self.momentum * v if self.nesterov else v
+            v = g + self.momentum * v if self.nesterov else v
+            return decay * w + muon.direction(v, matrices) if matrices else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * ops.square(g)
         ops.assign(moment1, m)

@@ -20,6 +20,7 @@ from vit.backend.device.tensorflow import (  # noqa: F401
     supports_dtype,
     use_device,
 )
+from vit.backend.muon import tensorflow as muon
 from vit.backend.normalize.tensorflow import Normalize  # noqa: F401
 from vit.backend.predictor.tensorflow import Predictor  # noqa: F401
 from vit.backend.tensorflow_recompute import recomputed
@@ -119,7 +120,7 @@ def centralize(g):
 
 
 class Optimizer(tf.keras.optimizers.Optimizer):
-    """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
+    """SGD, Adam, AdamW or Muon, exactly as `vit.training.recipe.Recipe` defines them.
 
     Args:
         parameters: What to train: canonical name to tensor.
@@ -133,13 +134,14 @@ class Optimizer(tf.keras.optimizers.Optimizer):
         dtype = next(iter(parameters.values())).dtype
         self._learning_rate = tf.Variable(recipe.learning_rate, dtype=dtype, trainable=False)
         self.parameters, self.reduce = parameters, reduce
-        self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
+        self.algorithm, self.nesterov = recipe.optimizer, recipe.looks_ahead
         self.clip_norm = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = {self._var_key(w): recipe.decay_of(name) for name, w in parameters.items()}
         self.lr_scales = {self._var_key(w): recipe.layer_scale(name, depth) for name, w in parameters.items()}
         self.centralized = {self._var_key(w): recipe.centralizes(name) for name, w in parameters.items()}
+        self.matrices = {self._var_key(w): recipe.orthogonalizes(name) for name, w in parameters.items()}
         self.moment1 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in parameters.values()}
         self.moment2 = {self._var_key(w): tf.Variable(tf.zeros_like(w), trainable=False) for w in parameters.values()}
         self.norm = tf.Variable(0, dtype=dtype, trainable=False)  # the gradients' norm in the last step
@@ -160,18 +162,20 @@ class Optimizer(tf.keras.optimizers.Optimizer):
 
     def update_step(self, g, w):
         key, t = self._var_key(w), tf.cast(self.iterations + 1, w.dtype)
-        change = self.change(w, g, self.decays[key], self.centralized[key], self.moment1[key], self.moment2[key], t)
+        change = self.change(w, g, self.decays[key], self.centralized[key], self.matrices[key], self.moment1[key],
+                             self.moment2[key], t)
         w.assign_sub(self._learning_rate * self.lr_scales[key] * change)
 
-    def change(self, w, g, decay, centralized, moment1, moment2, t):
+    def change(self, w, g, decay, centralized, matrices, moment1, moment2, t):
         """Return what a weight w loses in update t, over the learning rate; update its moments."""
-        if self.algorithm != "adamw":
+        if self.algorithm in ("sgd", "adam"):
             g, decay = g + decay * w, 0
         g = centralize(g) if centralized else g
-        if self.algorithm == "sgd":
+        if self.algorithm == "sgd" or matrices:
             v = self.momentum * moment1 + g
             moment1.assign(v)
-            return g + self.momentum * v if self.nesterov else v
+            v = g + self.momentum * v if self.nesterov else v
+            return decay * w + muon.direction(v, matrices) if matrices else v
         m = self.beta1 * moment1 + (1 - self.beta1) * g
         v = self.beta2 * moment2 + (1 - self.beta2) * tf.square(g)
         moment1.assign(m)

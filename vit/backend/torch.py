@@ -23,6 +23,7 @@ from vit.backend.device.torch import (  # noqa: F401
     supports_dtype,
     use_device,
 )
+from vit.backend.muon import torch as muon
 from vit.backend.normalize.torch import Normalize  # noqa: F401
 from vit.backend.predictor.torch import Predictor  # noqa: F401
 from vit.backend.workers import torch as workers
@@ -97,7 +98,7 @@ def centralize(g):
 
 
 class Optimizer(torch.optim.Optimizer):
-    """SGD, Adam or AdamW, exactly as `vit.training.recipe.Recipe` defines them.
+    """SGD, Adam, AdamW or Muon, exactly as `vit.training.recipe.Recipe` defines them.
 
     Args:
         parameters: What to train: canonical name to tensor.
@@ -109,13 +110,14 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, parameters, recipe, depth, reduce=None):
         super().__init__(list(parameters.values()), {"lr": recipe.learning_rate, "updates": 0})
         self.parameters, self.reduce = parameters, reduce
-        self.algorithm, self.nesterov = recipe.optimizer, recipe.nesterov
+        self.algorithm, self.nesterov = recipe.optimizer, recipe.looks_ahead
         self.clip_norm = recipe.clip_norm or None
         self.momentum, self.beta1, self.beta2 = recipe.momentum, recipe.beta1, recipe.beta2
         self.epsilon = recipe.epsilon
         self.decays = [recipe.decay_of(name) for name in parameters]
         self.lr_scales = [recipe.layer_scale(name, depth) for name in parameters]
         self.centralized = [recipe.centralizes(name) for name in parameters]
+        self.matrices = [recipe.orthogonalizes(name) for name in parameters]
         for w in parameters.values():
             self.state[w] = {"moment1": torch.zeros_like(w), "moment2": torch.zeros_like(w)}
         self.norm = torch.zeros(())  # the gradients' norm in the last step
@@ -125,8 +127,8 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self):
         group = self.param_groups[0]
-        trained = [parts for parts in zip(group["params"], self.decays, self.centralized, self.lr_scales, strict=True)
-                   if parts[0].grad is not None]
+        trained = [parts for parts in zip(group["params"], self.decays, self.centralized, self.matrices, self.lr_scales,
+                                          strict=True) if parts[0].grad is not None]
         gradients = [w.grad if self.loss_scale is None else w.grad / self.loss_scale for w, *_ in trained]
         if self.reduce is not None:
             gradients = workers.add(gradients, self.reduce)
@@ -135,26 +137,28 @@ class Optimizer(torch.optim.Optimizer):
             return  # too large for float16: this step is skipped
         group["updates"] += 1
         whole = [(*parts, g) for parts, g in zip(trained, gradients, strict=True)]
-        for part in [whole] if self.norm.is_cuda else [[one] for one in whole]:
-            w, decay, centralized, scale, g = zip(*part, strict=True)
-            change = self.change(w, g, decay, centralized, *([self.state[one][key] for one in w]
-                                                             for key in ("moment1", "moment2")), t=group["updates"])
+        kinds = [[one for one in whole if bool(one[3]) is muons] for muons in (True, False)]
+        for part in filter(None, kinds) if self.norm.is_cuda else [[one] for one in whole]:
+            w, decay, centralized, matrices, scale, g = zip(*part, strict=True)
+            moments = ([self.state[one][key] for one in w] for key in ("moment1", "moment2"))
+            change = self.change(w, g, decay, centralized, matrices, *moments, t=group["updates"])
             torch._foreach_sub_(w, torch._foreach_mul(change, [group["lr"] * one for one in scale]))
 
-    def change(self, w, g, decay, centralized, moment1, moment2, t):
+    def change(self, w, g, decay, centralized, matrices, moment1, moment2, t):
         """Return what the weights w lose in update t, over the learning rate; update their moments.
 
-        All are lists: a GPU takes one of all weights, as it would wait for the launch of each operation; a CPU one
-        weight after the other, as that stays in its cache.
+        All are lists: a GPU takes one of all weights (Muon's apart), as it would wait for the launch of each operation;
+        a CPU one weight after the other, as that stays in its cache.
         """
         add, mul = torch._foreach_add, torch._foreach_mul
-        if self.algorithm != "adamw":
+        if self.algorithm in ("sgd", "adam"):
             g = add(g, mul(w, decay))
         g = [centralize(one) if matrix else one for one, matrix in zip(g, centralized, strict=True)]
-        if self.algorithm == "sgd":
+        if self.algorithm == "sgd" or matrices[0]:
             v = add(mul(moment1, self.momentum), g)
             torch._foreach_copy_(moment1, v)
-            return add(g, mul(v, self.momentum)) if self.nesterov else v
+            v = add(g, mul(v, self.momentum)) if self.nesterov else v
+            return add(mul(w, decay), [*map(muon.direction, v, matrices)]) if matrices[0] else v
         m = add(mul(moment1, self.beta1), mul(g, 1 - self.beta1))
         v = add(mul(moment2, self.beta2), mul(mul(g, g), 1 - self.beta2))
         torch._foreach_copy_(moment1, m)

@@ -53,7 +53,7 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
     that computes again what is cheap. With P parameters and, for each of B images, N tokens of width D, an MLP of
     width M and H heads:
 
-        weights and moments     P * (1 + 1 for SGD, or 2 for Adam and AdamW + 1 with a moving average)
+        weights and moments     P * (1 + 1 for SGD and Muon, or 2 for Adam and AdamW + 1 with a moving average)
         images                  B * S * S * C
         of each block           B * N * (6 * D + M)     the inputs of both norms, q, k and v, the attention's result,
                                                         the MLP's hidden values
@@ -81,5 +81,5 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
     block, others = width * block, width * others
     if frozen:
         return host_bytes(config, B) + block
-    moments = (1 if recipe.optimizer == "sgd" else 2) + (recipe.ema_decay > 0)
+    moments = (1 if recipe.optimizer in ("sgd", "muon") else 2) + (recipe.ema_decay > 0)
     return host_bytes(config, B) + 4 * P * moments + max(block + others, 4 * P)

@@ -61,10 +61,12 @@ def _without_effect(options: RunOptions, recipe: Recipe, backend: str = "",
     if recipe.data == "digits":
         yield ("data_dir",), 'data "digits" comes with scikit-learn'
         yield ("hflip_prob",), "a digit is never flipped"
+    if recipe.optimizer not in ("sgd", "muon"):
+        yield ("momentum",), f'it is for optimizer "sgd" or "muon", and optimizer is "{recipe.optimizer}"'
     if recipe.optimizer != "sgd":
-        yield ("momentum", "nesterov"), f'it is for optimizer "sgd", and optimizer is "{recipe.optimizer}"'
+        yield ("nesterov",), f'it is for optimizer "sgd", and optimizer is "{recipe.optimizer}"'
     if recipe.optimizer == "sgd":
-        yield ("beta1", "beta2", "epsilon"), 'it is for optimizer "adam" or "adamw", and optimizer is "sgd"'
+        yield ("beta1", "beta2", "epsilon"), 'it is for optimizer "adam", "adamw" or "muon", and optimizer is "sgd"'
     if recipe.schedule != "cosine":
         yield ("min_learning_rate",), f'it is for schedule "cosine", and schedule is "{recipe.schedule}"'
     if recipe.schedule != "milestones":

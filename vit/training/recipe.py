@@ -35,7 +35,16 @@ Where `gradient_centralization` is on, it says what becomes of g first.
 "adam" (Kingma & Ba 2015, algorithm 1, with a penalty of weight_decay / 2 * w**2) has the m, v and a of "adamw", but
 with g + weight_decay * w in place of g, and ends with
 
-    w = w - r * a"""
+    w = w - r * a
+
+"muon" (Jordan et al. 2024) is for the matrices of the blocks, those of attention and MLP; all else is as with "adamw":
+
+    v = momentum * v + g
+    o = the matrix nearest to g + momentum * v that is orthogonal
+    w = w - r * (weight_decay * w + 0.2 * sqrt(max(rows, columns)) * o)
+
+o is that but roughly, by five Newton-Schulz iterations (`vit/model/muon.py`). q, k and v are three matrices. With that
+factor (Liu et al. 2025) AdamW's learning rates and decays are Muon's. Its momentum is published as 0.95."""
 
 _SCHEDULES = """How the learning rate changes after the warm-up.
 
@@ -53,10 +62,10 @@ of the stage, the learning rate is
 _CENTRALIZATION = """Centralize the gradients of matrices: each row loses its mean.
 
 The matrices are those of patch embedding, attention, MLP and head, with a row for each output (Yong et al. 2020).
-Clipping comes before it. So does, in "sgd" and "adam", the penalty of `weight_decay`, but not AdamW's decay:
+Clipping comes before it. So does, in "sgd" and "adam", the penalty of `weight_decay`, but not AdamW's or Muon's:
 
     g = clip(g)
-    g = g + weight_decay * w              not in "adamw"
+    g = g + weight_decay * w              in "sgd" and "adam"
     g = g - mean of each row of g
     moments and step as `optimizer` has them
 
@@ -198,12 +207,14 @@ class Recipe:
         0, "Seed of the initial weights, the order of the samples, augmentation and dropout.",
         limits="[0, 4294967295]", flag="training")
 
-    optimizer: str = option("sgd", _OPTIMIZERS, choices=("sgd", "adam", "adamw"))
+    optimizer: str = option("sgd", _OPTIMIZERS, choices=("sgd", "adam", "adamw", "muon"))
     learning_rate: float = option(0.01, "Highest learning rate of the schedule.", limits="[0, inf)", flag="training")
-    momentum: float = option(0.9, "Momentum of SGD.", limits="[0, 1)")
-    nesterov: bool = option(False, "Give SGD Nesterov's momentum.")
-    beta1: float = option(0.9, "Decay of the first moment of Adam and AdamW.", limits="(0, 1)")
-    beta2: float = option(0.999, "Decay of the second moment of Adam and AdamW.", limits="(0, 1)")
+    momentum: float = option(0.9, "Momentum of SGD and Muon.", limits="[0, 1)")
+    nesterov: bool = option(False, "Give SGD Nesterov's momentum; Muon's always is.")
+    beta1: float = option(
+        0.9, "Decay of the first moment of Adam, of AdamW and of Muon's AdamW.", limits="(0, 1)")
+    beta2: float = option(
+        0.999, "Decay of the second moment of Adam, of AdamW and of Muon's AdamW.", limits="(0, 1)")
     epsilon: float = option(
         1e-8, "What Adam and AdamW add to the square root before they divide by it.", limits="(0, inf)")
     weight_decay: float = option(1e-4, "Weight decay, as the formulas of `optimizer` have it.", limits="[0, inf)")
@@ -399,6 +410,23 @@ class Recipe:
     def centralizes(self, name: str) -> bool:
         """Whether one parameter's gradient is centralized, by its canonical name: matrices' are."""
         return self.gradient_centralization and parameters.row_of(name).decays
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the momentum is Nesterov's."""
+        return self.nesterov or self.optimizer == "muon"
+
+    def orthogonalizes(self, name: str) -> int:
+        """Give the number of matrices that Muon finds in one parameter, by its canonical name; 0: it is not Muon's.
+
+        In "qkv" there are three, each orthogonalized by itself: they are three maps that are stored in one. As one
+        matrix, their shares of an update would hang on how large the gradients of the others are; those of q and k are
+        much smaller than those of v while attention is nearly uniform.
+        """
+        row = parameters.row_of(name)
+        if self.optimizer != "muon" or row.layer != "block" or not row.decays:
+            return 0
+        return 3 if row.initial == "xavier3" else 1
 
     def evaluates(self, epoch: int, epochs: int) -> bool:
         """Whether a stage is evaluated after one of its epochs.
