@@ -2,9 +2,9 @@
 
     python benchmarks/little_data.py --data_dir DIR [--epochs 5] [--seeds 3] [--jobs 2] [--options muon ...]
 
-Trains `tiny` on the whole of CIFAR-100 (in DIR, as of `cifar.py`) for a few epochs with AdamW, and with one option more,
-once for each seed, in PyTorch: the same images in the same order, crops and flips. Each run has a core of its own. What
-is reported is the last epoch; nothing was chosen by the test images, and no option was tuned.
+Trains `tiny` on the whole of CIFAR-100 (in DIR, as of `cifar.py`) for a few epochs with AdamW, and with one option
+more, once for each seed, in PyTorch: the same images in the same order, crops and flips. Each run has a core of its
+own. What is reported is the last epoch; nothing was chosen by the test images, and no option was tuned.
 
 What each run learned is kept in `benchmarks/little_data.json`; those in it are not repeated. Writes all that is kept
 there into `benchmarks/little_data.md`.
@@ -48,7 +48,8 @@ def table(kept: dict) -> str:
              "option gains over none at the same seed, in points; and the time of a training step, of that without it. "
              "No option was tuned, and a few epochs say little of three hundred."]
     for epochs in sorted({run["epochs"] for run in kept.values()}):
-        lines += ["", f"## {epochs} epochs", "", "| option | seeds | top-1 | gain | time |", "| --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {epochs} epochs", "", "| option | seeds | top-1 | gain | time |",
+                  "| --- | --- | --- | --- | --- |"]
         found = {name: {run["seed"]: run for run in kept.values() if (run["option"], run["epochs"]) == (name, epochs)}
                  for name in OPTIONS}
         plain = found["none"]
