@@ -31,11 +31,12 @@ class Model:
         classes: Names of the classes; their numbers where the file has no names, which `numbered` tells.
         preprocessing: What becomes of an image before the model.
         provenance: What the file says of where its weights come from.
+        sizes: Of the batches that are computed, ascending; fewer images are filled up to the next of them.
         notes: Lines about what the file does not say.
     """
 
     def __init__(self, config: ViTConfig, usage: Usage, path: str | os.PathLike, batch_size: int) -> None:
-        self.config, self.notes, self.batch_size = config, [], batch_size
+        self.config, self.notes, self.sizes = config, [], (batch_size, )
         self.preprocessing, self.provenance = usage.preprocessing, usage.provenance
         if self.preprocessing is None:
             self.preprocessing = ASSUMED
@@ -44,6 +45,11 @@ class Model:
         if self.numbered:
             self.classes = tuple(map(str, range(self.config.num_classes)))
             self.notes.append(f"{path} does not name its classes: they are numbers")
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are computed at a time, at most."""
+        return self.sizes[-1]
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Give what of an image the model sees: uint8 [S, S, 3].
@@ -79,8 +85,8 @@ class Model:
         found = []
         for start in range(0, len(pixels), self.batch_size):
             part = pixels[start:start + self.batch_size]
-            # All batches have one size: a graph is compiled for each.
-            whole = np.concatenate([part, np.zeros((self.batch_size - len(part), *part.shape[1:]), np.uint8)])
+            size = next(size for size in self.sizes if size >= len(part))
+            whole = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.uint8)])
             found.append(run(whole)[:len(part)])
         return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
@@ -186,9 +192,7 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def batch_sizes(model: Model, most: int) -> tuple[int, ...]:
-    """Give sizes of batches for numbers of images that change, ascending.
-
-    Others are filled up to the next of them: all but PyTorch compile a graph for each size.
+    """Give a model's `sizes` for numbers of images that change: few, as all but PyTorch compile a graph for each.
 
     Args:
         model: The model; an export of a fixed batch has that one alone.
@@ -199,8 +203,3 @@ def batch_sizes(model: Model, most: int) -> tuple[int, ...]:
     if model.backend == "torch":
         return tuple(range(1, most + 1))
     return (*(1 << power for power in range((most - 1).bit_length())), most)
-
-
-def batch_size_for(sizes: tuple[int, ...], count: int) -> int:
-    """Give the smallest of the sizes that holds so many images; the largest, where none does."""
-    return next((size for size in sizes if size >= count), sizes[-1])

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vit.data.arrays import pixels
 from vit.errors import UserError
-from vit.use.classifier import batch_size_for, batch_sizes, likeliest
+from vit.use.classifier import batch_sizes, likeliest
 from vit.use.exported import open_model
 
 OneImage = str | os.PathLike | np.ndarray | Image.Image
@@ -22,7 +22,7 @@ class ImageClassifier:
 
     def __init__(self, model: object, backend: str | None, batch_size: int) -> None:
         self.model = open_model(model, backend, batch_size)
-        self._sizes = batch_sizes(self.model, batch_size)
+        self.model.sizes = batch_sizes(self.model, batch_size)
 
     def __call__(self, images: OneImage | Sequence[OneImage], top_k: int = 5) -> list:
         """Name the likeliest classes.
@@ -64,7 +64,7 @@ class ImageClassifier:
 
     def _pixels(self, images: OneImage | Sequence[OneImage]) -> np.ndarray:
         read = [self.model.pixels(pixels(image)) for image in ([images] if _is_one(images) else images)]
-        size, self.model.batch_size = self.model.config.image_size, batch_size_for(self._sizes, len(read))
+        size = self.model.config.image_size
         return np.stack(read) if read else np.zeros((0, size, size, 3), np.uint8)
 
 
