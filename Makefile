@@ -8,12 +8,20 @@ PIP := .venv/bin/pip install -q --disable-pip-version-check --no-warn-conflicts
 # An older .venv has two OpenCVs in one folder, and taking one out leaves nothing to import.
 OPENCV := opencv-python-headless==4.11.0.86
 FUZZ_MINUTES ?= 10
+# What is installed: everything, once that was asked for, or where no BACKEND is named; else what that one needs.
+INSTALLED := $(or $(wildcard .venv/installed),.venv/installed$(if $(filter command environment,$(origin BACKEND)),-$(BACKEND)))
+# PyPI's PyTorch brings CUDA, gigabytes of it. Without a GPU its CPU build is asked for first, where PyTorch has it.
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' packages/fe_compat/pyproject.toml)
+CPU_TORCH := $(PY) -c 'import torch' 2>/dev/null || test -e /dev/nvidiactl || $(PIP) --no-deps --retries 0 --timeout 15 \
+	--index-url https://download.pytorch.org/whl/cpu $(TORCH) 2>/dev/null || true
+VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # Two processes, one core each: PyTorch's threads would wait for each other for most of the time.
 TWO := OMP_NUM_THREADS=1
 export TF_CPP_MIN_LOG_LEVEL = 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo known-backend test test-full test-fe-mindspore parity scale-test crash-test fuzz check docs figures bench clean
+.PHONY: help demo known-backend test test-full test-fe-mindspore parity scale-test crash-test fuzz check docs figures bench lock \
+	newest clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[.a-z\/_-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -71,8 +79,14 @@ bench: .venv  ## measure speed and memory beside peers, and the drift between th
 	$(PY) benchmarks/parity.py
 	$(PY) benchmarks/figures.py
 
+lock:  ## write requirements/lock-*.txt anew: of each package the newest release that goes with the others, and its hashes
+	$(PYTHON) packages/lock.py
+
+newest:  ## install the newest releases of everything beside .venv, try them, and report: it takes a while, and 11 GB
+	$(PYTHON) packages/newest.py
+
 clean:  ## remove what was installed and written by runs
-	rm -rf .venv .venv-docs site runs rank_0 kernel_meta somas_meta
+	rm -rf .venv .venv-docs .venv-lock .venv-newest site runs rank_0 kernel_meta somas_meta
 
 # An environment of its own: FastEstimator pins releases that the generator has long left behind.
 .venv-docs/installed: requirements-docs.txt
@@ -81,17 +95,21 @@ clean:  ## remove what was installed and written by runs
 	@.venv-docs/bin/pip install -q --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
-.venv: .venv/installed  ## install everything into .venv (again only when a pyproject.toml or a requirements file changes)
+.venv: $(INSTALLED)  ## install everything into .venv (BACKEND=torch, tf or ms: what that needs; LOCKED=1: by hashes)
+
+PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 
 # A copy of fe_compat comes with each of the first two steps; a link to the checkout's own replaces it in the end.
-.venv/installed: requirements.txt requirements-dev.txt pyproject.toml $(wildcard packages/*/pyproject.toml)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
-		{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }
-	@test ! -x $(PY) || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || \
-		{ echo ".venv has $$($(PY) --version), and $(PYTHON) is $$($(PYTHON) --version): rm -rf .venv first" >&2; exit 2; }
-	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Installing into .venv with $$($(PYTHON) --version): 11 GB, a few minutes"
+.venv/installed: requirements.txt requirements-dev.txt $(PROJECTS) $(if $(LOCKED),requirements/lock-$(VERSION).txt)
+	@$(NEW_VENV)
+ifdef LOCKED
+	@echo "  1/2 what requirements/lock-$(VERSION).txt says ..."
+	@$(PIP) --no-deps --require-hashes -r requirements/lock-$(VERSION).txt
+	@echo "  2/2 this checkout ..."
+	@$(PIP) --no-deps --no-build-isolation packages/opencv_python -e packages/fe_compat -e packages/fe_mindspore -e .
+else
 	@echo "  1/3 FastEstimator, PyTorch, TensorFlow ..."
+	@$(CPU_TORCH)
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@$(PY) -c 'from cv2 import setNumThreads' 2>/dev/null || $(PIP) --no-deps --force-reinstall $(OPENCV)
 	@$(PY) -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || $(PIP) --no-deps fastestimator==1.7.0
@@ -99,4 +117,26 @@ clean:  ## remove what was installed and written by runs
 	@$(PIP) -e packages/fe_mindspore
 	@echo "  3/3 this checkout ..."
 	@$(PIP) --no-deps -e packages/fe_compat
+endif
 	@touch $@
+
+# One framework's: FastEstimator without those of its needs that a training with it does not import.
+.venv/installed-%: requirements-one.txt $(PROJECTS)
+	@$(MAKE) --no-print-directory known-backend BACKEND=$*
+	@$(NEW_VENV)
+	@echo "  1/2 $(if $(filter tf,$*),PyTorch and TensorFlow,$(if $(filter ms,$*),PyTorch and MindSpore,PyTorch)) ..."
+	@$(CPU_TORCH)
+	@$(PIP) -r requirements-one.txt "packages/fe_compat[$(if $(filter tf,$*),tensorflow,torch)]"
+	@echo "  2/2 FastEstimator, this checkout ..."
+	@$(PIP) --no-deps fastestimator==1.7.0 -e packages/fe_compat -e .
+	@$(if $(filter ms,$*),$(PIP) -e packages/fe_mindspore,true)
+	@touch $@
+
+define NEW_VENV
+$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
+	{ echo "Python 3.10, 3.11 or 3.12 is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.11" >&2; exit 2; }; \
+test ! -x $(PY) || test "$$($(PY) --version)" = "$$($(PYTHON) --version)" || \
+	{ echo ".venv has $$($(PY) --version), and $(PYTHON) is $$($(PYTHON) --version): rm -rf .venv first" >&2; exit 2; }; \
+test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: apt-get install python3-venv" >&2; exit 2; }; \
+echo "Installing into .venv with $$($(PYTHON) --version): $(SIZE), a few minutes"
+endef
