@@ -82,7 +82,7 @@ bench: .venv/installed  ## measure speed and memory beside peers, and the drift 
 	$(PY) benchmarks/figures.py
 
 # FastEstimator is in it for itself: on Python 3.12 what it needs is not what it says.
-LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-annotate
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate
 lock: $(UV)  ## write requirements-lock.txt anew: of each package the newest release that goes with the others, and its hashes
 	@rm -f requirements-lock.txt
 	@$(LOCK) --custom-compile-command "make lock" --output-file requirements-lock.txt \
