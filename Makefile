@@ -81,14 +81,15 @@ bench: .venv/installed  ## measure speed and memory beside peers, and the drift 
 	$(PY) benchmarks/parity.py
 	$(PY) benchmarks/figures.py
 
-# FastEstimator is in it for itself: on Python 3.12 what it needs is not what it says.
-LOCK := $(UV) pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate
-lock: $(UV)  ## write requirements-lock.txt anew: of each package the newest release that goes with the others, and its hashes
-	@rm -f requirements-lock.txt
-	@$(LOCK) --custom-compile-command "make lock" --output-file requirements-lock.txt \
-		$(addprefix --no-emit-package=,vit-three-ways fe-compat fe-mindspore opencv-python fastestimator) \
-		requirements.txt requirements-dev.txt packages/fe_mindspore/pyproject.toml
-	@echo fastestimator==1.7.0 | $(LOCK) --no-header --no-deps - >> requirements-lock.txt
+# FastEstimator is in them for itself: on Python 3.12 what it needs is not what it says.
+LOCK := $(UV) pip compile --quiet --generate-hashes --no-annotate --no-header --python-platform x86_64-manylinux_2_28 --python-version
+lock: $(UV)  ## write requirements/lock-*.txt anew: of each package the newest release that goes with the others, and its hashes
+	@for python in 3.10 3.11 3.12; do \
+		$(LOCK) $$python $(addprefix --no-emit-package=,vit-three-ways fe-compat fe-mindspore opencv-python fastestimator) \
+			requirements.txt requirements-dev.txt packages/fe_mindspore/pyproject.toml > .venv-lock/lock.txt && \
+		echo fastestimator==1.7.0 | $(LOCK) $$python --no-deps - >> .venv-lock/lock.txt && \
+		{ echo "# Written by make lock, for Linux on x86_64."; cat .venv-lock/lock.txt; } > requirements/lock-$$python.txt || exit; \
+	done
 
 newest: $(UV)  ## install the newest releases of all that is pinned into .venv-newest (11 GB), say which, and try them
 	@UV=$(UV) PYTHON=$(PYTHON) sh packages/newest.sh
@@ -107,7 +108,7 @@ clean:  ## remove what was installed and written by runs
 	@.venv-docs/bin/pip install -q --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
-.venv: known-backend locked-is-all $(INSTALLED)  ## install everything (BACKEND=tf: what that needs; LOCKED=1: what requirements-lock.txt says)
+.venv: known-backend locked-is-all $(INSTALLED)  ## install everything (BACKEND=tf: what that needs; LOCKED=1: by requirements/lock-*.txt)
 
 locked-is-all:
 	@test -z "$(LOCKED)" || test -z "$(NAMED)" || { echo "LOCKED=1 installs everything: leave BACKEND out" >&2; exit 2; }
@@ -137,11 +138,12 @@ PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 	@$(PIP) --no-deps -e packages/fe_compat
 	@touch $@
 
+LOCKED_BY = requirements/lock-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 .venv/installed-locked: SIZE := 11 GB
-.venv/installed-locked: requirements-lock.txt $(PROJECTS)
+.venv/installed-locked: $(if $(LOCKED),$(LOCKED_BY)) $(PROJECTS)
 	$(NEW_VENV)
-	@echo "  1/2 what requirements-lock.txt says ..."
-	@$(PIP) --no-deps --require-hashes -r requirements-lock.txt
+	@echo "  1/2 what $(LOCKED_BY) says ..."
+	@$(PIP) --no-deps --require-hashes -r $(LOCKED_BY)
 	@echo "  2/2 this checkout ..."
 	@$(PIP) --no-deps --no-build-isolation packages/opencv_python -e packages/fe_compat -e packages/fe_mindspore -e .
 	@touch $@ .venv/installed
