@@ -11,7 +11,7 @@ RUN apt-get update \
 
 RUN useradd --create-home vit
 USER vit
-WORKDIR /home/vit/checkout
+WORKDIR /home/vit
 COPY --chown=vit . .
 
 ARG BACKEND=torch
