@@ -140,7 +140,7 @@ PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 
 LOCKED_BY = requirements/lock-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
 .venv/installed-locked: SIZE := 11 GB
-.venv/installed-locked: $(if $(LOCKED),$(LOCKED_BY)) $(PROJECTS)
+.venv/installed-locked: $(if $(LOCKED),$(wildcard $(LOCKED_BY))) $(PROJECTS)
 	$(NEW_VENV)
 	@echo "  1/2 what $(LOCKED_BY) says ..."
 	@$(PIP) --no-deps --require-hashes -r $(LOCKED_BY)
