@@ -158,6 +158,6 @@ def test_what_the_extra_torch_does_not_bring_is_not_missed(last_line):
     found = last_line("train_torch()\nprint(json.dumps(hidden))", f"""
 from importlib.machinery import PathFinder
 hidden, find = {hidden}, PathFinder.find_spec
-PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in hidden else find(name, *rest)
+PathFinder.find_spec = staticmethod(lambda name, *rest: None if name.partition(".")[0] in hidden else find(name, *rest))
 """)
     assert found == hidden
