@@ -149,9 +149,9 @@ LOCKED_BY = requirements/lock-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % 
 	@touch $@ .venv/installed
 
 # One framework's: FastEstimator without those of its needs that a training does not import.
-.venv/installed-torch: SIZE := 1.7 GB (5 GB with CUDA)
-.venv/installed-tf: SIZE := 3.7 GB (7 GB with CUDA)
-.venv/installed-ms: SIZE := 4.2 GB (7.5 GB with CUDA)
+.venv/installed-torch: SIZE := 1.7 GB (5.5 GB with CUDA)
+.venv/installed-tf: SIZE := 3.7 GB (7.5 GB with CUDA)
+.venv/installed-ms: SIZE := 4.2 GB (8 GB with CUDA)
 .venv/installed-%: $(PROJECTS)
 	$(NEW_VENV)
 	@echo "  1/2 $(if $(filter tf,$*),PyTorch and TensorFlow,$(if $(filter ms,$*),PyTorch and MindSpore,PyTorch)) ..."

@@ -126,3 +126,11 @@ def test_the_containers_packages_exist(repo):
     [names] = re.findall(r"--no-install-recommends (.+) \\", (repo / "Dockerfile").read_text())
     shown = subprocess.check_output(["apt-cache", "show", *names.split()], text=True)
     assert set(names.split()) == set(re.findall("^Package: (.+)", shown, re.MULTILINE))
+
+
+def test_the_page_says_the_sizes_that_make_says(repo):
+    said = dict(re.findall(r"^\.venv/installed-(\w+): SIZE := (.+)$", (repo / "Makefile").read_text(), re.MULTILINE))
+    page = (repo / "docs/get-started.md").read_text()
+    rows = re.findall(r"^\| `make \.venv BACKEND=(\w+)` \|.*\| (.+) \| (.+) \|$", page, re.MULTILINE)
+    assert {backend: f"{without} ({with_it} with CUDA)" for backend, without, with_it in rows} == \
+        {backend: said[backend] for backend in ("torch", "tf", "ms")}
