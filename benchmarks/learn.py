@@ -54,6 +54,7 @@ stage = job.stages[0]
 with open(options["model_dir"] + "/learned.json", "w") as file:
     json.dump({"data": stage.dataset.name, "train": len(stage.dataset.train), "test": len(stage.dataset.test),
                "accuracy": [epoch["accuracy"] for epoch in stage.history.epochs],
+               "step_seconds": min(epoch["step_seconds"] for epoch in stage.history.epochs),
                "weights_sha256": parameters.sha256(stage.weights)}, file)
 """
 

@@ -21,6 +21,15 @@ from benchmarks.lines import PAIRS
 from vit.backend import TITLES
 
 DEMO = HERE / "demo.json"
+LEVELS = HERE / "levels.json"  # tests/parity/conftest.py writes it
+SAME = ("the same bits", "the same bits")
+# What is compared, as the parity tests call it up to the comma; None where the tests ask for the same bits.
+COMPARED = (
+    ("batches that reach the networks", None), ("forward, every stage, dropout off and on", "forward"),
+    ("gradient of every parameter", "gradient"),
+    ("weights and optimizer state after one step: SGD, AdamW and Muon (Muon also against numpy)", "step"),
+    ("loss, gradient norm, final weights over 100 steps, SGD, AdamW and Muon, dropout off and on", "100 steps"),
+    ("weights and optimizer moments through all pairs of frameworks and back", None))
 # Whose steps stand beside ours: what the best known implementation of each framework takes.
 PEERS = {"torch": ("fe", "huggingface"), "tf": ("fe", "huggingface"), "ms": ("mindcv", )}
 _BLOCK = re.compile(r"(<!-- quoted: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -64,6 +73,41 @@ def drift() -> list[str]:
     return lines
 
 
+def levels() -> list[str]:
+    """What the parity tests compare, their bars, and the worst that they saw."""
+    lines = ["| what is compared, among the three and (forward) against a numpy oracle | bar, float64 | worst seen | "
+             "bar, float32 | worst seen |", "| --- | --- | --- | --- | --- |"]
+    for what, level in COMPARED:
+        cells = [cell for dtype in ("float64", "float32") for cell in (_worst(level, dtype) if level else SAME)]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return lines
+
+
+def _worst(level: str, dtype: str) -> tuple[str, str]:
+    """The bar of a level and the worst difference that was seen there, over all pairs; empty where none is compared."""
+    rows = [row for name, pairs in json.loads(LEVELS.read_text()).items() for row in pairs.values()
+            if re.split(", | with", name)[0] == level and name.endswith(dtype)]
+    if not rows:
+        return "", ""
+    return f"{max(row['bar'] for row in rows):.0e}".replace("e-0", "e-"), f"{max(row['worst'] for row in rows):.0e}"
+
+
+def resumed() -> list[str]:
+    """How far a run that went on in another framework is from one that did not."""
+    bar, worst = _worst("resumed elsewhere", "float64")
+    return [f"In another framework the rest of the curve agrees to {worst} in float64 (bar {bar}; `make parity`)."]
+
+
+def saved() -> list[str]:
+    """What checkpoints cost."""
+    content = json.loads((HERE / "saving.json").read_text())
+    lines = [f"| a save every {content['every']} steps of the demo | a step, ms | a save, ms | "
+             "share of the steps' time |", "| --- | --- | --- | --- |"]
+    lines += [f"| {TITLES[backend]} | {row['step_ms']:.1f} | {row['save_ms']:.1f} | {row['share']:.1%} |"
+              for backend, row in content["found"].items()]
+    return [*lines, "", f"{content['machine']} (`benchmarks/saving.py`)."]
+
+
 def speed(variants: tuple[str, ...] = ("apphub", )) -> list[str]:
     """Our step through FastEstimator beside the peers', of some variants."""
     lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
@@ -91,8 +135,8 @@ def learned() -> list[str]:
 
 
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "curves": curves, "drift": drift, "speed": speed,
-    "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
+    "demo": demo, "curves": curves, "levels": levels, "drift": drift, "resumed": resumed, "saved": saved,
+    "speed": speed, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
 
 
 def filled(text: str, root: str) -> str:

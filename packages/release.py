@@ -80,7 +80,7 @@ def check(out: Path, python: str) -> None:
 
 def version() -> str:
     """The version of this checkout."""
-    return re.search(r'^version = "(.+)"$', (REPO / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    return re.search(r'^__version__ = "(.+)"$', (REPO / "vit/__init__.py").read_text(), re.MULTILINE)[1]
 
 
 def refusal(status: str, changes: str, version: str, tags: list[str]) -> str:
@@ -95,7 +95,7 @@ def refusal(status: str, changes: str, version: str, tags: list[str]) -> str:
     if status.strip():
         return "there are changes that are not committed"
     if f"v{version}" in tags:
-        return f"there is a tag v{version} already: raise the version in pyproject.toml"
+        return f"there is a tag v{version} already: raise the version in vit/__init__.py"
     if not re.search(rf"^## {re.escape(version)}(\s|$)", changes, re.MULTILINE):
         return f'CHANGELOG.md has no section "## {version}"'
     return ""

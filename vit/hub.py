@@ -45,18 +45,21 @@ def from_pretrained(model: str | os.PathLike, backend: str = "torch"):
     script = load_script(backend)
     if str(model) in VARIANTS and not os.path.exists(model):
         return script.ViT(str(model))
-    weights, config, _ = convert.read(model)
-    return script.ViT(config, weights=weights)
+    weights, config, report = convert.read(model)
+    made = script.ViT(config, weights=weights)
+    made.usage = report.usage  # for `pipeline`: the names of its classes, and what becomes of an image before it
+    return made
 
 
-def pipeline(task: str, model: str | os.PathLike, backend: str | None = None,
+def pipeline(task: str, model: object, backend: str | None = None,
              batch_size: int = BATCH_SIZE) -> ImageClassifier:
     """Make a function of images.
 
     Args:
         task: "image_classification", or as Hugging Face writes it, "image-classification".
-        model: As of `from_pretrained`, a variant aside; or what `vit export` has written.
-        backend: "torch", "tf" or "ms", or the form of an exported model; None for the file's own, or else "torch".
+        model: As of `from_pretrained`, a variant aside, which has not learnt anything; or what `from_pretrained` gave,
+            whose weights are copied; or what `vit export` has written.
+        backend: "torch", "tf" or "ms", or the form of an exported model; None for the model's own, or else "torch".
         batch_size: Images that are computed at a time.
 
     Raises:
@@ -66,4 +69,7 @@ def pipeline(task: str, model: str | os.PathLike, backend: str | None = None,
         raise UserError(f"unknown task {task!r}: {TASK} is the one that there is")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, not {batch_size}")
+    if isinstance(model, str) and model in VARIANTS and not os.path.exists(model):
+        raise UserError(f"{model} is a variant, which has not learnt any class: name a file of weights, or train one "
+                        "(Trainer)")
     return ImageClassifier(model, backend, batch_size)

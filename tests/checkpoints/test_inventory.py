@@ -103,9 +103,12 @@ def test_the_listing_says_which_are_whole(tmp_path, refused):
     _fill(tmp_path / "checkpoints")
     (tmp_path / "checkpoints" / "finetune-00000012.safetensors").write_bytes(b"half")
     lines = describe(tmp_path).splitlines()
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "valid, training" in lines[1] and "25.0%" in lines[1] and "torch" in lines[1]
-    assert "NOT VALID" in lines[4] and "finetune-00000012" in lines[4]
+    assert "NOT VALID" in lines[4] and "finetune-00000012" in lines[4] and "finetune-00000012" in lines[5]
+    short = describe(tmp_path, 60).splitlines()
+    assert max(map(len, short[:5])) <= 60 and short[0].split() == ["file", "epoch", "top-1", "state"]
+    assert [line.split()[0] for line in short[:5]] == [line.split()[0] for line in lines[:5]]
     with refused("no such folder"):
         describe(tmp_path / "none")
     (tmp_path / "empty").mkdir()

@@ -1,6 +1,8 @@
 """`python -m vit`: its commands, unknown words, and output that nobody reads to the end."""
 import pytest
+import tomllib
 
+import vit
 from tests.fixtures import COMMIT_7D1C055
 from vit.cli.commands import COMMANDS, main
 
@@ -26,6 +28,24 @@ def test_every_command_has_help(name, capsys):
     assert _ends([name, "--help"]) == 0
     out = capsys.readouterr().out
     assert out.startswith(f"usage: python -m vit {name} ") and "show this help" in out
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_help_of_every_command_fits_the_window(name, columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert _ends([name, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    usage = lines.index("")  # whose lines argparse breaks between flags, and not at all where the command gives it
+    assert [line for line in lines[usage:] if len(line) > columns] == []
+    assert not any("{" in line for line in lines)  # what a flag may be is told in words
+
+
+def test_the_version_is_the_packages(capsys, repo):
+    assert _ends(["--version"]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["vit", vit.__version__ + ","]
+    config = tomllib.loads((repo / "pyproject.toml").read_text())
+    assert config["tool"]["hatch"]["version"] == {"path": "vit/__init__.py"}
 
 
 @pytest.mark.parametrize(("arguments", "fragment"), [

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import vit
 from vit.backend import INSTALL, MissingBackend, require
 from vit.cli import commands as tool
 from vit.cli import train as cli
@@ -92,7 +93,8 @@ def _given(*arguments):
 
 def _actions(*device_targets):
     actions = cli.parser("", device_targets)._actions
-    return {action.option_strings[0][2:]: action for action in actions if action.dest != "help"}
+    return {action.option_strings[0][2:]: action for action in actions
+            if action.dest not in ("help", argparse.SUPPRESS)}
 
 
 def test_flags_are_absent_unless_given():
@@ -147,16 +149,44 @@ def test_help_shows_defaults_and_names(monkeypatch, capsys):
 
 def test_help_is_in_groups_of_short_entries(monkeypatch, capsys):
     text = _help(monkeypatch, capsys, 80)
-    assert max(map(len, text.splitlines())) <= 80
     groups = re.split(r"^(\w+):$", text, flags=re.MULTILINE)
     flags = {title: re.findall(r"^  --(\w+)", part, re.MULTILINE)
              for title, part in zip(groups[1::2], groups[2::2], strict=True)}
-    assert list(flags) == ["options", "recipe", "data", "model", "training", "saving"]
+    assert list(flags) == ["options", "recipe", "data", "model", "training", "scale", "saving", "output"]
     assert flags["recipe"] == ["recipe", "set"]
     assert {"data", "data_dir"} <= set(flags["data"]) and {"variant", "pretrained"} <= set(flags["model"])
     assert {"batch_size", "seed"} <= set(flags["training"]) and {"resume", "keep"} <= set(flags["saving"])
-    entries = re.split(r"^  --", text, flags=re.MULTILINE)[1:]
-    assert max(len(entry.rstrip().splitlines()) for entry in entries) <= 5  # --variant names them all
+    assert {"precision", "compile", "num_workers"} <= set(flags["scale"])
+    assert {"quiet", "verbose", "profile"} <= set(flags["output"])
+    texts = re.findall(r"^  --(\w+) .*((?:\n {10,}.*)*)", text, re.MULTILINE)
+    # Two lines each, below a flag that needs its own; --variant names them all.
+    assert [name for name, rest in texts if rest.count("\n") > 1 + (len(name) > 14)] == ["variant"]
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_help_fits_the_window(monkeypatch, capsys, columns):
+    script = _script()
+    script.__doc__ = """What it does, in a line that is longer than the windows that are tried here: both of the two.
+
+    python script.py --flag 1      what comes of it, which is told in so many words that it does not fit beside
+    python script.py --another_flag and --one_more and --yet_one_more      short
+
+Legend: of shapes."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        cli.main(script, ["--help"])
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= columns
+    assert "    python script.py --flag 1\n        what comes of it" in text and "\n        short\n" in text
+    assert "Legend" not in text and "python -m vit recipe" in " ".join(text.split())
+
+
+def test_the_version_is_told_with_what_numbers_depend_on(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(_script(), ["--version"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0 and out.startswith(f"vit {vit.__version__}")
+    assert all(f"{name} " in out for name in ("python", "fastestimator", "torch", "numpy"))
 
 
 def test_flags_reach_the_run():

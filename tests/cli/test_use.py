@@ -150,9 +150,10 @@ def test_what_a_run_leaves_is_evaluated_to_its_own_figures(tmp_path, capsys):
     (("evaluate", "{file}", "--data", "folder", "--data_dir", "{empty}"), "train"),
     (("evaluate", "{file}", "--data", "digits", "--batch_size", "0"), "batch_size must be at least 1"),
     (("evaluate", "none", "--data", "digits"), "none: no such file"),
-    (("evaluate", "{file}", "--data", "digits", "--out", "{file}"), "out cannot be written"),
+    (("evaluate", "{file}", "--data", "digits", "--out", "{file}"), "out cannot be written (it is a file)"),
     (("evaluate", "{file}", "--data", "digits", "--out", "/proc/found"), "out cannot be written"),
     (("predict", "{file}", "{images}", "--grid", "{empty}"), "is a folder; name a file for --grid"),
+    (("predict", "{file}", "{images}", "--grid", "{empty}/grid.txt"), "name a file that ends in .png"),
     (("predict", "{file}", "{images}", "--grid", "/proc/found/grid.png"), "grid cannot be written")])
 def test_bad_input_is_one_line(arguments, fragment, file, images, tmp_path, capsys):
     filled = [one.format(file=file, images=images, empty=tmp_path) for one in arguments]

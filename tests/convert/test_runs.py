@@ -172,3 +172,14 @@ def test_a_pipe_is_refused_without_waiting(folder, name, refused):
 def test_a_device_is_refused(device, refused):
     with refused(device, "a device, not a file"):
         containers.open_source(device)
+
+
+def test_how_an_older_runs_model_is_used_is_what_its_stages_checkpoint_says(folder):
+    """The file of its weights does not say it; a checkpoint of another stage does not count, nor does a damaged one."""
+    _finish(folder, "finetuned", 1)
+    _save(folder, "pretrain", 3, 2, recipe={"data": "digits", "normalize": "half"})
+    assert convert.read(folder)[2].usage.preprocessing is None
+    _save(folder, "finetune", 5, 3, recipe={"data": "digits", "normalize": "data"})
+    _save(folder, "finetune", 7, 4).write_bytes(b"damaged")
+    assert convert.read(folder)[2].usage.preprocessing.mean == (0.2288, 0.2288, 0.2288)
+    _taken(folder, 1, "finetuned.safetensors was taken")

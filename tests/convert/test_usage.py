@@ -66,7 +66,10 @@ def test_more_names_than_classes_are_refused(tmp_path, small, refused):
 
 @pytest.mark.parametrize(("fields", "fragment"), [
     ({"do_resize": False}, "do_resize"), ({"do_center_crop": True}, "stretch"),
-    ({"size": {"shortest_edge": 32}}, "stretch"), ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
+    ({"size": {"shortest_edge": 32}}, "stretch"),
+    ({"size": {"shortest_edge": 32}, "do_center_crop": True}, "crops None out of 32 pixels"),
+    ({"size": {"shortest_edge": 32}, "do_center_crop": True, "crop_size": 31}, "the model sees 16"),
+    ({"rescale_factor": 1 / 127.5}, "rescale_factor"),
     ({"resample": 1}, "one of"), ({"image_mean": 0.5}, "iterable"), ({"image_std": [0, 0, 0]}, "std")])
 def test_a_processor_that_cannot_be_expressed_is_noted(file, tmp_path, fields, fragment):
     convert_command(file, tmp_path / "hf", "--to", "hf")
@@ -75,6 +78,23 @@ def test_a_processor_that_cannot_be_expressed_is_noted(file, tmp_path, fields, f
     report = convert.read(tmp_path / "hf")[2]
     assert report.usage.preprocessing is None
     assert [note for note in report.notes if "preprocessor_config.json" in note and fragment in note]
+
+
+def test_the_middle_of_an_image_that_keeps_its_shape_is_a_crop(file, tmp_path, small):
+    convert_command(file, tmp_path / "hf", "--to", "hf")
+    path = tmp_path / "hf/preprocessor_config.json"
+    size = small.image_size
+    path.write_text(json.dumps(json.loads(path.read_text()) | {
+        "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": size * 8 // 7}, "do_center_crop": True,
+        "crop_size": {"height": size, "width": size}}))
+    found = convert.read(tmp_path / "hf")[2].usage.preprocessing
+    assert found.crop_pct == size / (size * 8 // 7) and found.mean == PREPROCESSING.mean
+
+
+@pytest.mark.parametrize("to", ["timm", "mindspore", "npz"])
+def test_where_there_is_no_place_for_them_a_note_says_so(file, tmp_path, to):
+    status, out, _ = convert_command(file, tmp_path / "theirs", "--to", to)
+    assert status == 0 and f"{to} has no place for the names of the classes" in out
 
 
 def test_a_checkpoint_knows_its_recipe_and_its_classes(tmp_path):

@@ -159,6 +159,17 @@ def test_batches_follow_one_another(tmp_path):
     assert pair.finetune.train.labels.tolist() == labels
 
 
+def test_of_a_number_of_classes_its_set_alone_is_read(tmp_path):
+    """Nothing is downloaded of the other."""
+    ten, hundred = _extract(tmp_path / "ten"), _extract(tmp_path / "hundred")
+    shutil.rmtree(ten / "cifar-100-python")
+    shutil.rmtree(hundred / "cifar-10-batches-py")
+    for folder, classes in ((ten, 10), (hundred, 100)):
+        pair = load("cifar", str(folder), classes=classes)
+        assert pair.pretrain is None and len(pair.finetune.classes) == classes
+    assert load("cifar", str(_extract(tmp_path)), classes=37).pretrain is not None
+
+
 def test_extracted_folder_goes_before_the_archive(tmp_path):
     _extract(tmp_path)
     for archive in ARCHIVES["cifar"]:

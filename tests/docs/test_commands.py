@@ -32,6 +32,7 @@ RUN = {
 # Why the others are only read.
 READ = {
     r"make .*": "the demo, an installation or a whole suite of tests: minutes each, and CI runs the suites themselves",
+    r"docker .*": "needs docker; CI's job `docker` runs these lines, and tests/test_make_venv.py reads the Dockerfile",
     r"pip install .*": "needs the network; CI's jobs `install` and `fe-mindspore` run these lines",
     r"(torchrun|msrun|TF_CONFIG=|vit launch) ?.*":
         "several workers, for as long as a training takes: tests/training/test_workers_run.py launches short ones",
@@ -85,7 +86,8 @@ def test_what_the_clusters_scripts_hand_on_has_the_right_form(repo):
 
 
 @pytest.mark.parametrize("command", [
-    "make dmeo", "make demo BACKEMD=tf", "pip install packages/fe_mindspoor", "pip install '.[s4]'",
+    "make dmeo", "make demo BACKEMD=tf", "docker run --rm vti", "pip install packages/fe_mindspoor",
+    "pip install '.[s4]'",
     "python vit_torch.py --pretrain_epoch 100", "python vit_torch.py --recipe smal_data", "python vit_jax.py",
     "torchrun --nproc_per_node 2 vit_torch.py --recipe small_data --modeldir x", "vit shards mak a b",
     "python benchmarks/stp.py", "python benchmarks/step.py --variants apphub"])
@@ -138,6 +140,7 @@ def _script(words, repo):
 _FORMS = {
     "make": _make, "pip": _pip, "python": _script, "torchrun": _script, "msrun": _script,
     "vit": lambda words, repo: flags.read_tool(words[1:]) or ("launch" in words and _script(words[1:], repo)),
+    "docker": lambda words, repo: " ".join(words[1:]) not in ("build --tag vit .", "run --rm vit") and "unknown",
     "aws": lambda words, repo: words[1:3] != ["s3", "sync"] and "unknown"}
 
 

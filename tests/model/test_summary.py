@@ -30,6 +30,12 @@ def test_list_prints_every_variant(capsys):
     assert "two for each multiplication and addition" in lines[-1]
 
 
+@pytest.mark.parametrize(("columns", "last"), [(80, "classes"), (60, "patch"), (40, "GFLOPs")])
+def test_list_fits_the_window(columns, last):
+    lines = summary.table(columns).splitlines()
+    assert lines[0].split()[-1] == last and max(map(len, lines)) <= columns and len(lines) > len(VARIANTS) + 2
+
+
 def test_a_model_is_described_with_the_variants_of_its_size():
     line = summary.describe(VARIANTS["vit_s_16_224"].replace(num_classes=10))
     assert "(the size of vit_s_16_224)" in line and "12" in line and "10 classes" in line

@@ -1,5 +1,8 @@
 """What the parity tests share: the models, one computation per backend, and the table that they end with."""
 import functools
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,9 +111,19 @@ def hold():
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The table: level, pair, worst difference seen, bar."""
+    """The table: level, pair, worst difference seen, bar; and, into the file that PARITY_KEPT names, as JSON."""
+    if _seen and (path := os.environ.get("PARITY_KEPT")):
+        _keep(Path(path))
     if _seen:
         terminalreporter.section("parity")
         terminalreporter.write_line(f"{'level':<34}{'pair':<16}{'worst relative':>15}{'bar':>9}")
         for (level, pair), (worst, bar) in sorted(_seen.items()):
             terminalreporter.write_line(f"{level:<34}{pair:<16}{worst:>15.1e}{bar:>9.0e}")
+
+
+def _keep(path: Path) -> None:
+    """Add what was seen to a file; pairs that were not compared this time stay as they are."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    for (level, pair), (worst, bar) in sorted(_seen.items()):
+        kept.setdefault(level, {})[pair] = {"worst": worst, "bar": bar}
+    path.write_text(f"{json.dumps(kept, indent=1)}\n")

@@ -45,7 +45,8 @@ class FakeServed(Served):
     computing = threading.Lock()
 
     def __init__(self, backend="torch", sizes=tuple(range(1, 17))):
-        self.model, self.explains, self.sizes = Colours(backend), True, sizes
+        self.model, self.explains = Colours(backend), True
+        self.model.sizes = sizes
         self.batches, self.open, self.fault = [], threading.Event(), None
         self.open.set()
 

@@ -8,10 +8,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.serve.conftest import FakeServed, png, serving
-from vit.serve import app, served, server
+from vit.serve import app, server
 from vit.serve.batching import Batcher
 from vit.serve.limits import Limits
 from vit.serve.metrics import Metrics
+from vit.use.classifier import batch_sizes
 
 NAMES = ("red", "lime", "blue")  # what PIL calls the colours that the classes are
 CLASSES = ("red", "green", "blue")
@@ -143,7 +144,7 @@ def test_a_batch_waits_for_images_that_are_being_read_alone(coming, batches):
 @pytest.mark.parametrize(("backend", "most", "sizes"), [
     ("torch", 3, (1, 2, 3)), ("tf", 16, (1, 2, 4, 8, 16)), ("ms", 12, (1, 2, 4, 8, 12)), ("onnx", 1, (1, ))])
 def test_graphs_are_compiled_for_few_sizes(backend, most, sizes):
-    assert served._sizes(FakeServed(backend).model, most) == sizes
+    assert batch_sizes(FakeServed(backend).model, most) == sizes
 
 
 @pytest.mark.parametrize(("images", "rows"), [(1, 1), (3, 4), (4, 4), (5, 8)])

@@ -176,6 +176,9 @@ def test_it_is_tried_on_images_that_are_named(file, tmp_path, capsys):
     status, out, _ = _ends(capsys, "export", file("plain"), tmp_path / "m.pt2", "--to", "torch_export", "--images",
                            tmp_path / "a.png")
     assert status == 0 and "on 1 images" in out
+    status, out, _ = _ends(capsys, "export", file("plain"), tmp_path / "n.pt2", "--to", "torch_export", "--images",
+                           tmp_path, tmp_path / "*.png")
+    assert status == 0 and "on 2 images" in out
     status, _, err = _ends(capsys, "export", file("plain"), tmp_path / "m.pt2", "--to", "torch_export", "--images",
                            file("plain"))
     assert status == 2 and "plain.safetensors" in err

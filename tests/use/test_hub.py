@@ -63,18 +63,58 @@ def test_an_image_may_come_in_many_ways(classify, digits, tmp_path):
     assert len(one) == 3 and set(one[0]) == {"label", "score"}
     for same in (image, tmp_path / "a.png", str(tmp_path / "a.png")):
         assert classify(same, top_k=3) == one
-    assert classify([array, image, tmp_path / "a.png"], top_k=3) == [one] * 3
-    assert classify(np.stack([array] * 3), top_k=3) == [one] * 3
+    many = classify([array, image, tmp_path / "a.png"], top_k=3)
+    assert [[_rounded(each) for each in named] for named in many] == [[_rounded(each) for each in one]] * 3
+    assert classify(np.stack([array] * 3), top_k=3) == many
     assert classify([]) == []
     assert classify.features(array).shape == (CONFIG.width, )
     assert classify.features([]).shape == (0, CONFIG.width)
     assert len(classify(array, top_k=99)) == 10
 
 
+def _rounded(one):
+    return one["label"], pytest.approx(one["score"], abs=1e-6)  # a batch of another size adds in another order
+
+
+@pytest.mark.backend("torch")
+def test_grey_images_are_taken_as_a_trainer_takes_them(classify, digits):
+    grey = digits.finetune.test.images[:3, :, :, 0]
+    colour = classify(np.repeat(grey[..., None], 3, axis=3))
+    assert classify(grey) == classify(grey[..., None]) == classify(list(grey)) == colour
+    assert classify(grey[0]) == classify(grey[0, ..., None]) == classify(np.repeat(grey[0, ..., None], 3, axis=2))
+
+
+@pytest.mark.backend("torch")
+def test_one_image_is_not_computed_as_a_whole_batch(file, digits, monkeypatch):
+    classify = hub.pipeline("image_classification", file)
+    sizes, run = [], classify.model._run
+    monkeypatch.setattr(classify.model, "_run", lambda pixels: sizes.append(len(pixels)) or run(pixels))
+    for count in (1, 3, 65):
+        classify(digits.finetune.test.images[:count])
+    assert sizes == [1, 3, 64, 64]
+
+
+@pytest.mark.full_in("tf", "ms")
+def test_a_model_is_classified_with_as_its_file_is(backend, file, digits):
+    model, image = hub.from_pretrained(file, backend), digits.finetune.test.images[0]
+    found = hub.pipeline("image_classification", model)
+    assert (found.model.backend, found.model.classes, found.model.preprocessing) == (backend, CLASSES, HOW)
+    expected = hub.pipeline("image_classification", file, backend)(image)
+    assert [_rounded(one) for one in found(image)] == [_rounded(one) for one in expected]
+
+
+@pytest.mark.backend("torch")
+def test_a_model_without_a_file_says_what_is_assumed(digits):
+    found = hub.pipeline("image_classification", hub.from_pretrained("tiny"))
+    assert found.model.notes[0].startswith("the given model does not say how images are normalized")
+    assert found(digits.finetune.test.images[0], top_k=1)[0]["label"].isdecimal()
+
+
 @pytest.mark.backend("torch")
 @pytest.mark.parametrize(("image", "fragment"), [
-    (np.zeros((3, 32, 32), np.uint8), "uint8 [3, 32, 32]"), (np.zeros((32, 32, 3), np.float32), "float32 [32, 32, 3]"),
-    (np.zeros((32, 32), np.uint8), "uint8 [32, 32]"), ([None], "NoneType"),
+(np.zeros((32, 32, 3), np.float32), "float32 [32, 32, 3]"),
+    (np.zeros((32, 32, 4), np.uint8), "uint8 [32, 32, 4]"), ([np.zeros((3, 32, 32), np.uint8)], "uint8 [3, 32, 32]"),
+    (np.zeros((32, 32), np.int64), "int64 [32, 32]"), ([None], "NoneType"),
     ("nothing.png", "nothing.png: No such file")])
 def test_what_is_no_image_is_one_line(classify, refused, image, fragment):
     with refused(fragment):
@@ -93,6 +133,10 @@ def test_bad_arguments_are_one_line(file, classify, refused, digits):
         hub.from_pretrained(file, "jax")
     with refused("jax", "torch, tf, ms, onnx"):
         hub.pipeline("image_classification", file, "jax")
+    with refused("tiny is a variant", "name a file"):
+        hub.pipeline("image_classification", "tiny")
+    with refused("a ViT of one of the scripts", "int"):
+        hub.pipeline("image_classification", 3)
     with refused("vit_huge"):
         hub.from_pretrained("vit_huge")
 

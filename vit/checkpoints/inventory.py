@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from vit import terminal
 from vit.checkpoints.naming import FOLDER, SUFFIX, parse_name
 from vit.checkpoints.serialization import Checkpoint, load
 from vit.errors import UserError
@@ -88,8 +89,12 @@ def prune(folder: str | Path, stage: str, keep: int, best: str | None) -> None:
             path.unlink(missing_ok=True)
 
 
-def describe(folder: str | Path) -> str:
+def describe(folder: str | Path, columns: int | None = None) -> str:
     """Return a table of a folder's checkpoints: stage, step, epoch, metric, size, and whether they are whole.
+
+    Args:
+        folder: The run's, or that of its checkpoints.
+        columns: The width of the window that it is for, or None.
 
     Raises:
         UserError: There is no such folder, or it holds none.
@@ -101,17 +106,18 @@ def describe(folder: str | Path) -> str:
     paths = list_checkpoints(folder)
     if not paths:
         raise UserError(f"{folder}: holds no checkpoints")
-    rows = [("file", "stage", "step", "epoch", "top-1", "MB", "written by", "state")]
+    heads, rows, faults = ["file", "stage", "step", "epoch", "top-1", "MB", "written by", "state"], [], []
     for path in paths:
         size = f"{path.stat().st_size / 1e6:.1f}"
         try:
             found = load(path)
         except UserError as error:
-            rows.append((path.name, "", "", "", "", size, "", f"NOT VALID: {str(error).removeprefix(f'{path}: ')}"))
+            rows.append([path.name, "", "", "", "", size, "", "NOT VALID"])
+            faults.append(terminal.wrapped(str(error), columns))
             continue
         metric = "" if found.metric is None else f"{found.metric:.1%}"
-        rows.append((path.name, found.stage, str(found.step), str(found.epoch), metric, size, found.backend,
-                     f"valid, {found.phase}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
-                     for row in rows)
+        rows.append([path.name, found.stage, str(found.step), str(found.epoch), metric, size, found.backend,
+                     f"valid, {found.phase}"])
+    lines = terminal.table(heads, rows, columns, left=("file", "stage", "written by", "state"),
+                           spare=("stage", "written by", "step", "MB", "epoch", "top-1"))
+    return "\n".join([*lines, *faults])

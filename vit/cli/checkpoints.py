@@ -1,6 +1,7 @@
 """`python -m vit checkpoints`: what a run has saved."""
 import argparse
 
+from vit import terminal
 from vit.checkpoints import describe
 from vit.remote.address import is_address
 
@@ -15,9 +16,9 @@ def add_parser(commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if not is_address(options.folder):
-        print(describe(options.folder))
+        print(describe(options.folder, terminal.width()))
         return 0
     from vit.training import mirror
     with mirror.read(options.folder) as folder:
-        print(describe(folder))
+        print(describe(folder, terminal.width()))
     return 0

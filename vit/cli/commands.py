@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vit import start
 from vit.cli.endings import Parser, report_errors
+from vit.cli.help import Version
 
 # Modules beside this one, as --help lists them.
 COMMANDS = ("evaluate", "predict", "explain", "export", "report", "serve", "compare", "convert", "variants", "recipe",
@@ -19,6 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str] | None) -> int:
     name = "vit" if Path(sys.argv[0]).name == "vit" else "python -m vit"
     parser = Parser(prog=name, description=__doc__)
+    parser.add_argument("--version", action=Version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for command in COMMANDS:
         importlib.import_module(f"vit.cli.{command}").add_parser(commands)

@@ -2,6 +2,7 @@
 import argparse
 import json
 
+from vit import terminal
 from vit.errors import UserError
 from vit.model import parameters
 from vit.model.config import VARIANTS
@@ -21,9 +22,11 @@ def add_parser(commands) -> None:
                         help="weights: any file, or a run's folder, that --pretrained takes (default: random weights)")
     parser.add_argument("--variant", default=None, metavar="NAME",
                         help=f"{', '.join(VARIANTS)} (default: that of --weights, or tiny)")
-    parser.add_argument("--stage", choices=pairs.STAGES, default="forward", help="default: %(default)s")
+    parser.add_argument("--stage", choices=pairs.STAGES, default="forward", metavar="NAME",
+                        help=f"{', '.join(pairs.STAGES)} (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="of --stage train (default: %(default)s)")
-    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="default: %(default)s")
+    parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", metavar="NAME",
+                        help="float64 or float32 (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the rows there as well")
     parser.set_defaults(run=_run)
 
@@ -39,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
         config = VARIANTS[options.variant or "tiny"].replace(num_classes=10)
         weights = parameters.perturbed(config, seed=0)
     rows = pairs.compare(options.a, options.b, config, weights, options.stage, options.dtype, options.steps)
-    print(differences.report(rows))
+    print(terminal.wrapped(differences.report(rows), terminal.width()))
     if options.json:
         content = {"backends": [options.a, options.b], "stage": options.stage, "dtype": options.dtype,
                    "rows": [{**vars(row), "over": row.over} for row in rows]}

@@ -1,6 +1,7 @@
 """`python -m vit convert`: weights of another project to this one's, or back."""
 import argparse
 
+from vit import terminal
 from vit.convert import FORMATS, read, write
 from vit.model import summary
 
@@ -16,7 +17,8 @@ def add_parser(commands) -> None:
     parser.add_argument("source", metavar="SRC",
                         help="a file (a checkpoint, too), a folder of Hugging Face or timm, or the folder of a run")
     parser.add_argument("destination", metavar="DST", help="the file to write; for --to hf and timm_hub a folder")
-    parser.add_argument("--to", choices=FORMATS, default="canonical", help="default: %(default)s")
+    parser.add_argument("--to", choices=FORMATS, default="canonical", metavar="FORMAT",
+                        help=f"{', '.join(FORMATS)} (default: %(default)s)")
     parser.add_argument("--image_size", type=int, metavar="N",
                         help="size of the images, pixels; the position embeddings are resized (default: the source's)")
     parser.add_argument("--num_classes", type=int, metavar="N",
@@ -38,9 +40,7 @@ def _grid(text: str) -> tuple[int, int]:
 def _run(options: argparse.Namespace) -> int:
     weights, config, report = read(options.source, options.image_size, options.num_classes, options.heads, options.grid)
     write(options.destination, weights, config, options.to, report)
-    if options.quiet:
-        print(*(f"note: {note}" for note in report.notes), report.summary(), sep="\n")
-    else:
-        print(report)
-    print(f"{summary.describe(config)}; written to {options.destination} as {options.to}")
+    told = [*(f"note: {note}" for note in report.notes), report.summary()] if options.quiet else [str(report)]
+    told.append(f"{summary.describe(config)}; written to {options.destination} as {options.to}")
+    print(terminal.wrapped("\n".join(told), terminal.width()))
     return 0

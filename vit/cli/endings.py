@@ -13,6 +13,7 @@ import fe_compat
 
 from vit import start
 from vit.aliases import nearest
+from vit.cli.help import Formatter
 from vit.errors import UserError, WorkerLost, printable, shortened
 
 # Errors of a disk, of rights or of a path: the person who runs the program can mend them.
@@ -27,8 +28,8 @@ class Parser(argparse.ArgumentParser):
         elsewhere: What to write in place of flags that there are not: `{"--mixup": "--set mixup=VALUE"}`.
     """
 
-    def __init__(self, *args, allow_abbrev: bool = False, **kwargs) -> None:
-        super().__init__(*args, allow_abbrev=allow_abbrev, **kwargs)
+    def __init__(self, *args, allow_abbrev: bool = False, formatter_class=Formatter, **kwargs) -> None:
+        super().__init__(*args, allow_abbrev=allow_abbrev, formatter_class=formatter_class, **kwargs)
         self.elsewhere: dict[str, str] = {}
 
     def parse_known_args(self, args=None, namespace=None):

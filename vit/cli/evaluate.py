@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit import terminal
 from vit.data import NAMES, load, splitting
 from vit.errors import UserError, printable
 from vit.files.atomic import write_whole
@@ -22,14 +23,15 @@ def add_parser(commands) -> None:
         "calibration error. The set is the one of --data whose classes the model has."))
     parser.add_argument("source", metavar="FILE",
                         help="weights, a checkpoint, a folder of Hugging Face or of a run; or an exported model")
-    parser.add_argument("--data", choices=NAMES, required=True, help="as of the scripts")
-    parser.add_argument("--data_dir", metavar="DIR", help="as of the scripts")
-    parser.add_argument("--split", choices=("test", "train", "val"), default="test", help=(
-        "which of its images; with val those that --val_fraction and --seed set apart (default: %(default)s)"))
+    parser.add_argument("--data", choices=NAMES, required=True, metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--data_dir", metavar="DIR", help="its folder, as of the scripts")
+    parser.add_argument("--split", choices=("test", "train", "val"), default="test", metavar="NAME", help=(
+        "which images: test, train, or val: those that --val_fraction and --seed set apart (default: %(default)s)"))
     parser.add_argument("--val_fraction", type=float, default=0.0, metavar="R", help=(
         "as of the run: the share of the training images that were set apart"))
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="as of the run (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
+    parser.add_argument("--backend", choices=BACKENDS, metavar="NAME", help=(
+        f"{', '.join(BACKENDS)} (default: torch, or what runs the exported FILE)"))
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--skip_bad_images", action="store_true", help="leave out images that cannot be read")
     parser.add_argument("--out", metavar="DIR", help="write metrics.json, classes.csv and confusion.png there")
@@ -50,7 +52,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.seed < 0:
         raise UserError(f"--seed must be at least 0, not {options.seed}")
     model = open_model(options.source, options.backend, options.batch_size)
-    pair = load(options.data, options.data_dir, options.skip_bad_images, untested=options.split != "test")
+    pair = load(options.data, options.data_dir, options.skip_bad_images, untested=options.split != "test",
+                classes=len(model.classes))
     if options.val_fraction:
         pair = splitting.apart(pair, options.val_fraction, options.seed)
     dataset = choose(pair, model, options.source)
@@ -66,10 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(content, indent=2))
         return 0
-    print(f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
-          f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s")
-    print(f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
-          f"calibration error {content['calibration_error']:.2%}")
+    for line in (f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
+                 f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s",
+                 f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
+                 f"calibration error {content['calibration_error']:.2%}"):
+        print(terminal.wrapped(line, terminal.width()))
     return 0
 
 

@@ -19,11 +19,13 @@ def add_parser(commands) -> None:
     parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
-    parser.add_argument("--method", choices=("attention", "rollout", "gradient"), default="rollout", help=(
-        "the attention of each block and head; that of all blocks together (Abnar & Zuidema 2020); or how the logit of "
-        "the likeliest class changes with each pixel (Simonyan et al. 2014); default: %(default)s"))
+    parser.add_argument("--method", choices=("attention", "rollout", "gradient"), default="rollout", metavar="NAME",
+                        help=(
+        "attention: that of each block and head; rollout: of all blocks together (Abnar & Zuidema 2020); gradient: how "
+        "the likeliest class's logit changes with each pixel (Simonyan et al. 2014) (default: %(default)s)"))
     parser.add_argument("--out", metavar="DIR", default="explained", help="default: %(default)s")
-    parser.add_argument("--backend", choices=SCRIPTS, default="torch", help="default: %(default)s")
+    parser.add_argument("--backend", choices=SCRIPTS, default="torch", metavar="NAME",
+                        help=f"{', '.join(SCRIPTS)} (default: %(default)s)")
     parser.set_defaults(run=_run)
 
 

@@ -1,7 +1,7 @@
 """`python -m vit export`: a file's model for other programs."""
 import argparse
+import itertools
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from vit.data import NAMES, load
 from vit.errors import UserError, printable
 from vit.use.formats import FORMATS
 
-_TRIED = 8  # images, of the digits
+_TRIED, _MOST_TRIED = 8, 64  # images: of the digits, of those that are named
 
 
 def add_parser(commands) -> None:
@@ -19,17 +19,18 @@ def add_parser(commands) -> None:
         "gets its name only if its scores are those of the weights."))
     parser.add_argument("source", metavar="FILE", help="weights, a checkpoint, a folder of Hugging Face or of a run")
     parser.add_argument("destination", metavar="OUT", help="the file to write; a folder for savedmodel and openvino")
-    parser.add_argument("--to", choices=FORMATS, required=True, help="the form")
+    parser.add_argument("--to", choices=FORMATS, required=True, metavar="FORM",
+                        help=", ".join(FORMATS))
     parser.add_argument("--batch", type=_batch, default=None, metavar="N",
                         help="images at a time: a number, or dynamic for any (default: dynamic)")
     parser.add_argument("--preprocess", action="store_true", help=(
         "take pixels, uint8 [B, S, S, 3], and give probabilities; default: normalized images, float32, and logits"))
-    parser.add_argument("--images", nargs="+", metavar="IMAGE",
-                        help=f"images to try it on (default: {_TRIED} handwritten digits)")
-    parser.add_argument("--quantize", choices=("int8",), help=(
+    parser.add_argument("--images", nargs="+", metavar="IMAGE", help=(
+        f"images or folders to try it on, the first {_MOST_TRIED} (default: {_TRIED} handwritten digits)"))
+    parser.add_argument("--quantize", choices=("int8",), metavar="int8", help=(
         "weights of 8 bits, for onnx; needs --data, on whose test images it may not do much worse"))
-    parser.add_argument("--data", choices=NAMES, help="for --quantize; as of the scripts")
-    parser.add_argument("--data_dir", metavar="DIR", help="for --quantize; as of the scripts")
+    parser.add_argument("--data", choices=NAMES, metavar="NAME", help=f"for --quantize: {', '.join(NAMES)}")
+    parser.add_argument("--data_dir", metavar="DIR", help="for --quantize: its folder, as of the scripts")
     parser.add_argument("--max_loss", type=float, default=1.0, metavar="POINTS",
                         help="of top-1 that --quantize may cost (default: %(default)s)")
     parser.set_defaults(run=_run)
@@ -59,7 +60,8 @@ def _run(options: argparse.Namespace) -> int:
     images = np.stack([model.pixels(image) for image in _images(options.images)])
     given = (options.batch, options.preprocess)
     if options.quantize:
-        dataset = choose(load(options.data, options.data_dir), model, options.source)
+        pair = load(options.data, options.data_dir, classes=len(model.classes))
+        dataset = choose(pair, model, options.source)
         found, after = export.export_int8(weights, config, usage, options.destination, images, dataset.test,
                                           options.max_loss / 100, *given)
     else:
@@ -80,8 +82,9 @@ def _images(paths: list[str] | None) -> list[np.ndarray]:
     if paths is None:
         return list(load("digits").finetune.test.images[:_TRIED])
     from vit.data.image_folder import attempt
+    from vit.use.images import find
     images = []
-    for path in map(Path, paths):
+    for path in itertools.islice(find(paths), _MOST_TRIED):
         image, fault = attempt(path)
         if fault is not None:
             raise UserError(f"{path}: {fault}")

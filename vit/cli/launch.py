@@ -22,7 +22,8 @@ def add_parser(commands) -> None:
     parser = commands.add_parser(
         "launch", help="run a script with several workers on this machine", description=__doc__,
         usage="%(prog)s --backend NAME --nproc N SCRIPT [ARGUMENT ...]")
-    parser.add_argument("--backend", required=True, choices=tuple(SCRIPTS), help="the script's framework")
+    parser.add_argument("--backend", required=True, choices=tuple(SCRIPTS), metavar="NAME",
+                        help=f"the script's framework: {', '.join(SCRIPTS)}")
     parser.add_argument("--nproc", required=True, type=int, metavar="N", help="how many workers")
     parser.add_argument("script", metavar="SCRIPT", help="vit_torch.py, vit_tf.py, vit_ms.py, or one of your own")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENT", help="the script's own")

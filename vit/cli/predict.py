@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vit import terminal
 from vit.errors import UserError, printable
 from vit.use.formats import BACKENDS
 
@@ -23,7 +24,8 @@ def add_parser(commands) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE",
                         help="an image; a folder, with all that is in it; or a pattern such as 'a/*.png'")
     parser.add_argument("--top_k", type=int, default=5, metavar="K", help="classes named (default: %(default)s)")
-    parser.add_argument("--backend", choices=BACKENDS, help="default: torch, or what runs the exported FILE")
+    parser.add_argument("--backend", choices=BACKENDS, metavar="NAME", help=(
+        f"{', '.join(BACKENDS)} (default: torch, or what runs the exported FILE)"))
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="default: %(default)s")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print a JSON object a line for each image")
@@ -43,6 +45,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.grid is not None:
         if Path(options.grid).is_dir():
             raise UserError(f"{options.grid}: is a folder; name a file for --grid")
+        if Path(options.grid).suffix.lower() != ".png":
+            raise UserError(f"{options.grid}: --grid draws a PNG: name a file that ends in .png")
         folder.probe(Path(options.grid).parent, "grid")
     paths = list(images.find(options.images))
     model = open_model(options.source, options.backend, min(options.batch_size, len(paths)))
@@ -62,7 +66,8 @@ def _run(options: argparse.Namespace) -> int:
             elif options.csv:
                 writer.writerows((path, rank, name, f"{value:.6f}") for rank, (name, value) in enumerate(named, 1))
             else:
-                print(printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}"))
+                line = printable(f"{path}: {', '.join(f'{name} {value:.1%}' for name, value in named)}")
+                print(terminal.wrapped(line, terminal.width()))
             if options.grid is not None and len(shown) < _SHOWN:
                 shown.append((image, f"{figures.short(named[0][0])}\n{named[0][1]:.0%}"))
     if shown:

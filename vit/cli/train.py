@@ -7,6 +7,7 @@ from types import ModuleType
 from vit import start
 from vit.aliases import names_of
 from vit.cli.endings import Parser, report_errors
+from vit.cli.help import Version
 from vit.errors import UserError
 from vit.fields import first_sentence, kinds
 from vit.training import recipe_file
@@ -14,8 +15,9 @@ from vit.training.options import RunOptions
 from vit.training.recipe import Recipe
 
 _GROUPS = {
-    "recipe": "All settings of a training. The flags below and --set override a file.",
-    "data": None, "model": None, "training": None, "saving": None,
+    "recipe": "What a training is. All fields and what they mean: python -m vit recipe fields",
+    "data": None, "model": None, "training": None, "scale": "Precision, devices, workers, memory.", "saving": None,
+    "output": None,
 }
 
 
@@ -49,15 +51,15 @@ def parser(description: str, device_targets: tuple[str, ...] = ()) -> Parser:
         description: What `--help` begins with.
         device_targets: What `--device_target` may name; without any there is no such flag.
     """
-    flags = Parser(description=description, usage="%(prog)s [--FLAG VALUE ...]",
-                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = Parser(description=description.partition("\n\nLegend:")[0], usage="%(prog)s [--FLAG VALUE ...]")
+    flags.add_argument("--version", action=Version)
     groups = {name: flags.add_argument_group(name, text) for name, text in _GROUPS.items()}
     for field in (*dataclasses.fields(Recipe), *dataclasses.fields(RunOptions)):
         if field.metadata["flag"] and (device_targets or field.name != "device_target"):
             _add(groups[field.metadata["flag"]], field, device_targets)
     groups["recipe"].add_argument(
         "--set", action="append", default=argparse.SUPPRESS, metavar="FIELD=VALUE", help="Set any field of the recipe, "
-        "also several times. `python -m vit recipe fields` explains all fields.")
+        "also several times")
     flags.elsewhere = {f"--{name}": f"--set {field}=VALUE" for name, field in names_of(Recipe).items()}
     return flags
 

@@ -1,6 +1,7 @@
 """`python -m vit list`: the models that every script can be asked for."""
 import argparse
 
+from vit import terminal
 from vit.model import summary
 
 
@@ -12,5 +13,5 @@ def add_parser(commands) -> None:
 
 
 def _run(_: argparse.Namespace) -> int:
-    print(summary.table())
+    print(summary.table(terminal.width()))
     return 0

@@ -46,8 +46,9 @@ def read_usage(source: Source, report: Report) -> Usage:
         if names != tuple(f"LABEL_{i}" for i in range(len(labels))):  # which stands for no name
             classes = names
     fields, preprocessing = read_settings(source.path, PREPROCESSOR), None
+    size = (source.settings or {}).get("image_size", 224)  # transformers' default
     try:
-        preprocessing = None if fields is None else _preprocessing(fields)
+        preprocessing = None if fields is None else _preprocessing(fields, size)
     except (ValueError, TypeError) as error:
         report.notes.append(f"what {PREPROCESSOR} says cannot be expressed here ({one_line(error)})")
     try:
@@ -56,13 +57,16 @@ def read_usage(source: Source, report: Report) -> Usage:
         raise UserError(f"{source.path.with_name('config.json')}: {one_line(error)}") from None
 
 
-def _preprocessing(fields: dict) -> Preprocessing:
+def _preprocessing(fields: dict, image_size: object) -> Preprocessing:
     for step in ("do_resize", "do_rescale"):
         if not fields.get(step, True):
             raise ValueError(f"{step} is false")
-    size = fields.get("size")
-    if fields.get("do_center_crop") or (isinstance(size, dict) and set(size) != {"height", "width"}):
-        raise ValueError("it does not stretch the whole image")  # DeiT's resizes to 256 and crops 224
+    size, crop_pct = fields.get("size"), None
+    if isinstance(size, dict) and set(size) == {"shortest_edge"} and fields.get("do_center_crop"):
+        crop_pct = _share(size["shortest_edge"], fields.get("crop_size"), image_size)
+    elif fields.get("do_center_crop") or (isinstance(size, dict) and set(size) != {"height", "width"}):
+        # DeiT's stretches to 256 x 256 and crops 224 x 224.
+        raise ValueError("it neither stretches the whole image nor crops the middle of one that keeps its shape")
     factor = fields.get("rescale_factor", 1 / 255)
     if not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
         raise ValueError(f"rescale_factor is {factor}, not 1/255")
@@ -71,7 +75,15 @@ def _preprocessing(fields: dict) -> Preprocessing:
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     else:
         mean, std = (tuple(fields.get(name, _HALF)) for name in ("image_mean", "image_std"))
-    return Preprocessing(mean, std, None, _FILTERS.get(fields.get("resample", 2), "unknown"))
+    return Preprocessing(mean, std, crop_pct, _FILTERS.get(fields.get("resample", 2), "unknown"))
+
+
+def _share(edge: object, crop: object, image_size: object) -> float:
+    """The share of an image's shorter edge that is left of it, where it is resized to `edge` and then cropped."""
+    crop = crop.get("height") if isinstance(crop, dict) and crop.get("height") == crop.get("width") else crop
+    if not (isinstance(edge, int) and isinstance(crop, int) and 0 < crop <= edge and crop == image_size):
+        raise ValueError(f"it crops {crop} out of {edge} pixels, and the model sees {image_size}")
+    return crop / edge
 
 
 def preprocessor(preprocessing: Preprocessing, size: int) -> dict:

@@ -10,6 +10,7 @@ What is taken of a folder, in this order; the report says which it was:
 Of a checkpoint it is the moving average of the weights (EMA), where there is one: it is what the run evaluates and ends
 with. `best/` and what `--overwrite` has moved aside are files and folders as any other: name them.
 """
+import contextlib
 import json
 from pathlib import Path
 
@@ -88,13 +89,13 @@ def open_folder(folder: Path) -> Source | None:
         UserError: The file is damaged, or there are checkpoints and none of them is whole.
     """
     paths = list_checkpoints(folder / FOLDER if (folder / FOLDER).is_dir() else folder)
-    for name in FINISHED.values():
+    for stage, name in FINISHED.items():
         path = folder / name
         if path.is_file():
             tensors, metadata = safetensors.open_tensors(path)
             notes = [f"{printable(folder)} is a folder: {name} was taken", *_begun(name, paths)]
-            return Source(path, safetensors.KIND, tensors, metadata.get("spec"), notes=notes,
-                          usage=usage.parse(path, metadata.get("usage")))
+            known = usage.parse(path, metadata["usage"]) if "usage" in metadata else _usage_beside(stage, paths)
+            return Source(path, safetensors.KIND, tensors, metadata.get("spec"), notes=notes, usage=known)
     passed = []
     for path in sorted(paths, key=_rank):
         try:
@@ -106,6 +107,14 @@ def open_folder(folder: Path) -> Source | None:
         return source
     if paths:
         raise UserError(f"{folder}: none of its {len(paths)} checkpoints is whole")
+    return None
+
+
+def _usage_beside(stage: str, paths: list[Path]) -> usage.Usage | None:
+    """How the model is used whose file, of an older version, does not say so: as a checkpoint of its stage does."""
+    for path in sorted((path for path in paths if stage_of(path) == stage), key=_rank):
+        with contextlib.suppress(UserError):  # damaged
+            return open_checkpoint(path).usage
     return None
 
 

@@ -59,6 +59,10 @@ def write(path: str | os.PathLike, weights: Weights, config: ViTConfig, to: str 
     path = Path(path)
     if path.is_dir() and to not in ("hf", "timm_hub"):
         raise UserError(f"{path}: is a folder; name a file to write")
+    usage = report.usage
+    if to in ("timm", "mindspore", "npz") and (usage.classes or usage.preprocessing):
+        report.notes.append(f"{to} has no place for the names of the classes and for what becomes of an image before "
+                            "the model, which are left out; canonical, hf and timm_hub keep them")
     try:
         FORMATS[to](path, weights, config, report)
     except OSError as error:

@@ -11,7 +11,7 @@ NAMES = ("digits", "cifar", "cifair", "folder", "arrays")
 
 
 def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False, given: tuple = (None, None),
-         untested: bool = False) -> DataPair:
+         untested: bool = False, classes: int | None = None) -> DataPair:
     """Read the pair of sets that `--data` names.
 
     Args:
@@ -21,6 +21,7 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False, 
         skip_bad_images: Whether to leave out the images of a folder that cannot be read.
         given: What to train on and, or None, what to test on, of arrays: as `vit.data.arrays` says.
         untested: Whether a folder or arrays may be without images to test on.
+        classes: Of CIFAR's two sets only the one with so many is read, if one has.
 
     Raises:
         UserError: The name is unknown, the folder is missing, or a file in it is not what it should be.
@@ -49,4 +50,4 @@ def load(name: str, data_dir: str | None = None, skip_bad_images: bool = False, 
             return shards.load(shards.LocalShards(Path(data_dir)), skip_bad_images)
         return image_folder.load(Path(data_dir), skip_bad_images, untested)
     from vit.data import cifar
-    return cifar.load(name, None if data_dir is None else Path(data_dir))
+    return cifar.load(name, None if data_dir is None else Path(data_dir), classes)

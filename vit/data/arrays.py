@@ -6,7 +6,7 @@ From Python a set is one of
     a dataset of Hugging Face, with a column of images and one of labels
 
 Images are uint8 [n, h, w, 3], or grey [n, h, w] or [n, h, w, 1], or a list in which each is a path, a PIL image or an
-array, uint8 [h, w, 3]. Labels are whole numbers from 0, or names, [n] or [n, 1].
+array, uint8 [h, w, 3] or grey [h, w]. Labels are whole numbers from 0, or names, [n] or [n, 1].
 
 A .npz file has train_images and train_labels, perhaps test_images and test_labels, and perhaps the names of the
 classes as "classes"; or, as Keras has them, x_train, y_train, x_test and y_test.
@@ -79,7 +79,7 @@ def pixels(image: object) -> np.ndarray:
     """Give the pixels of an image: uint8 [h, w, 3].
 
     Args:
-        image: A path, a PIL image, or an array, uint8 [h, w, 3].
+        image: A path, a PIL image, or an array, uint8 [h, w, 3] or, of a grey one, [h, w] or [h, w, 1].
 
     Raises:
         UserError: It is none of that, or cannot be read.
@@ -91,10 +91,13 @@ def pixels(image: object) -> np.ndarray:
         return found
     if isinstance(image, Image.Image):
         return image_folder.rgb(image)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return image
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image
+        if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
+            return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     what = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise UserError(f"an image is a path, a PIL image, or an array, uint8 [h, w, 3], not {what}")
+    raise UserError(f"an image is a path, a PIL image, or an array, uint8 [h, w, 3] or [h, w], not {what}")
 
 
 def load(train: object, test: object = None, untested: bool = False) -> DataPair:

@@ -89,18 +89,20 @@ PAIRS = {
 }
 
 
-def load(name: str, data_dir: Path | None) -> DataPair:
+def load(name: str, data_dir: Path | None, classes: int | None = None) -> DataPair:
     """Read a pair of sets.
 
     Args:
         name: "cifar" or "cifair".
         data_dir: A folder with the extracted folders or the archives; what it lacks is downloaded. None downloads all.
+        classes: Of the two sets only the one with so many is read, if one has: it is then the one to finetune on.
 
     Raises:
         UserError: A file is damaged or foreign, holds impossible labels, or cannot be downloaded.
     """
-    pretrain, finetune = (_read(archive, data_dir) for archive in PAIRS[name])
-    return DataPair(pretrain, finetune, *OF_DATA[name], hflip=True)
+    wanted = [archive for archive in PAIRS[name] if archive.classes == classes] or PAIRS[name]
+    *pretrain, finetune = (_read(archive, data_dir) for archive in wanted)
+    return DataPair(pretrain[0] if pretrain else None, finetune, *OF_DATA[name], hflip=True)
 
 
 def _read(archive: _Archive, data_dir: Path | None) -> Dataset:

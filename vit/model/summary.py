@@ -1,6 +1,7 @@
 """The variants in numbers: parameters, FLOPs, input size."""
 import math
 
+from vit import terminal
 from vit.model.config import VARIANTS, ViTConfig
 from vit.model.parameters import shapes
 
@@ -32,11 +33,11 @@ def describe(config: ViTConfig) -> str:
             f"{parameters(config):,} parameters{like}")
 
 
-def table() -> str:
-    """All variants, one per line."""
-    lines = [f"{'variant':14} {'parameters':>12} {'GFLOPs':>8} {'input':>13} {'patch':>5} {'classes':>7}"]
-    for name, config in VARIANTS.items():
-        size = f"{config.image_size} x {config.image_size} x {config.in_channels}"
-        lines.append(f"{name:14} {parameters(config):12,} {flops(config) / 1e9:8.2f} {size:>13} {config.patch_size:5} "
-                     f"{config.num_classes:7}")
-    return "\n".join([*lines, COUNTED])
+def table(columns: int | None = None) -> str:
+    """All variants, one per line; `columns` is the width of the window that they are for, or None."""
+    rows = [[name, f"{parameters(config):,}", f"{flops(config) / 1e9:.2f}",
+             f"{config.image_size} x {config.image_size} x {config.in_channels}", f"{config.patch_size}",
+             f"{config.num_classes}"] for name, config in VARIANTS.items()]
+    lines = terminal.table(["variant", "parameters", "GFLOPs", "input", "patch", "classes"], rows, columns,
+                           left=("variant",), spare=("classes", "patch", "input"))
+    return "\n".join([*lines, terminal.wrapped(COUNTED, columns, indent="")])

@@ -5,7 +5,7 @@ import numpy as np
 
 from vit.backend import SCRIPTS, TITLES
 from vit.use import formats
-from vit.use.classifier import probabilities
+from vit.use.classifier import batch_sizes, probabilities
 from vit.use.explain import Explained
 from vit.use.exported import open_model
 
@@ -21,7 +21,6 @@ class Served:
     Attributes:
         model: The model, `vit.use.classifier.Model`.
         explains: Whether it shows what it looks at: an exported one does not.
-        sizes: Of batches, ascending.
 
     Raises:
         UserError: As of `vit.use.exported.open_model`.
@@ -33,7 +32,12 @@ class Served:
             self.model = Explained(path, backend or "torch")
         else:
             self.model = open_model(path, backend, max_batch)
-        self.sizes = _sizes(self.model, max_batch)
+        self.model.sizes = batch_sizes(self.model, max_batch)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of batches, ascending."""
+        return self.model.sizes
 
     @property
     def title(self) -> str:
@@ -47,7 +51,6 @@ class Served:
         Args:
             pixels: uint8 [n, S, S, 3], of the model's `pixels`; n is at most `max_batch`.
         """
-        self.model.batch_size = next((size for size in self.sizes if size >= len(pixels)), self.sizes[-1])
         return probabilities(self.model.logits(pixels))
 
     def attention(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +60,3 @@ class Served:
             pixels: uint8 [S, S, 3], of the model's `pixels`.
         """
         return self.model.explain(pixels, "rollout")
-
-
-def _sizes(model, most: int) -> tuple[int, ...]:
-    """Sizes of batches, ascending. Others are filled up: all but PyTorch compile a graph for each size."""
-    if getattr(getattr(model, "manifest", None), "batch", None) is not None:
-        return (model.manifest.batch, )
-    if model.backend == "torch":
-        return tuple(range(1, most + 1))
-    return (*(1 << power for power in range((most - 1).bit_length())), most)

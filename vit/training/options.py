@@ -45,7 +45,7 @@ class RunOptions:
         False, "Leave out those of your own images that cannot be read.", flag="data",
         aliases=("skip_bad_pictures",))
     num_workers: int = option(
-        0, "Processes that prepare batches; with 0 the training does so itself.", limits="[0, inf)", flag="data")
+        0, "Processes that prepare batches; with 0 the training does so itself.", limits="[0, inf)", flag="scale")
     pretrained: str | os.PathLike | object | None = option(
         None, """File of weights to finetune, instead of pretraining.
 
@@ -62,27 +62,27 @@ class RunOptions:
         None, """Device that MindSpore computes on (default: what is there).
 
         PyTorch and TensorFlow take no such option, but the first GPU that CUDA_VISIBLE_DEVICES shows.""",
-        flag="training")
+        flag="scale")
     reduce: str = option(
-        "ordered", """How the gradients of several workers are added: in the order of their ranks, or as it comes.
+        "ordered", """How the gradients of several workers are added.
 
-        "ordered" gives all workers the same bits, as often as one likes; "fast" is the framework's own all-reduce. For
-        one worker there is nothing to add.""", choices=("ordered", "fast"), flag="training")
+        "ordered", by rank, gives all workers the same bits, as often as one likes; "fast" is the framework's own
+        all-reduce. For one worker there is nothing to add.""", choices=("ordered", "fast"), flag="scale")
     dist_timeout: int = option(
-        1800, """Seconds that several workers wait for one of them, before that one counts as hanging and the run ends.
+        1800, """Seconds after which a worker that others wait for counts as hanging, and the run ends.
 
         It must be longer than what one worker does while the others wait: download, compile, save.""",
-        limits="[1, inf)", flag="training")
+        limits="[1, inf)", flag="scale")
     compile: bool = option(
         False, """Compile the model: torch.compile, or XLA in TensorFlow; minutes at first, then steps may be faster.
 
         Numbers agree with those of the uncompiled model to rounding, not to the bit. MindSpore compiles always.""",
-        flag="training")
+        flag="scale")
     activation_checkpointing: bool = option(
         False, """Keep only the input of each block for the backward pass, which computes the rest of it again.
 
         A step takes less memory and a forward pass more time. Its numbers stay what they are, in PyTorch to the bit.
-        MindSpore ignores it.""", flag="training")
+        MindSpore ignores it.""", flag="scale")
     model_dir: str | os.PathLike | None = option(
         None, """Folder that the run's files go to, or an address in S3 (default: runs/<time>-<backend>).
 
@@ -107,16 +107,16 @@ class RunOptions:
     resume_override: tuple[str, ...] = option(
         (), "Field of the recipe that may differ from the stopped run's.", flag="saving", metavar="FIELD=VALUE")
     quiet: bool = option(
-        False, "Print warnings and errors alone; the file train.log in model_dir has all lines.", flag="saving")
+        False, "Print warnings and errors alone; the file train.log in model_dir has all lines.", flag="output")
     verbose: bool = option(
-        False, "Print what FastEstimator prints, too; it is in the file train.log anyway.", flag="saving")
+        False, "Print what FastEstimator prints, too; it is in the file train.log anyway.", flag="output")
     log_steps: int = option(
-        100, "Training steps between lines of FastEstimator in the log; with 0 there are none within epochs.",
-        limits="[0, inf)", flag="saving")
+        100, "Training steps between FastEstimator's lines in the log; 0 for none within epochs.",
+        limits="[0, inf)", flag="output")
     tensorboard: str | os.PathLike | None = option(
-        None, "Folder for TensorBoard's event files (default: none are written).", flag="saving", metavar="DIR")
+        None, "Folder for TensorBoard's event files (default: none are written).", flag="output", metavar="DIR")
     profile: bool = option(
-        False, "Trace a few training steps for the framework's own viewer, into MODEL_DIR/profile.", flag="saving")
+        False, "Trace a few training steps for the framework's own viewer, into MODEL_DIR/profile.", flag="output")
 
     def __post_init__(self) -> None:
         check(self)

@@ -9,6 +9,7 @@ from vit.files import canonical
 from vit.files.model_check import HEAD_AND_RATES, check_model
 from vit.model.config import ViTConfig
 from vit.model.parameters import Weights
+from vit.training.report.log import say
 
 FILE = "start.safetensors"  # in a run's folder: what the model held that the run was given
 # Here the file's own values count and not the variant's, since the pretrained weights depend on them.
@@ -39,5 +40,6 @@ def read(given: object, image_size: int | None, expected: ViTConfig | None) -> t
         raise UserError(f"{title}: its model sees images of {config.in_channels} channels, and these have 3")
     if expected is not None:
         check_model(title, config, expected, _FREE)
-    print("\n".join([f"{title}: {report.summary()}", *(f"note: {note}" for note in report.notes)]), flush=True)
+    for line in (f"{title}: {report.summary()}", *(f"note: {note}" for note in report.notes)):
+        say(line)
     return weights, config

@@ -103,7 +103,7 @@ class Recipe:
         ValueError: A field has an impossible value; the message names the field, the value and what is allowed.
     """
     data: str = option(
-        "cifar", """Images to train on: a pair of sets by name, or "folder" for your own.
+        "cifar", """Sets to train on; "folder" is your own.
 
         "digits" is two handwritten digits side by side (100 classes), then one (10 classes); it needs no network.
         "cifar" is CIFAR-100, then CIFAR-10. "cifair" is the same, but test images that duplicate a training image are
@@ -160,7 +160,7 @@ class Recipe:
 
         Everything else stays float32 (`vit/model/precision.py`). "fp16" also scales the loss, and skips an update
         whose gradients overflow. "auto" is bf16 where the device multiplies it, and fp32 elsewhere.""",
-        choices=("fp32", "bf16", "fp16", "auto"), flag="training")
+        choices=("fp32", "bf16", "fp16", "auto"), flag="scale")
     loss_scale: float | None = option(
         None, """Fixed scale of the loss in precision "fp16" (default: one that follows the gradients).
 

@@ -30,7 +30,7 @@ from vit.training.pretrained import FILE as START
 from vit.training.pretrained import read as read_pretrained
 from vit.training.recipe import Recipe
 from vit.training.report import folder, header, results
-from vit.training.report.log import Log
+from vit.training.report.log import Log, say
 from vit.training.resume import Resume
 from vit.training.workers import World
 
@@ -89,7 +89,7 @@ def _run(script: ModuleType, options: RunOptions, fields: dict, world: World, co
             write_whole(job.model_dir / "recipe.yaml", recipe_file.dump(job.recipe).encode())
             write_whole(job.model_dir / "classes.json",
                         json.dumps(job.data.finetune.classes, ensure_ascii=False, indent=0).encode())
-        print(header.text(job, _plan(job, weights is not None)), flush=True)
+        header.tell(job, _plan(job, weights is not None))
         if weights is None and job.data.pretrain is not None:
             weights = pretrain(job)
         finetune(job, weights)
@@ -240,7 +240,7 @@ def finetune(job: Job, pretrained: Weights | None) -> Weights:
     if pretrained is None:
         return _train(stage, weights, "scratch.safetensors")
     weights, report = parameters.copy_encoder(pretrained, weights)
-    print(report, flush=True)
+    say(str(report))
     return _train(stage, weights, "finetuned.safetensors")
 
 

@@ -4,7 +4,7 @@ import os
 import numpy as np
 
 from vit import convert
-from vit.backend import load_script
+from vit.backend import load_script, script_of
 from vit.data import resizing
 from vit.data.augmentation import normalized
 from vit.data.sets import IMAGENET
@@ -31,11 +31,12 @@ class Model:
         classes: Names of the classes; their numbers where the file has no names, which `numbered` tells.
         preprocessing: What becomes of an image before the model.
         provenance: What the file says of where its weights come from.
+        sizes: Of the batches that are computed, ascending; fewer images are filled up to the next of them.
         notes: Lines about what the file does not say.
     """
 
     def __init__(self, config: ViTConfig, usage: Usage, path: str | os.PathLike, batch_size: int) -> None:
-        self.config, self.notes, self.batch_size = config, [], batch_size
+        self.config, self.notes, self.sizes = config, [], (batch_size, )
         self.preprocessing, self.provenance = usage.preprocessing, usage.provenance
         if self.preprocessing is None:
             self.preprocessing = ASSUMED
@@ -44,6 +45,11 @@ class Model:
         if self.numbered:
             self.classes = tuple(map(str, range(self.config.num_classes)))
             self.notes.append(f"{path} does not name its classes: they are numbers")
+
+    @property
+    def batch_size(self) -> int:
+        """Images that are computed at a time, at most."""
+        return self.sizes[-1]
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
         """Give what of an image the model sees: uint8 [S, S, 3].
@@ -79,8 +85,8 @@ class Model:
         found = []
         for start in range(0, len(pixels), self.batch_size):
             part = pixels[start:start + self.batch_size]
-            # All batches have one size: a graph is compiled for each.
-            whole = np.concatenate([part, np.zeros((self.batch_size - len(part), *part.shape[1:]), np.uint8)])
+            size = next(size for size in self.sizes if size >= len(part))
+            whole = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), np.uint8)])
             found.append(run(whole)[:len(part)])
         return np.concatenate(found) if found else np.zeros((0, width), np.float32)
 
@@ -96,7 +102,8 @@ class Classifier(Model):
     """The model of a file, in a framework.
 
     Args:
-        path: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run.
+        source: A file of any kind that `vit.convert.read` takes, a Hugging Face folder, or the folder of a run; or a
+            ViT of any of the scripts, whose weights are copied as they are now.
         backend: "torch", "tf" or "ms".
         batch_size: Images that are computed at a time.
 
@@ -105,9 +112,9 @@ class Classifier(Model):
             installed.
     """
 
-    def __init__(self, path: str | os.PathLike, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
-        weights, config, usage = read_whole(path, backend)
-        super().__init__(config, usage, path, batch_size)
+    def __init__(self, source: object, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
+        weights, config, usage = read_whole(source, backend)
+        super().__init__(config, usage, _title(source), batch_size)
         self.backend, script = backend, load_script(backend)
         script.backend.use_device(None)
         self._vit = script.ViT(config, weights=weights)
@@ -128,23 +135,32 @@ class Classifier(Model):
         return self._predictor.logits(self._normalized(pixels))
 
 
-def read_whole(path: str | os.PathLike, backend: str = "torch") -> tuple[Weights, ViTConfig, Usage]:
+def read_whole(source: object, backend: str = "torch") -> tuple[Weights, ViTConfig, Usage]:
     """Read weights that have all that images need: a head, and channels for red, green and blue.
 
     Args:
-        path: As of `Classifier`.
+        source: As of `Classifier`.
         backend: The framework, for the message.
 
     Raises:
         UserError: The file cannot be read, has no head, or its model sees no RGB images.
     """
-    weights, config, report = convert.read(path)
-    if "head.weight" in report.named("new"):
-        raise UserError(f"{path}: has no head, so it names no class; finetune it first "
-                        f"(python vit_{backend}.py --pretrained {path} --data folder --data_dir DIR)")
+    if script := script_of(source):
+        # What `vit.hub.from_pretrained` has made knows how it is used.
+        weights, config, usage = script.to_numpy(source), source.config, getattr(source, "usage", Usage())
+    else:
+        weights, config, report = convert.read(source)
+        usage = report.usage
+        if "head.weight" in report.named("new"):
+            raise UserError(f"{source}: has no head, so it names no class; finetune it first "
+                            f"(python vit_{backend}.py --pretrained {source} --data folder --data_dir DIR)")
     if config.in_channels != 3:
-        raise UserError(f"{path}: its model sees images of {config.in_channels} channels, and these have 3")
-    return weights, config, report.usage
+        raise UserError(f"{_title(source)}: its model sees images of {config.in_channels} channels, and these have 3")
+    return weights, config, usage
+
+
+def _title(source: object) -> object:
+    return "the given model" if script_of(source) else source
 
 
 def likeliest(model: Model, pixels: np.ndarray, top_k: int) -> list[list[tuple[str, float]]]:
@@ -173,3 +189,17 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis, in float64."""
     x = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
     return x / x.sum(axis=-1, keepdims=True)
+
+
+def batch_sizes(model: Model, most: int) -> tuple[int, ...]:
+    """Give a model's `sizes` for numbers of images that change: few, as all but PyTorch compile a graph for each.
+
+    Args:
+        model: The model; an export of a fixed batch has that one alone.
+        most: Images that are computed at a time, at most.
+    """
+    if getattr(getattr(model, "manifest", None), "batch", None) is not None:
+        return (model.manifest.batch, )
+    if model.backend == "torch":
+        return tuple(range(1, most + 1))
+    return (*(1 << power for power in range((most - 1).bit_length())), most)

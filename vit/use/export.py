@@ -161,6 +161,6 @@ def _difference(found: Exported, images: np.ndarray, expected: np.ndarray) -> fl
     """The largest difference of scores, relative to the largest score: of all images at once, and of one alone."""
     batch, differences = found.manifest.batch, []
     for some in [images] if batch else [images, images[:1]]:
-        found.batch_size = batch or len(some)
+        found.sizes = (batch or len(some), )
         differences.append(np.abs(found.scores(some) - expected[:len(some)]).max())
     return float(np.max(differences) / np.abs(expected).max())

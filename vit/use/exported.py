@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from vit import memory
-from vit.backend import SCRIPTS, load_script
+from vit.backend import SCRIPTS, load_script, script_of
 from vit.errors import UserError, printable
 from vit.files.kinds import check_file
 from vit.files.untrusted import reading
@@ -85,19 +85,24 @@ def load_runtime(kind: str):
     return importlib.import_module(f"vit.backend.runtime.{kind}")
 
 
-def open_model(path: str | os.PathLike, backend: str | None = None, batch_size: int = BATCH_SIZE) -> Model:
+def open_model(path: object, backend: str | None = None, batch_size: int = BATCH_SIZE) -> Model:
     """Open a file of weights in a framework, or an exported model in its runtime.
 
     Args:
-        path: The file or folder.
-        backend: One of `vit.use.formats.BACKENDS`; None for the file's own, which is "torch" for weights.
+        path: The file or folder; or a ViT of any of the scripts.
+        backend: One of `vit.use.formats.BACKENDS`; None for the file's own, which is "torch" for weights, and that of
+            the script for a ViT.
         batch_size: Images that are computed at a time.
 
     Raises:
         UserError: As `Classifier` and `Exported` say.
     """
-    kind = formats.kind_of(path)
-    backend = backend or kind or "torch"
+    script = script_of(path)
+    if script is None and not isinstance(path, str | os.PathLike):
+        raise UserError(f"a model is a file, a folder, or a ViT of one of the scripts, not {type(path).__name__}")
+    kind = None if script else formats.kind_of(path)
+    own = next((name for name, module in SCRIPTS.items() if script and module == script.__name__), None)
+    backend = backend or kind or own or "torch"
     if backend not in (*SCRIPTS, *formats.FORMATS):
         raise UserError(f"unknown backend {printable(backend)!r}: choose from {', '.join(formats.BACKENDS)}")
     if backend in SCRIPTS:
@@ -108,6 +113,8 @@ def open_model(path: str | os.PathLike, backend: str | None = None, batch_size: 
     if backend not in formats.BACKENDS:
         raise UserError(f"{path}: {formats.FORMATS[backend].title}'s files are not opened here: PyTorch would unpickle "
                         "parts of them")
+    if script:
+        raise UserError(f"a ViT runs in {', '.join(SCRIPTS)}, not in {backend}, which takes what vit export writes")
     if kind != backend:
         title = formats.FORMATS[backend].title
         raise UserError(f"{path}: is no {title} export; write one with: vit export {path} --to {backend} "

@@ -7,7 +7,7 @@ from PIL import Image
 
 from vit.data.arrays import pixels
 from vit.errors import UserError
-from vit.use.classifier import likeliest
+from vit.use.classifier import batch_sizes, likeliest
 from vit.use.exported import open_model
 
 OneImage = str | os.PathLike | np.ndarray | Image.Image
@@ -20,14 +20,16 @@ class ImageClassifier:
         model: The model, `vit.use.classifier.Model`; its `classes`, `preprocessing` and `notes` say how it is used.
     """
 
-    def __init__(self, model: str | os.PathLike, backend: str | None, batch_size: int) -> None:
+    def __init__(self, model: object, backend: str | None, batch_size: int) -> None:
         self.model = open_model(model, backend, batch_size)
+        self.model.sizes = batch_sizes(self.model, batch_size)
 
     def __call__(self, images: OneImage | Sequence[OneImage], top_k: int = 5) -> list:
         """Name the likeliest classes.
 
         Args:
-            images: A path, a PIL image, or an array, uint8 [h, w, 3]; or several of them, also as uint8 [n, h, w, 3].
+            images: A path, a PIL image, or an array, uint8 [h, w, 3] or, of a grey one, [h, w] or [h, w, 1]; or several
+                of them: a list, or an array, uint8 [n, h, w, 3] or, of grey ones, [n, h, w] or [n, h, w, 1].
             top_k: Classes that are named.
 
         Returns:
@@ -67,4 +69,6 @@ class ImageClassifier:
 
 
 def _is_one(images: OneImage | Sequence[OneImage]) -> bool:
-    return isinstance(images, str | os.PathLike | Image.Image) or (isinstance(images, np.ndarray) and images.ndim < 4)
+    if isinstance(images, np.ndarray):
+        return images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 4)  # with channels; else grey ones
+    return isinstance(images, str | os.PathLike | Image.Image)

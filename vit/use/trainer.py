@@ -113,7 +113,7 @@ class Trainer:
         """Name the likeliest classes of images, as `vit.hub.pipeline` does.
 
         Args:
-            images: A path, a PIL image, or an array, uint8 [h, w, 3]; or several of them, also as uint8 [n, h, w, 3].
+            images: As of a call of `vit.use.image_classifier.ImageClassifier`.
             top_k: Classes that are named.
 
         Returns:

@@ -8,6 +8,7 @@ After `install()`, a module of FastEstimator that imports one of `PACKAGES` whil
 * to `isinstance` and `issubclass` it answers no, which is the truth as long as the package is not loaded;
 * what TensorFlow would answer a program that has no TensorFlow model, `_ANSWERS` answers;
 * any other use (a call, a base class, a value) loads the package, and all its stand-ins become what they stand for.
+  Where the package is not installed, that is the ModuleNotFoundError which its import would have been.
 
 They do so as well at the first use after somebody else has imported the package. Nobody but FastEstimator's modules
 sees a stand-in: `sys.modules` holds none, and Python's import statement is as it was (those modules have `__builtins__`
@@ -17,7 +18,6 @@ import builtins
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 import typing
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 def _import(name, globals=None, locals=None, fromlist=(), level=0):
     """`__import__` of FastEstimator's modules."""
     package = _package(name) if level == 0 else None
-    if package is None or _loaded(package) or importlib.util.find_spec(package) is None:
+    if package is None or _loaded(package):
         return __import__(name, globals, locals, fromlist, level)
     return _stand_in(name if fromlist else package)
 

@@ -114,7 +114,8 @@ def probe(folder: Path, flag: str) -> None:
         file.touch()
         file.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: {flag} cannot be written ({error.strerror}); choose another --{flag}") from None
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"{folder}: {flag} cannot be written ({why}); choose another --{flag}") from None
 
 
 def unused(folder: Path) -> Path:

@@ -1,13 +1,14 @@
 """What a run is about to do, in a few lines before its first step."""
+from vit import terminal
 from vit.backend import TITLES
 from vit.data import Dataset
 from vit.errors import printable
 from vit.model import summary
 from vit.training.job import Job
-from vit.training.report.log import FILE
+from vit.training.report.log import FILE, say
 
 
-def text(job: Job, stages: dict[str, tuple[Dataset, int]]) -> str:
+def tell(job: Job, stages: dict[str, tuple[Dataset, int]]) -> None:
     """Say what is trained on what, with what, and where it goes.
 
     Args:
@@ -18,7 +19,11 @@ def text(job: Job, stages: dict[str, tuple[Dataset, int]]) -> str:
     rows += [(name, _stage(job, *of)) for name, of in stages.items()]
     rows.append(("on", _device(job)))
     rows.append(("folder", f"{job.shown(job.model_dir)}, its log in {FILE}"))
-    return "\n".join(f"{name:<9} {value}" for name, value in rows)
+    for name, value in rows:
+        name = f"{name:<9}"
+        line = f"{name} {value}"
+        shown = terminal.wrapped(line, terminal.width(), indent=" " * 10)
+        say(line, terminal.styled(name, "dim") + shown.removeprefix(name))
 
 
 def _model(job: Job, dataset: Dataset) -> str:

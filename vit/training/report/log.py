@@ -1,8 +1,9 @@
 """A run's log: every line that it prints, with the time, in `train.log` in its folder.
 
 The terminal's part and the file's are told apart here and nowhere else: `--quiet` keeps what goes to stdout from the
-terminal; a bar, which is drawn over and over, never gets into the file; and what FastEstimator prints beside a stage's
-own lines, each of which is printed by `say`, goes into the file alone, unless `--verbose` asks for it.
+terminal; a bar, which is drawn over and over, never gets into the file; what FastEstimator prints beside a stage's
+own lines, each of which is printed by `say`, goes into the file alone, unless `--verbose` asks for it; and where a line
+is wider than the window, the terminal gets it in several, or another one in its place.
 """
 import contextlib
 import os
@@ -16,6 +17,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from vit import terminal
 from vit.errors import UserError, one_line, printable
 from vit.training.mirror import Mirror
 
@@ -107,6 +109,15 @@ class Copied:
             self.stream.write(text)
         return len(text)
 
+    def tell(self, line: str, shown: str) -> None:
+        """Put a line, or several, into the log, and a text on the stream, which is shown."""
+        for part in line.split("\n"):
+            self.log.line(part)
+        if isinstance(self.stream, Copied):
+            self.stream.tell(line, shown)
+        else:
+            self.stream.write(f"{shown}\n")
+
     def isatty(self) -> bool:
         """Whether a bar may be drawn."""
         return self.stream.isatty() and not self.log.quiet
@@ -136,8 +147,19 @@ def aside(verbose: bool = False) -> Iterator[None]:
         yield
 
 
-def say(line: str) -> None:
-    """Print a line, beside a bar if there is one, also within `aside`."""
+def say(line: str, shown: str | None = None) -> None:
+    """Print a line, or several, beside a bar if there is one, also within `aside`.
+
+    Args:
+        line: What the log gets, and whoever is no terminal.
+        shown: What a terminal gets in its place; None is the line, broken where the window ends.
+    """
     out = sys.stdout.stream if isinstance(sys.stdout, Aside) else sys.stdout
-    with contextlib.redirect_stdout(out):  # tqdm moves its bars for the streams of that name
-        tqdm.write(line)
+    columns = terminal.width(out)
+    shown = terminal.wrapped(line, columns) if shown is None else shown
+    with contextlib.redirect_stdout(out), tqdm.external_write_mode():  # it moves its bars for the streams of that name
+        if columns is not None and isinstance(out, Copied):
+            out.tell(line, shown)
+        else:
+            print(line if columns is None else shown)
+        out.flush()

@@ -7,12 +7,14 @@ import shlex
 import sys
 from pathlib import Path
 
+from vit import terminal
 from vit.data import Dataset
 from vit.files.atomic import write_whole
 from vit.model import parameters
 from vit.training import stretches
 from vit.training.job import Job, Stage
 from vit.training.report import figures, predictions
+from vit.training.report.log import say
 
 # Times are in a file of their own, so that the history of a run that was stopped and resumed is the same file.
 _HISTORY = ("stage", "epoch", "learning_rate", "train_loss", "eval_loss", "accuracy", "top5", "loss_scale",
@@ -64,7 +66,8 @@ def write(job: Job, seconds: float) -> dict:
     predictions.draw(main, job.model_dir / "predictions.png")
     # Last, so that a results.json means a whole run.
     write_whole(job.model_dir / "results.json", f"{json.dumps(plain, indent=2, allow_nan=False)}\n".encode())
-    print(table(content, job.shown(job.model_dir)), flush=True)
+    folder = job.shown(job.model_dir)
+    say(table(content, folder), table(content, folder, terminal.width()))
     return plain
 
 
@@ -83,27 +86,38 @@ def _plain(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(content: dict, folder: Path | str) -> str:
-    """The few lines that sum a run up."""
-    rows, stages = [], content["stages"]
-    tested = any(stage["test"] for stage in stages.values())
+def table(content: dict, folder: Path | str, columns: int | None = None) -> str:
+    """The few lines that sum a run up.
+
+    Args:
+        content: What `results.json` holds.
+        folder: Where the files are.
+        columns: The window's width, into which they are fit; None for whole lines.
+    """
+    stages, labels = content["stages"], {"mae": "masked autoencoder", "finetune": "finetune, pretrained",
+                                         "scratch": "finetune, from scratch"}
+    heads, spare = ["stage", "data", "epochs", "after epoch 1", "at the end"], ["data", "epochs", "after epoch 1"]
+    rows = []
     for name, stage in stages.items():
         first, last = stage["epochs"][0], stage["epochs"][-1]
         begin, end = (f"{one['accuracy']:.1%}" if "accuracy" in one else "-" for one in (first, last))
-        label = {"mae": "masked autoencoder", "pretrain": "pretrain", "finetune": "finetune, pretrained",
-                 "scratch": "finetune, from scratch"}[name]
-        rows.append(f"  {label:<24}{stage['data']:<12}{len(stage['epochs']):>6}{begin:>15}"
-                    f"{end:>15}")
-        if stage["test"]:
-            rows[-1] += f"{stage['test']['accuracy']:>15.1%}"
-    head = f"  {'stage':<24}{'data':<12}{'epochs':>6}{'after epoch 1':>15}{'at the end':>15}"
-    head += f"{'best, on test':>15}" if tested else ""
+        label = name if columns is not None and columns < 90 else labels.get(name, name)
+        rows.append([label, stage["data"], f"{len(stage['epochs'])}", begin, end])
+    if any(stage["test"] for stage in stages.values()):
+        heads.append("best, on test")
+        rows = [[*row, f"{stage['test']['accuracy']:.1%}" if stage["test"] else "-"]
+                for row, stage in zip(rows, stages.values(), strict=True)]
+    head, *lines = terminal.table(heads, rows, columns and columns - 2, left=("stage", "data"), spare=spare)
     evaluated_on = next(iter(stages.values()))["epochs_evaluated_on"]
     rate = content["images_per_second"]
     speed = f"{rate:.0f} images/s in training, " if rate else ""
-    return "\n".join(["", f"Top-1 accuracy on the {evaluated_on} images ({content['backend']})", head, *rows, "",
-                      f"  {speed}{content['seconds']:.0f} s in all",
-                      f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"])
+    title = f"Top-1 accuracy on the {evaluated_on} images ({content['backend']})"
+    if columns is not None:
+        title, head = terminal.styled(title, "bold"), terminal.styled(head, "dim")
+    ends = [f"  {speed}{content['seconds']:.0f} s in all",
+            f"  files: {folder}/ (results.json, *.csv, *.png, *.safetensors)"]
+    return "\n".join(["", title, *(f"  {line}" for line in (head, *lines)), "",
+                      *(terminal.wrapped(line, columns, indent=" " * 4) for line in ends)])
 
 
 def plot(stages: list[Stage], path: Path) -> None:

@@ -6,8 +6,10 @@ import numpy as np
 from fastestimator.trace.trace import Trace
 from fastestimator.util.util import to_number
 
+from vit import terminal
 from vit.errors import UserError
 from vit.training.history import count_top, log_line
+from vit.training.report import epoch_rows
 from vit.training.report.log import say
 
 STEPS_BETWEEN_READS = 50  # on an accelerator, which would have to wait for each look at a loss
@@ -29,22 +31,32 @@ class _Mean:
 
 
 class EpochLog:
-    """Tell of epochs that are over: in a line of the log and, if asked for, for TensorBoard.
+    """Tell of epochs that are over: in a line each, a terminal in a row, and, if asked for, for TensorBoard.
 
     Args:
         stage: The `vit.training.job.Stage` whose history has them.
     """
-    __slots__ = ("stage", "writer")  # no __dict__, into which FastEstimator would look
+    __slots__ = ("begun", "stage", "writer")  # no __dict__, into which FastEstimator would look
 
     def __init__(self, stage) -> None:
-        self.stage, self.writer = stage, None
+        self.stage, self.writer, self.begun = stage, None, False
 
     def tell(self, step: int) -> None:
         """Tell of the last epoch, which ended with a step."""
         stage, epoch = self.stage, self.stage.history.epochs[-1]
-        say(log_line(epoch, f"{stage.name}: epoch", stage.epochs, stage.dataset.evaluated_on))
+        say(log_line(epoch, f"{stage.name}: epoch", stage.epochs, stage.dataset.evaluated_on), self._row())
         if stage.tensorboard and stage.job.world.first:
             self._write_events(epoch, step)
+
+    def _row(self) -> str | None:
+        """What a terminal is told of the last epoch, the first time under a head; None without one."""
+        columns = terminal.width()
+        if columns is None:
+            return None
+        stage = self.stage
+        head, row = epoch_rows.row(stage.history.epochs, stage.epochs, stage.name, stage.dataset.evaluated_on, columns)
+        begun, self.begun = self.begun, True
+        return row if begun else f"\n{head}\n{row}"
 
     def _write_events(self, epoch: dict, step: int) -> None:
         if self.writer is None:

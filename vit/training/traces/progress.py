@@ -1,10 +1,14 @@
 """The progress bar of a stage."""
+import sys
+
 from fastestimator.trace.trace import Trace
 from tqdm import tqdm
 
+from vit import terminal
+
 
 class Progress(Trace):
-    """Show a bar with the time left; tqdm keeps quiet where the output is not a terminal.
+    """Show a bar with the time left, while the stage lasts; tqdm keeps quiet where the output is not a terminal.
 
     Args:
         stage: The `vit.training.job.Stage` that trains.
@@ -15,13 +19,21 @@ class Progress(Trace):
         self.stage = stage
 
     def on_begin(self, data) -> None:
-        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step",
-                        disable=self.stage.job.options.quiet or None, dynamic_ncols=True)
+        columns = terminal.width(sys.stderr) or 80
+        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", bar_format=bar_format(columns),
+                        leave=False, dynamic_ncols=True, disable=self.stage.job.options.quiet or None)
 
     def on_batch_end(self, data) -> None:
         if losses := self.stage.history.step_losses:  # the last that was read: to ask for this one would be to wait
-            self.bar.set_postfix(epoch=self.system.epoch_idx, loss=f"{losses[-1]:.3f}", refresh=False)
+            self.bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
         self.bar.update(self.system.global_step - self.bar.n)  # a resumed training begins further on
 
     def on_end(self, data) -> None:
         self.bar.close()
+
+
+def bar_format(columns: int) -> str:
+    """What a bar says in a window of a width: steps and the time left; the loss and the speed where they have place."""
+    loss = "{postfix}" if columns >= 50 else ""
+    speed = ", {rate_fmt}" if columns >= 75 else ""
+    return "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}" + loss + ", {remaining} left" + speed
