@@ -29,6 +29,8 @@ COMPARED = (
     ("gradient of every parameter", "gradient"),
     ("weights and optimizer state after one step: SGD, AdamW and Muon (Muon also against numpy)", "step"),
     ("loss, gradient norm, final weights over 100 steps, SGD, AdamW and Muon, dropout off and on", "100 steps"),
+    ("losses of a masked autoencoder, hidden patches", "autoencoder"),
+    ("loss, gradient norm, final weights over 12 steps of one", "12 steps of an autoencoder"),
     ("weights and optimizer moments through all pairs of frameworks and back", None))
 # Whose steps stand beside ours: what the best known implementation of each framework takes.
 PEERS = {"torch": ("fe", "huggingface"), "tf": ("fe", "huggingface"), "ms": ("mindcv", )}
