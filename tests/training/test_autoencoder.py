@@ -9,7 +9,9 @@ import pytest
 
 from vit import checkpoints
 from vit.data import load
+from vit.files.model_check import check_tensors
 from vit.model import dropout, parameters
+from vit.model.config import VARIANTS
 from vit.training import pipeline
 from vit.training.recipe import Recipe
 
@@ -103,6 +105,12 @@ def test_what_cannot_be_is_refused_before_a_folder_is_made(tmp_path, refused, op
     with refused(*words):
         _train(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_claims_billions_of_its_blocks_is_refused_at_once(refused):
+    config = Recipe().autoencoder(VARIANTS["tiny"])
+    with refused(f"0 tensors for {4 + (1 << 30)} blocks"):
+        check_tensors({}, config.replace(decoder_depth=1 << 30))
 
 
 def test_its_checkpoint_is_no_classifier(whole, refused):

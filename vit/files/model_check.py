@@ -17,8 +17,9 @@ def check_tensors(tensors: Mapping[str, LazyTensor], config: ViTConfig) -> None:
     Raises:
         UserError: They are of another model; the message says in what.
     """
-    if config.depth > len(tensors):  # before so many blocks are listed: a file may claim billions
-        raise UserError(f"weights do not fit the model: {len(tensors)} tensors for {config.depth} blocks")
+    blocks = config.depth + config.decoder_depth
+    if blocks > len(tensors):  # before so many are listed: a file may claim billions
+        raise UserError(f"weights do not fit the model: {len(tensors)} tensors for {blocks} blocks")
     try:
         outlines = {name: tensor.outline for name, tensor in tensors.items()}
     except ValueError as error:  # NumPy has no such shape
