@@ -1,10 +1,14 @@
 """`python -m vit`: its commands, unknown words, and output that nobody reads to the end."""
 import pytest
-import tomllib
 
 import vit
 from tests.fixtures import COMMIT_7D1C055
 from vit.cli.commands import COMMANDS, main
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
 
 NAMES = ("evaluate", "predict", "explain", "export", "report", "serve", "compare", "convert", "list", "recipe",
          "checkpoints", "shards", "launch")

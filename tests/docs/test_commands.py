@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tomllib
 
 from tests.docs import flags, pages
 from tests.docs.test_use import _executed
@@ -17,6 +16,11 @@ from vit.cli import train
 from vit.cli.commands import main
 from vit.files import canonical
 from vit.model.config import VARIANTS
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
 
 # By page, what the tests here run (`tests/docs/test_use.py` runs all of docs/use.md).
 RUN = {
