@@ -122,7 +122,8 @@ def _block(axes: Axes, config: ViTConfig, x: float) -> None:
 
 
 def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
-    """List the ops of `fit`'s `fe.Network` in float32 and one worker: of each its name, the keys it reads and makes."""
+    """List the ops of `fit`'s `fe.Network` in float32, one worker and a stage with classes: of each its name, the keys
+    that it reads, and those that it makes."""
     def value(node: ast.expr) -> str | list[str]:
         node = node.orelse if isinstance(node, ast.IfExp) else node  # float16 and several workers have others there
         # The images; a model with dropout takes their keys as well.
@@ -132,9 +133,13 @@ def network_ops(source: str) -> list[tuple[str, list[str], list[str]]]:
         found = [value(keyword.value) for keyword in call.keywords if keyword.arg in names]
         return [key for item in found for key in ([item] if isinstance(item, str) else item)]
 
-    network = next(node for node in ast.walk(ast.parse(source))
-                   if isinstance(node, ast.Call) and ast.unparse(node.func) == "fe.Network")
-    ops = next(keyword.value.elts for keyword in network.keywords if keyword.arg == "ops")
+    nodes = list(ast.walk(ast.parse(source)))
+    network = next(node for node in nodes if isinstance(node, ast.Call) and ast.unparse(node.func) == "fe.Network")
+    given = next(keyword.value.elts for keyword in network.keywords if keyword.arg == "ops")
+    lists = {node.targets[0].id: node.value.elts for node in reversed(nodes)  # what is assigned first counts
+             if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)}
+    ops = [op for one in given for op in (lists.get(ast.unparse(one.value), [])
+                                          if isinstance(one, ast.Starred) else [one])]
     return [(op.func.id, keys(op, "inputs", "loss_name"), keys(op, "outputs")) for op in ops
             if isinstance(op, ast.Call) and keys(op, "mode") in ([], ["train"])]
 

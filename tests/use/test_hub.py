@@ -91,7 +91,7 @@ def test_one_image_is_not_computed_as_a_whole_batch(file, digits, monkeypatch):
     monkeypatch.setattr(classify.model, "_run", lambda pixels: sizes.append(len(pixels)) or run(pixels))
     for count in (1, 3, 65):
         classify(digits.finetune.test.images[:count])
-    assert sizes == [1, 3, 64, 64]
+    assert sizes == [1, 3, 64, 1]
 
 
 @pytest.mark.full_in("tf", "ms")

@@ -44,14 +44,14 @@ def _run(flags: Parser, script: ModuleType, arguments: list[str] | None) -> None
     script.fastestimator_run(**options, **settings)
 
 
-def parser(description: str, device_targets: tuple[str, ...] = ()) -> Parser:
+def parser(description: str | None, device_targets: tuple[str, ...] = ()) -> Parser:
     """Make the parser of a script's flags. Its result holds what was given, and no defaults.
 
     Args:
-        description: What `--help` begins with.
+        description: What `--help` begins with; None where Python has no docstrings.
         device_targets: What `--device_target` may name; without any there is no such flag.
     """
-    flags = Parser(description=description.partition("\n\nLegend:")[0], usage="%(prog)s [--FLAG VALUE ...]")
+    flags = Parser(description=(description or "").partition("\n\nLegend:")[0], usage="%(prog)s [--FLAG VALUE ...]")
     flags.add_argument("--version", action=Version)
     groups = {name: flags.add_argument_group(name, text) for name, text in _GROUPS.items()}
     for field in (*dataclasses.fields(Recipe), *dataclasses.fields(RunOptions)):
