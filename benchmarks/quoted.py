@@ -136,9 +136,26 @@ def learned() -> list[str]:
     return lines[2:]
 
 
+def on_cifar() -> list[str]:
+    """The headline job's first epochs in float32, of the frameworks that have trained some, beside those published."""
+    runs = {kept["run"]["backend"]: kept for kept in json.loads((HERE / "cifar.json").read_text()).values()
+            if (kept["run"]["recipe"], kept["run"]["precision"], kept["run"]["seed"]) == ("apphub", "fp32", 0)
+            and not kept["run"]["settings"]}
+    shown = range(min(12, max(len(kept["pretrain"]) for kept in runs.values())))
+    published = json.loads((HERE / "cifar-published.json").read_text())["pretrain"]["accuracy"]
+    ours = {TITLES[backend]: [row["accuracy"] for row in runs[backend]["pretrain"]] for backend in TITLES
+            if backend in runs}
+    rows = {"FastEstimator's notebook, as published": published} | ours
+    lines = [f"| epoch | {' | '.join(str(epoch + 1) for epoch in shown)} |", f"|{' --- |' * (len(shown) + 1)}"]
+    for name, row in rows.items():
+        cells = [f"{100 * row[epoch]:.2f}" if epoch < len(row) else "-" for epoch in shown]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "curves": curves, "levels": levels, "drift": drift, "resumed": resumed, "saved": saved,
-    "speed": speed, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
+    "demo": demo, "cifar": on_cifar, "curves": curves, "levels": levels, "drift": drift, "resumed": resumed,
+    "saved": saved, "speed": speed, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
 
 
 def filled(text: str, root: str) -> str:
