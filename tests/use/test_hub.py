@@ -104,6 +104,14 @@ def test_a_model_is_classified_with_as_its_file_is(backend, file, digits):
 
 
 @pytest.mark.backend("torch")
+def test_a_masked_autoencoder_names_no_class(refused):
+    script = load_script("torch")
+    model = script.ViT(CONFIG.replace(patch_dropout=0.5, decoder_depth=1, decoder_width=16))
+    with refused("masked autoencoder", "finetune"):
+        hub.pipeline("image_classification", model)
+
+
+@pytest.mark.backend("torch")
 def test_a_model_without_a_file_says_what_is_assumed(digits):
     found = hub.pipeline("image_classification", hub.from_pretrained("tiny"))
     assert found.model.notes[0].startswith("the given model does not say how images are normalized")

@@ -148,6 +148,8 @@ def read_whole(source: object, backend: str = "torch") -> tuple[Weights, ViTConf
     if script := script_of(source):
         # What `vit.hub.from_pretrained` has made knows how it is used.
         weights, config, usage = script.to_numpy(source), source.config, getattr(source, "usage", Usage())
+        if not config.has_head:
+            raise UserError("the given model is a masked autoencoder, which names no class; finetune its encoder first")
     else:
         weights, config, report = convert.read(source)
         usage = report.usage
