@@ -65,7 +65,7 @@ docs: .venv-docs/installed  ## build the site of docs/ into site/: every link is
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
 	@echo "site/index.html; to search it: python3 -m http.server --directory site"
 
-figures: .venv/installed  ## draw the pictures of README and docs anew (it trains the three), and put in the figures that they quote
+figures: .venv/installed  ## draw the plots of README and docs anew (it trains the three), and put in the figures that they quote
 	$(PY) benchmarks/parity.py
 	PARITY_KEPT=benchmarks/levels.json $(MAKE) parity
 	$(PY) benchmarks/figures.py

@@ -188,7 +188,7 @@ class Followed:
 
 
 class Record:
-    """What is kept of all runs, in a file of JSON, and the page and the picture that are drawn of it.
+    """What is kept of all runs, in a file of JSON, and the page and the plot that are drawn of it.
 
     Args:
         folder: Where the three are.
@@ -227,7 +227,7 @@ class Record:
             self.write()
 
     def write(self) -> None:
-        """Write the figures, the page and the picture."""
+        """Write the figures, the page and the plot."""
         write_whole(self.path, (json.dumps(dict(sorted(self.runs.items())), indent=1) + "\n").encode())
         write_whole(self.folder / "cifar.md", page(self.runs).encode())
         draw(self.runs, self.folder / "cifar.png")

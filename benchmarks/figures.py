@@ -1,4 +1,4 @@
-"""Draw the pictures of README and docs from what the benchmarks have kept, and put in the figures that they quote.
+"""Draw the plots of README and docs from what the benchmarks have kept, and put in the figures that they quote.
 
     python benchmarks/figures.py
 

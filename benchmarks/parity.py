@@ -112,7 +112,7 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--redraw", action="store_true", help="measure nothing: page and picture of what is kept")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing: page and plot of what is kept")
     options = parser.parse_args()
     if not options.redraw:
         wanted = [(name, dtype) for name in RECIPES for dtype in ("float32", "float64")]

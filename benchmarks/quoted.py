@@ -55,7 +55,7 @@ def demo() -> list[str]:
 
 
 def curves() -> list[str]:
-    """What the picture of the three curves shows."""
+    """What the plot of the three curves shows."""
     row = parity.three_curves(parity.kept())
     worst = max(parity.drift(row, a, b).max() for a, b in PAIRS)
     steps = len(row["losses"]["torch"])

@@ -1,4 +1,4 @@
-"""Put what the benchmarks found on one page and into one picture: `benchmarks/RESULTS.md` and `results.png`.
+"""Put what the benchmarks found on one page and into one plot: `benchmarks/RESULTS.md` and `results.png`.
 
     python benchmarks/results.py
 

@@ -6,7 +6,7 @@ Each contender is a process of its own. Those of one framework take turns, one s
 does is shared by all, and all wait in memory (20 GB for `apphub` in PyTorch); first those that train, then those that
 predict. Steps in bfloat16 are left out where the processor emulates its products, as they take half a minute and more.
 The median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends` leaves the
-others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a picture of it. What
+others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a plot of it. What
 each contender is, `benchmarks/contenders/` says.
 """
 import argparse

@@ -66,7 +66,7 @@ def on_page_markdown(markdown, page, config, files):
     source = page.file.src_uri if page.file.src_uri in ELSEWHERE else f"docs/{page.file.src_uri}"
 
     def turned(match: re.Match) -> str:
-        picture, text, target = match.groups()
+        image, text, target = match.groups()
         if re.match(r"[a-z]+:|#", target):
             return match[0]
         path, _, anchor = target.partition("#")
@@ -79,6 +79,6 @@ def on_page_markdown(markdown, page, config, files):
         if files.get_file_from_path(uri) is None:
             return text
         there = os.path.relpath(uri, os.path.dirname(page.file.src_uri) or ".")
-        return f"{picture}[{text}]({there}{'#' if anchor else ''}{anchor})"
+        return f"{image}[{text}]({there}{'#' if anchor else ''}{anchor})"
 
     return "".join(part if part.startswith("```") else _LINK.sub(turned, part) for part in _BLOCKS.split(markdown))

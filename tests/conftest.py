@@ -38,12 +38,12 @@ def signals_as_before():
 
 
 @pytest.fixture(autouse=True)
-def blank_pictures(request, monkeypatch):
-    """Leave the pictures blank of a run that a test makes in this process: they take two seconds of each.
+def blank_plots(request, monkeypatch):
+    """Leave the plots blank of a run that a test makes in this process: they take two seconds of each.
 
-    They are drawn in tests that are marked `pictures`, in shared runs (fixtures of a module) and in started processes.
+    They are drawn in tests that are marked `plots`, in shared runs (fixtures of a module) and in started processes.
     """
-    if request.node.get_closest_marker("pictures") is None:
+    if request.node.get_closest_marker("plots") is None:
         blank = SimpleNamespace(**vars(figures) | {"grid": Mock(),
                                                    "save": lambda figure, path, dpi: write_whole(path, DOT)})
         for module in (predictions, results):

@@ -108,7 +108,7 @@ def test_a_run_that_has_done_enough_is_stopped_and_one_that_fails_is_told(tmp_pa
     assert "saved" in log.read_text()  # nothing of the earlier output is lost
 
 
-def test_pictures_are_named_for_what_they_are(tmp_path, monkeypatch):
+def test_images_are_named_for_what_they_are(tmp_path, monkeypatch):
     """The published files, others, archives that the run itself checks, or some of the files alone."""
     names = {"cifar-100-python/train": hashlib.md5(b"a").hexdigest(), "cifar-100-python/test": "0" * 32}
     monkeypatch.setattr(cifar.cifar_archives, "PUBLISHED", names)

@@ -22,7 +22,7 @@ def _pixels(count, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, 3072), np.uint8)
 
 
-def test_a_head_ends_where_the_pictures_begin_and_holds_the_labels():
+def test_a_head_ends_where_the_images_begin_and_holds_the_labels():
     begin, content = cifar_archives.head(BEGIN + bytes(100), "x")
     assert begin == BEGIN
     assert content["labels"] == [6, 9]
@@ -31,7 +31,7 @@ def test_a_head_ends_where_the_pictures_begin_and_holds_the_labels():
             cifar_archives.head(data, "x")
 
 
-def test_the_names_behind_the_pictures_make_the_file_whole():
+def test_the_names_behind_the_images_make_the_file_whole():
     """49,152 bytes are 16 images: the head above says so."""
     x = _pixels(16)
     begin = BEGIN.replace(b"K\x01K\x02M\x00\x0c", b"K\x01K\x10M\x00\x0c")

@@ -151,11 +151,11 @@ def test_a_history_alone_is_shown(tmp_path):
     assert "not ended" in page.text and "2.7500" in page.text and "25.00%" in page.text
 
 
-def test_without_pictures_graph_and_log_the_rest_is_there(tmp_path):
+def test_without_plots_graph_and_log_the_rest_is_there(tmp_path):
     folder = leave(tmp_path / "run")
     for name in ("graph.json", "train.log", "recipe.yaml"):
         (folder / name).unlink()
-    (folder / "predictions.png").write_text("no picture")
+    (folder / "predictions.png").write_text("no image")
     page = _report(tmp_path, folder)
     assert "Curves" in page.text and "Op graph" not in page.text and "Predictions" not in page.text
 

@@ -1,4 +1,4 @@
-"""`vit evaluate` and `vit predict`: their figures, files and pictures, and what they say of bad input."""
+"""`vit evaluate` and `vit predict`: their figures, files and plots, and what they say of bad input."""
 import csv
 import io
 import json

@@ -479,7 +479,7 @@ def _always_the_second(trained, classes):
     return stage
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 def test_titles_are_blue_when_right_and_red_when_wrong(trained, monkeypatch):
     from matplotlib.axes import Axes
     titles = []
@@ -489,7 +489,7 @@ def test_titles_are_blue_when_right_and_red_when_wrong(trained, monkeypatch):
     assert titles == [wrong, wrong, right]
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 @pytest.mark.parametrize(("name", "noted"), [("\U00012000", True), ("gröβer", False)])
 def test_letters_that_no_font_has_are_said_in_one_line(trained, capsys, name, noted):
     """A sign of cuneiform is in none of the fonts that are asked for."""
@@ -500,7 +500,7 @@ def test_letters_that_no_font_has_are_said_in_one_line(trained, capsys, name, no
     assert (out.count("other.png: no installed font has") == 1) == noted
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 @pytest.mark.parametrize(("name", "noted"), [("\U00012000", True), ("$x^$", False)])
 def test_curves_have_the_folders_name_as_it_stands(trained, capsys, name, noted):
     """"$x^$" is a formula to matplotlib, with an error in it."""
@@ -526,7 +526,7 @@ def test_a_folder_is_finetuned_from_a_file(trained, tmp_path):
     assert (tmp_path / "run" / "finetuned.safetensors").is_file()
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 @pytest.mark.full
 @pytest.mark.parametrize("backend", [pytest.param("vit_tf", marks=pytest.mark.backend("tf")),
                                      pytest.param("vit_ms", marks=pytest.mark.backend("ms"))])

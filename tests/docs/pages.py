@@ -1,11 +1,11 @@
-"""What the tests of this folder read of a page: its commands, links, pictures and headings."""
+"""What the tests of this folder read of a page: its commands, links, images and headings."""
 import re
 import shlex
 from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[(?:[^\[\]]|\[[^\[\]]*\])*\]\(([^()\s]+)\)")
-_PICTURE = re.compile(r"!\[([^\]]*)\]\(([^()\s]+)\)")
+_IMAGE = re.compile(r"!\[([^\]]*)\]\(([^()\s]+)\)")
 
 
 def every(repo: Path) -> list[Path]:
@@ -45,14 +45,14 @@ def prose(path: Path) -> str:
 
 
 def links(path: Path) -> list[str]:
-    """The targets of its links and pictures."""
+    """The targets of its links and images."""
     text = prose(path)
-    return [*_LINK.findall(text), *(target for _, target in _PICTURE.findall(text))]
+    return [*_LINK.findall(text), *(target for _, target in _IMAGE.findall(text))]
 
 
-def pictures(path: Path) -> list[tuple[str, str]]:
-    """Its pictures: alternative text and target."""
-    return _PICTURE.findall(prose(path))
+def images(path: Path) -> list[tuple[str, str]]:
+    """Its images: alternative text and target."""
+    return _IMAGE.findall(prose(path))
 
 
 def anchors(path: Path) -> set[str]:

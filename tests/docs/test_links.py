@@ -1,4 +1,4 @@
-"""The pages lead where they say: links, headings, pictures, files and flags that they name."""
+"""The pages lead where they say: links, headings, images, files and flags that they name."""
 import re
 
 import pytest
@@ -36,8 +36,8 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path, target):
     assert faults(page, tmp_path) == [target]
 
 
-def test_every_picture_is_told_in_words(repo):
-    told = [(path.name, text, target) for path in pages.every(repo) for text, target in pages.pictures(path)]
+def test_every_image_is_told_in_words(repo):
+    told = [(path.name, text, target) for path in pages.every(repo) for text, target in pages.images(path)]
     assert len(told) >= 5
     assert [row for row in told if len(row[1]) < 20] == []
 

@@ -11,7 +11,7 @@ from vit.parity.pairs import BARS
 
 # What looks measured: percents with a fraction, powers of ten, seconds, deviations.
 MEASURED = re.compile(r"\d\.\d+ ?%|\d ?e-\d+|\d+\.\d+ (?:s|seconds|GB)\b|±")
-# What the front page may say outside its quoted blocks: the pictures' words, which name the bar.
+# What the front page may say outside its quoted blocks: the plots' words, which name the bar.
 SAID = {"1e-15", "1e-9"}
 
 
@@ -48,7 +48,7 @@ def test_every_pair_was_within_the_bar_when_it_was_measured():
         assert row["dtype"] != "float64" or max(row["weights"].values()) < bar
 
 
-def test_the_three_curves_are_as_close_as_their_picture_says(repo):
+def test_the_three_curves_are_as_close_as_their_plot_says(repo):
     row = parity.three_curves(parity.kept())
     worst = max(parity.drift(row, a, b).max() for a, b in parity.PAIRS)
     assert len(row["losses"]["torch"]) == 100

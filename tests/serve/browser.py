@@ -80,7 +80,7 @@ class Browser:
         }})()""")
 
     async def screenshot(self, path) -> None:
-        """Write a picture of the whole page."""
+        """Write a screenshot of the whole page."""
         found = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(found["data"]))
 

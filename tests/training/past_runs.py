@@ -6,7 +6,7 @@ from vit.model.config import VARIANTS
 from vit.training import recipe_file
 from vit.training.recipe import Recipe
 
-PNG = b"\x89PNG\r\n\x1a\n and a picture"
+PNG = b"\x89PNG\r\n\x1a\n and an image"
 GRAPH = {"pretrain": {
     "pipeline": [{"op": "BatchDataset", "mode": ["train"], "inputs": [], "outputs": []}],
     "network": [{"op": "ModelOp", "mode": ["train"], "inputs": ["x", "key"], "outputs": ["y_pred"]}],

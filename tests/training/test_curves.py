@@ -6,7 +6,7 @@ import pytest
 
 from vit.training.report import figures, results
 
-pytestmark = pytest.mark.pictures
+pytestmark = pytest.mark.plots
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_evaluations_without_a_better_one_are_counted(accuracies, since):
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """Leave the pictures out, which take most of these runs' time."""
+    """Leave the plots out, which take most of these runs' time."""
     monkeypatch.setattr(predictions, "draw", lambda *_: None)
     monkeypatch.setattr(results, "plot", lambda *_: None)
 

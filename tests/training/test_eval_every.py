@@ -88,7 +88,7 @@ def test_each_epoch_has_its_checkpoint_and_the_run_goes_on_from_any(whole, tmp_p
 
 @pytest.fixture(autouse=True)
 def draws_nothing(monkeypatch, whole):
-    """Runs beside the whole one leave no pictures: they take longer than these trainings."""
+    """Runs beside the whole one leave no plots: they take longer than these trainings."""
     for module, name in ((results, "plot"), (predictions, "draw")):
         monkeypatch.setattr(module, name, lambda *_: None)
 

@@ -202,7 +202,7 @@ def test_another_seed_gives_other_weights(whole, tmp_path):
     assert results["weights_sha256"] != whole[1]["weights_sha256"]
 
 
-@pytest.mark.pictures
+@pytest.mark.plots
 def test_pretrained_file_stands_in_for_pretraining(whole, tmp_path):
     file = str(whole[0] / "pretrained.safetensors")
     folder, results, *_ = _train_with_torch(tmp_path, pretrained=file)

@@ -64,7 +64,7 @@ def _there(tmp_path, address=RUN):
 
 
 def _texts(folder):
-    """All that a run's files say, but for pictures."""
+    """All that a run's files say, but for plots."""
     return "".join(path.read_bytes().decode(errors="replace") for path in folder.rglob("*")
                    if path.is_file() and path.suffix != ".png")
 

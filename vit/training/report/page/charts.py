@@ -39,7 +39,7 @@ def marker(number: int) -> str:
 
 
 def key(number: int) -> str:
-    """A small picture of a curve, for the legend and for tables."""
+    """A small plot of a curve, for the legend and for tables."""
     return (f'<svg class="key {style(number)}" viewBox="-16 -8 32 16" aria-hidden="true"><path class="line" '
             f'd="M-16 0H16"/><path class="mark" d="{marker(number)}"/></svg>')
 

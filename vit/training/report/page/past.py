@@ -67,7 +67,7 @@ class PastRun:
         hosts: Where it was trained.
         stages: In their order.
         graph: What `graph.json` has: by stage, rows of pipeline, network and traces; or {}.
-        predictions: The picture's bytes, or None.
+        predictions: The PNG's bytes, or None.
         notes: Lines on what is missing.
     """
     folder: str
@@ -115,7 +115,7 @@ def read(folder: str | Path) -> PastRun:
         _stopped(run, place, bool(paths))
     run.facts["device"] = _device(place / LOG)
     run.graph = _graph(_json(place / op_graph.FILE))
-    run.predictions = _picture(place / "predictions.png")
+    run.predictions = _png(place / "predictions.png")
     return run
 
 
@@ -224,7 +224,7 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _picture(path: Path) -> bytes | None:
+def _png(path: Path) -> bytes | None:
     """A PNG's bytes; None where there is none, or something else."""
     if not path.exists() or other_kind(path) is not None or path.stat().st_size > _MOST_BYTES:
         return None
