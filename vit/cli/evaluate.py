@@ -69,11 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(content, indent=2))
         return 0
-    for line in (f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
-                 f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s",
-                 f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
-                 f"calibration error {content['calibration_error']:.2%}"):
-        print(terminal.wrapped(line, terminal.width()))
+    told = (f"{printable(options.source)} on the {content['images']:,} {options.split} images of "
+            f"{printable(dataset.name)}, {model.backend}, {content['images_per_second']:,.0f} images/s\n"
+            f"  top-1 {content['top1']:.2%}, top-5 {content['top5']:.2%}, loss {content['loss']:.4f}, "
+            f"calibration error {content['calibration_error']:.2%}")
+    print(terminal.wrapped(told, terminal.width()))
     return 0
 
 
