@@ -29,6 +29,12 @@ def _extra(repo, name):
             (_extra(repo, need[len("fe-compat["):-1]) if need.startswith("fe-compat[") else [need]) if "@" not in more]
 
 
+def _make(folder, *arguments):
+    """Run make as a user's shell does: where a make runs the tests, its variables would make this one its child."""
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60,
+                          env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"})
+
+
 @pytest.fixture
 def make(repo, tmp_path):
     """A function that gives what make would do in a checkout without a .venv, and its status: (*arguments)."""
@@ -40,8 +46,7 @@ def make(repo, tmp_path):
         shutil.copy(repo / name, tmp_path / name)
 
     def run(*arguments, status=0):
-        done = subprocess.run(["make", "-n", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-                              env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"})
+        done = _make(tmp_path, "-n", *arguments)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 
@@ -76,7 +81,7 @@ def test_a_lock_is_installed_by_its_hashes(make):
 @pytest.mark.parametrize(("asked", "said"), [(["BACKEND=jax"], "torch, tf or ms"), (["BACKEND="], "torch, tf or ms"),
                                              (["LOCKED=1", "BACKEND=tf"], "LOCKED=1 installs everything")])
 def test_what_cannot_be_installed_is_refused(repo, asked, said):
-    done = subprocess.run(["make", ".venv", "PYTHON=false", *asked], cwd=repo, capture_output=True, text=True)
+    done = _make(repo, ".venv", "PYTHON=false", *asked)
     assert done.returncode == 2 and said in done.stderr and not done.stdout
 
 
