@@ -86,6 +86,19 @@ def test_it_evaluates_and_predicts_with_what_it_trained(trained, sets):
 
 
 @pytest.mark.backend("torch")
+def test_before_it_trains_it_evaluates_what_it_was_given(trained, sets, tmp_path, refused):
+    folder = trained[0].model_dir
+    expected = trained[0].evaluate(sets[1])
+    fewer = [(images, labels % 5) for images, labels in ((sets[0]["images"], sets[0]["labels"]), sets[1])]
+    for model in (folder, hub.from_pretrained(str(folder), "torch")):
+        again = hub.Trainer(model, *sets, model_dir=tmp_path)
+        assert again.evaluate() == again.evaluate(sets[1]) == expected
+        assert again.predict(sets[1][0][:3]) == trained[0].predict(sets[1][0][:3])
+        with refused(str(folder) if model is folder else "the given model", "has 10 classes", "has 5"):
+            hub.Trainer(model, *fewer, model_dir=tmp_path).evaluate()
+
+
+@pytest.mark.backend("torch")
 def test_a_trainer_of_a_folder_with_a_run_goes_on_with_it(trained, sets, refused):
     folder, results = trained[0].model_dir, trained[1]
     again = hub.Trainer("tiny", *sets, model_dir=folder, **FIELDS)

@@ -114,7 +114,7 @@ class Classifier(Model):
 
     def __init__(self, source: object, backend: str = "torch", batch_size: int = BATCH_SIZE) -> None:
         weights, config, usage = read_whole(source, backend)
-        super().__init__(config, usage, _title(source), batch_size)
+        super().__init__(config, usage, title(source), batch_size)
         self.backend, script = backend, load_script(backend)
         script.backend.use_device(None)
         self._vit = script.ViT(config, weights=weights)
@@ -157,11 +157,12 @@ def read_whole(source: object, backend: str = "torch") -> tuple[Weights, ViTConf
             raise UserError(f"{source}: has no head, so it names no class; finetune it first "
                             f"(python vit_{backend}.py --pretrained {source} --data folder --data_dir DIR)")
     if config.in_channels != 3:
-        raise UserError(f"{_title(source)}: its model sees images of {config.in_channels} channels, and these have 3")
+        raise UserError(f"{title(source)}: its model sees images of {config.in_channels} channels, and these have 3")
     return weights, config, usage
 
 
-def _title(source: object) -> object:
+def title(source: object) -> object:
+    """What messages call a model: its file, or that it was given itself."""
     return "the given model" if script_of(source) else source
 
 

@@ -13,7 +13,7 @@ from vit.remote.address import is_address
 from vit.training import recipe_file, run
 from vit.training.options import split
 from vit.training.report import folder
-from vit.use.classifier import BATCH_SIZE
+from vit.use.classifier import BATCH_SIZE, title
 from vit.use.evaluation import choose, evaluate
 from vit.use.image_classifier import ImageClassifier, OneImage
 
@@ -107,7 +107,7 @@ class Trainer:
         options, fields = split(self.asked)
         recipe = recipe_file.build(options.recipe, options.pretrained is None, **fields)
         pair = splitting.apart(run.read(recipe, options), recipe.val_fraction, recipe.seed)
-        return evaluate(model, choose(pair, model, self._source()).evaluation).result()
+        return evaluate(model, choose(pair, model, title(self._source())).evaluation).result()
 
     def predict(self, images: OneImage | Sequence[OneImage], top_k: int = 5) -> list:
         """Name the likeliest classes of images, as `vit.hub.pipeline` does.
@@ -130,13 +130,13 @@ class Trainer:
             self._classifier = ImageClassifier(self._source(), self.backend, BATCH_SIZE)
         return self._classifier
 
-    def _source(self) -> str:
-        """The run's folder, or the weights that it would start from."""
+    def _source(self) -> object:
+        """The run's folder, or the weights or the model that it would start from."""
         place = self.model_dir
         if place is not None and (is_address(place) or any(Path(place).glob("**/*.safetensors"))):
             return str(place)
-        if isinstance(self.start, str | os.PathLike):
-            return str(self.start)
+        if self.start is not None:
+            return self.start
         raise UserError("nothing is trained yet: call train() first")
 
     def _new_folder(self, script) -> Path:
