@@ -90,11 +90,15 @@ def test_every_evaluation_hides_the_same_patches_and_every_epoch_others():
     assert (keys["train", 1] != keys["train", 2]).any()
 
 
-def test_images_are_cropped_and_flipped_and_nothing_else():
+def test_images_are_cropped_and_flipped_and_nothing_else(tmp_path, monkeypatch):
     recipe = Recipe(mixup=0.8, cutmix=1.0, label_smoothing=0.1, augment="randaugment", random_erasing_prob=0.25,
                     crop_scale_min=0.5, crop_padding=0)
     plain = Recipe(cutout_size=0, crop_scale_min=0.5, crop_padding=0)
     assert recipe.unmixed() == plain
+    asked, build = [], pipeline.build
+    monkeypatch.setattr(pipeline, "build", lambda *given, **more: asked.append(given[3]) or build(*given, **more))
+    _train(tmp_path, mixup=0.8, mae_epochs=1, val_fraction=0.0)
+    assert [(one.mixup, one.cutout_size) for one in asked[:3]] == [(0.0, 0), (0.8, 8), (0.8, 8)]
 
 
 @pytest.mark.parametrize(("options", "words"), [
@@ -117,3 +121,23 @@ def test_its_checkpoint_is_no_classifier(whole, refused):
     from vit import convert
     with refused("mae-00000006.safetensors", "masked autoencoder", "later stage"):
         convert.read(whole[0] / "checkpoints" / "mae-00000006.safetensors")
+
+
+@pytest.mark.parametrize("changes", [["mae_epochs=0"], ["mae_mask_ratio=0.5"], ["mae_decoder_depth=1"]])
+def test_what_it_was_trained_with_stays(whole, refused, changes):
+    with refused(changes[0].partition("=")[0], "the run to resume", "begin a new run"):
+        _train(whole[0], resume="auto", resume_override=changes)
+
+
+def test_none_is_put_before_what_has_been_trained(tmp_path, refused):
+    _train(tmp_path, mae_epochs=0)
+    with refused("mae_epochs is 0 in the run to resume", "begin a new run"):
+        _train(tmp_path, mae_epochs=0, resume="auto", resume_override=["mae_epochs=3"])
+
+
+def test_more_epochs_of_it_train_anew_what_came_of_it(whole, tmp_path):
+    import shutil
+    shutil.copytree(whole[0], tmp_path / "run")
+    _, results, out = _train(tmp_path / "run", resume="auto", resume_override=["mae_epochs=3"])
+    _, afresh, _ = _train(tmp_path / "afresh", mae_epochs=3)
+    assert "mae: epoch 3/3" in out and results["weights_sha256"] == afresh["weights_sha256"]

@@ -82,6 +82,10 @@ def find(options: RunOptions, given: dict, copied: object = None) -> Resume | No
     if any(changes.get(name, recipe[name]) != recipe[name] for name in decisive):
         raise UserError("the run to resume was trained on images that this val_fraction and seed would set apart: "
                         "leave both as they were, or begin a new run")
+    for name in (name for name in changes if name.startswith("mae_") and changes[name] != recipe[name]):
+        if name != "mae_epochs" or "mae" not in found or not changes[name]:
+            raise UserError(f"{name} is {recipe[name]!r} in the run to resume, which was trained so: leave it as it "
+                            "was, or begin a new run")
     if given.get("precision") == "auto":  # it was chosen when the run began
         given = {name: value for name, value in given.items() if name != "precision"}
     asked = {**given, **changes}
