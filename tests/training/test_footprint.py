@@ -65,6 +65,14 @@ def test_every_part_counts():
     assert needed(batch_size=64) - needed(batch_size=64, recomputed=True) == (config.depth - 1) * once
     assert footprint.host_bytes(config, 8) < needed(frozen=True) < needed(precision="bf16") < needed()
     assert needed(config.replace(patch_dropout=0.5)) < needed()
+    hidden = config.replace(patch_dropout=0.75)
+    decoded = hidden.replace(decoder_depth=2, decoder_width=64)
+    more = sum(value.size for value in parameters.initial(decoded, 0).values()) - values
+    many = [needed(model, batch_size=64) for model in (decoded, hidden)]
+    assert many[0] - many[1] == 4 * (2 * more + 2 * 64 * config.tokens * 10 * 64)
+    kept = [needed(model, batch_size=64, fused_attention=False) - needed(model, batch_size=64)
+            for model in (decoded, hidden)]
+    assert kept[0] - kept[1] == 4 * 2 * 64 * decoded.decoder_heads * config.tokens**2
     assert needed(batch_size=1) == footprint.host_bytes(config, 1) + 4 * 2 * values  # here the gradients are more
 
 
@@ -79,7 +87,9 @@ def stub(stub, monkeypatch):
 @pytest.mark.parametrize(("options", "fragments"), [
     ({"image_size": 8192}, ("pretrain", "16 images of 8192 x 8192", "--image_size or --variant")),
     ({"image_size": 256, "batch_size": 1 << 20}, ("images of 256 x 256", "a smaller --batch_size")),
-    ({"variant": "vit_l_16_224", "image_size": 32}, ("16 images of 32 x 32", "--image_size or --variant"))])
+    ({"variant": "vit_l_16_224", "image_size": 32}, ("16 images of 32 x 32", "--image_size or --variant")),
+    ({"mae_epochs": 1, "mae_decoder_width": 16384, "mae_decoder_heads": 8},
+     ("mae", "--image_size or --variant or mae_decoder_width"))])
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, stub, refused, options, fragments):
     with refused("takes at least", "GB of memory, and there are 1.0 GB", *fragments):
         stub.run(tmp_path / "run", **options)

@@ -20,7 +20,7 @@ def check(job: Job, stages: dict[str, Dataset]) -> None:
         UserError: It cannot; the message says what it would take, what there is, and which option to lower.
     """
     for name, dataset in stages.items():
-        config = job.config(dataset)
+        config = job.autoencoder(dataset) if name == "mae" else job.config(dataset)
         batch_size = -(-min(job.recipe.batch_size, len(dataset.train)) // job.world.size)  # each worker's
         frozen = job.recipe.freeze_encoder and name == "finetune"
         can = job.backend != "ms"  # recompute blocks
@@ -34,6 +34,7 @@ def check(job: Job, stages: dict[str, Dataset]) -> None:
                 step_bytes(config, job.recipe, count, frozen, job.backend == "torch", again)
                 for count, again in ((batch_size, asked), (1, asked), (batch_size, can)))
         option = "--batch_size" if there is None or least <= there else "--image_size or --variant"
+        option += " or mae_decoder_width" * (name == "mae")
         if there is not None and recomputed <= there:
             option += ", or --activation_checkpointing,"
         memory.check_room(needed, f"{name}: a training step of {batch_size} images of {config.image_size} x "
@@ -61,8 +62,9 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
         gradients               P                       if that is more than all blocks: it comes when they are gone
 
     Each is of 4 bytes; with mixed precision a block's values are of 2. Where blocks are recomputed, all but one hold
-    their input alone, B * N * D. Under a frozen encoder there are weights, images and one block, of which nothing is
-    kept. What the framework, FastEstimator and the images' set take is not in it.
+    their input alone, B * N * D; those of a masked autoencoder's decoder, which see all patches, are not recomputed.
+    Under a frozen encoder there are weights, images and one block, of which nothing is kept. What the framework,
+    FastEstimator and the images' set take is not in it.
 
     Args:
         config: The model.
@@ -73,13 +75,19 @@ def step_bytes(config: ViTConfig, recipe: Recipe, batch_size: int, frozen: bool 
         recomputed: Whether the backward pass computes each block again.
     """
     B, N, D, P = batch_size, config.trained_tokens, config.width, summary.parameters(config)
-    block = B * N * (6 * D + config.mlp_dim)
-    if config.attention_dropout or not fused_attention:
-        block += B * config.heads * N * N
+    block = B * _block_values(config, N, fused_attention)
     others = (config.depth - 1) * (B * N * D if recomputed else block)
+    if config.decoder_depth:
+        others += config.decoder_depth * B * _block_values(config.decoder, config.tokens, fused_attention)
     width = 4 if recipe.precision == "fp32" else 2
     block, others = width * block, width * others
     if frozen:
         return host_bytes(config, B) + block
     moments = (1 if recipe.optimizer in ("sgd", "muon") else 2) + (recipe.ema_decay > 0)
     return host_bytes(config, B) + 4 * P * moments + max(block + others, 4 * P)
+
+
+def _block_values(config: ViTConfig, tokens: int, fused_attention: bool) -> int:
+    """Values that a block keeps of an image for the backward pass."""
+    attention = config.heads * tokens**2 if config.attention_dropout or not fused_attention else 0
+    return tokens * (6 * config.width + config.mlp_dim) + attention

@@ -186,10 +186,10 @@ class Recipe:
         limits="[0, inf)")
     mae_mask_ratio: float = option(
         0.75, "Share of the patches that the masked autoencoder hides, as many of each image.", limits="(0, 1)")
-    mae_decoder_depth: int = option(2, "Blocks of the masked autoencoder's decoder.", limits="[1, inf)")
+    mae_decoder_depth: int = option(2, "Blocks of the masked autoencoder's decoder.", limits="[1, 1024]")
     mae_decoder_width: int = option(
-        128, "Width of its tokens; its MLPs are four times as wide.", limits="[1, inf)")
-    mae_decoder_heads: int = option(4, "Attention heads of its blocks; they divide its width.", limits="[1, inf)")
+        128, "Width of its tokens; its MLPs are four times as wide.", limits="[1, 65536]")
+    mae_decoder_heads: int = option(4, "Attention heads of its blocks; they divide its width.", limits="[1, 65536]")
     pretrain_epochs: int = option(
         100, "Epochs of the pretraining, on the set with many classes.", limits="[1, inf)", flag="training")
     finetune_epochs: int = option(
