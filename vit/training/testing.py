@@ -1,5 +1,7 @@
 """The test images, where epochs were evaluated on others: seen once, at the end, by the best epoch's weights."""
 import json
+import math
+import sys
 
 import numpy as np
 
@@ -59,9 +61,10 @@ def _best(stage: Stage) -> tuple[str, int, Weights]:
     """The weights of the best epoch: their file, their epoch and themselves, which the first worker reads for all.
 
     What the folder has under that name may be of another training, where a run went on from before its best epoch, or
-    may have had no room; then it is the last epoch's.
+    of an earlier epoch, where the best had no room; then it is the last epoch's.
     """
     world, epochs = stage.job.world, stage.history.epochs
+    best = max((one["accuracy"] for one in epochs if not math.isnan(one.get("accuracy", math.nan))), default=None)
     found = None
     if world.first:
         path = stage.job.model_dir / "best" / f"{stage.name}_best_accuracy.safetensors"
@@ -69,11 +72,14 @@ def _best(stage: Stage) -> tuple[str, int, Weights]:
             weights, config = canonical.load(path)
             provenance = json.loads(open_tensors(path)[1]["usage"])["provenance"]
             epoch = provenance["epochs"]
-            if config == stage.config and any(one["epoch"] == epoch and one.get("accuracy") == provenance["accuracy"]
-                                              for one in epochs):
+            if config == stage.config and best == provenance["accuracy"] and any(
+                    one["epoch"] == epoch and one.get("accuracy") == best for one in epochs):
                 found = epoch, weights
         except (UserError, KeyError, ValueError):
             pass
+        if found is None:
+            print(f"warning: {stage.job.shown(path)} is not of {stage.name}'s best epoch, so the last epoch's weights "
+                  "are tested", file=sys.stderr, flush=True)
     told, = world.gather(np.array(found[0] if found else 0))[0]
     if not told:
         return "the last epoch's", epochs[-1]["epoch"], stage.weights

@@ -103,8 +103,8 @@ def table(content: dict, folder: Path | str, columns: int | None = None) -> str:
         begin, end = (f"{one['accuracy']:.1%}" if "accuracy" in one else "-" for one in (first, last))
         label = name if columns is not None and columns < 90 else labels.get(name, name)
         rows.append([label, stage["data"], f"{len(stage['epochs'])}", begin, end])
-    if any(stage["test"] for stage in stages.values()):
-        heads.append("best, on test")
+    if tested := [stage["test"] for stage in stages.values() if stage["test"]]:
+        heads.append("best, on test" if all(one["weights"].startswith("best/") for one in tested) else "on test")
         rows = [[*row, f"{stage['test']['accuracy']:.1%}" if stage["test"] else "-"]
                 for row, stage in zip(rows, stages.values(), strict=True)]
     head, *lines = terminal.table(heads, rows, columns and columns - 2, left=("stage", "data"), spare=spare)
