@@ -31,6 +31,11 @@ def test_an_epoch_without_evaluation_or_speed_has_dashes():
     assert row.split() == ["7/100", "4.2500", "-", "-", "-", "2.0", "s", "-", "1.00e-02"]
 
 
+def test_a_loss_without_an_accuracy_is_shown():
+    _, row = epoch_rows.row([TRAINED | {"eval_loss": 0.25, "eval_seconds": 1.0}], 100, "mae", "test", 80)
+    assert row.split()[:5] == ["7/100", "4.2500", "0.2500", "-", "-"]
+
+
 @pytest.mark.parametrize(("accuracies", "best"), [((0.5,), True), ((0.5, 0.6), True), ((0.5, 0.5), False),
                                                   ((0.5, None), False), ((0.5, float("nan")), False)])
 def test_an_accuracy_above_all_before_it_is_bold(accuracies, best, monkeypatch):

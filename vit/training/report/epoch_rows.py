@@ -32,13 +32,13 @@ def row(epochs: list[dict], planned: int, stage: str, evaluated_on: str, columns
 
 def _cells(epoch: dict, planned: int, stage: str, evaluated_on: str) -> list[tuple[str, str, int]]:
     """Each column's head, cell and width, the most important first."""
-    evaluated = "accuracy" in epoch
+    classified = "accuracy" in epoch
     cells = [(stage, f"{epoch['epoch']}/{planned}", max(len(stage), 2 * len(str(planned)) + 1)),
              ("loss", _loss(epoch["train_loss"]), 7),
              (f"{'val.' if evaluated_on == 'validation' else evaluated_on} loss",
-              _loss(epoch["eval_loss"]) if evaluated else "-", 9),
-             ("top-1", f"{epoch['accuracy']:.2%}" if evaluated else "-", 7),
-             ("top-5", f"{epoch['top5']:.2%}" if evaluated else "-", 7),
+              _loss(epoch["eval_loss"]) if "eval_loss" in epoch else "-", 9),
+             ("top-1", f"{epoch['accuracy']:.2%}" if classified else "-", 7),
+             ("top-5", f"{epoch['top5']:.2%}" if classified else "-", 7),
              ("time", _time(epoch["train_seconds"] + epoch.get("eval_seconds", 0)), 8),
              ("images/s", f"{epoch['images_per_second']:,.0f}" if epoch["images_per_second"] else "-", 8),
              ("rate", f"{epoch['learning_rate']:.2e}", 8)]
