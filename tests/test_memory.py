@@ -1,4 +1,5 @@
 """How much memory there is, of the machine and of control groups; and what is refused for lack of it."""
+import multiprocessing
 import resource
 
 import numpy as np
@@ -68,6 +69,17 @@ def test_what_cannot_fit_is_one_line_with_both_figures(monkeypatch, refused):
         memory.check_room(3000 * GB, "it", "take less")
     monkeypatch.setattr(memory, "available", lambda: None)
     memory.check_room(3000 * GB, "it", "less")
+
+
+def test_shared_memory_that_may_not_be_written_to_is_named(monkeypatch, refused):
+    memory.check_shared()
+
+    def refuse():
+        raise PermissionError(13, "Permission denied")  # as the system's semaphores do, which name no file
+
+    monkeypatch.setattr(multiprocessing, "Lock", refuse)
+    with refused("/dev/shm: Permission denied", "tmpfs"):
+        memory.check_shared()
 
 
 @pytest.mark.parametrize("device", ["nvidiactl", "kfd", "dxg", "davinci_manager"])

@@ -4,6 +4,7 @@ Where there is too little, Linux kills the process without a word; so what is kn
 refused before it begins.
 """
 import ctypes
+import multiprocessing
 import resource
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def check_room(needed: int, what: str, way_out: str) -> None:
     if there is not None and needed > there:
         raise UserError(f"{what} takes at least {_gigabytes(needed)} of memory, and there are {_gigabytes(there)}; "
                         f"{way_out}")
+
+
+def check_shared() -> None:
+    """Refuse a machine without shared memory to write to: the locks of FastEstimator's pipelines are in it.
+
+    Raises:
+        UserError: There is none.
+    """
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise UserError(f"/dev/shm: {error.strerror}; FastEstimator's pipelines have their locks there: let it be a "
+                        "tmpfs that you may write to") from None
 
 
 def has_accelerator(root: Path = Path("/")) -> bool:

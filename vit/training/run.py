@@ -134,10 +134,9 @@ def _ready(script: ModuleType, options: RunOptions, fields: dict, world: World,
     weights = _read_pretrained(job, VARIANTS[job.recipe.variant] if chosen else None)
     pretrains = weights is None and job.data.pretrain is not None
     _check_updates(job, pretrains)
-    if pretrains and job.recipe.mae_epochs:
-        job.autoencoder(job.data.pretrain)
-    footprint.check(job, ({"pretrain": job.data.pretrain} if pretrains else {}) | {"finetune": job.data.finetune})
+    footprint.check(job, {name: dataset for name, (dataset, _) in _plan(job, weights is not None).items()})
     script.backend.load_fastestimator()  # what keeps it from loading must show before a folder is made
+    memory.check_shared()
     if options.tensorboard and world.first:
         folder.probe(Path(options.tensorboard), "tensorboard")
     ignored.tell(replace(options, resume=found and options.resume), job.recipe, fields, job.backend, world.size)
@@ -226,7 +225,7 @@ def pretrain(job: Job) -> Weights:
     weights = _initial(stage)
     if encoder is not None:
         weights, report = parameters.copy_encoder(encoder, weights)
-        print(report, flush=True)
+        say(str(report))
     return _train(stage, weights, "pretrained.safetensors")
 
 
