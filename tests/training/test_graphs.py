@@ -1,4 +1,5 @@
 """What a kept graph is found by: all that may be in it, and nothing that only says how long or on what is trained."""
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,14 @@ def _key(config=VARIANTS["tiny"], dtype="float32", freeze_encoder=False, **field
 
 @pytest.fixture(autouse=True)
 def script(monkeypatch, tmp_path):
-    (tmp_path / "script.py").write_text("one")
-    monkeypatch.setattr("__main__.__file__", str(tmp_path / "script.py"), raising=False)
-    return tmp_path / "script.py"
+    """The script that is run, until it is called with another text: then that is run."""
+    def run(text):
+        path = tmp_path / f"{text}.py"
+        path.write_text(text)
+        monkeypatch.setattr("__main__.__file__", str(path), raising=False)
+        return path
+    run("one")
+    return run
 
 
 @pytest.mark.parametrize("change", [
@@ -30,8 +36,32 @@ def test_what_may_be_in_a_graph_changes_the_key(change):
 
 def test_the_program_changes_the_key(script):
     before = _key()
-    script.write_text("another")
+    script("another")
     assert _key() != before
+    script("one")
+    assert _key() == before
+
+
+@pytest.mark.parametrize("name", ["vit/backend/mindspore.py", "vit/model/dropout.py"])
+def test_each_file_of_the_package_changes_the_key(monkeypatch, repo, name):
+    before, checksum = _key(), graphs._checksum
+    monkeypatch.setattr(graphs, "_checksum", lambda path: "changed" if path == repo / name else checksum(path))
+    assert _key() != before
+
+
+def test_what_the_script_imports_from_beside_it_changes_the_key(monkeypatch, tmp_path):
+    keys = {_key()}
+    for text in ("one", "another"):
+        (tmp_path / f"helper_{text}.py").write_text(text)
+        monkeypatch.setitem(sys.modules, "helper", SimpleNamespace(__file__=str(tmp_path / f"helper_{text}.py")))
+        keys.add(_key())
+    assert len(keys) == 3
+
+
+def test_a_file_that_is_changed_while_the_program_runs_changes_nothing(script):
+    path, before = script("two"), _key()
+    path.write_text("edited")
+    assert _key() == before
 
 
 def test_what_is_in_no_graph_does_not(monkeypatch):
