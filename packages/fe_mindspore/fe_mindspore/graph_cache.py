@@ -89,6 +89,7 @@ class _GraphCache:
 
     def place(self, path: Path) -> bool:
         """Let MindSpore find a file of the store, if it is there and whole; the first one decides of all others."""
+        self._take_files()  # of graphs that others have compiled since
         if self.count and not (self.folder / _HASH).exists():
             return False
         with contextlib.suppress(OSError):
@@ -108,13 +109,22 @@ class _GraphCache:
         It counts what others compile as well, and would take a file of ours for theirs: so there is never one but while
         the graph that it belongs to is compiled. (Should the counts differ, it does not find it, and compiles.)
         """
-        self.count += 1
-        for file in self.folder.glob("*.mindir"):
+        files = self._take_files()
+        if not files:
+            self.count += 1
+        elif path is not None:
             with contextlib.suppress(OSError):
-                if path is not None:
-                    self.count = int(file.stem.rpartition("_")[2]) + 1
-                    _write(path, (self.folder / _HASH).read_bytes() + file.read_bytes())
+                _write(path, (self.folder / _HASH).read_bytes() + files[-1])
+
+    def _take_files(self) -> list[bytes]:
+        """Take the graphs that are in MindSpore's folder out of it, the last one last; count on behind it."""
+        numbered = {int(file.stem.rpartition("_")[2]): file for file in self.folder.glob("compile_cache_*.mindir")}
+        taken = []
+        for number, file in sorted(numbered.items()):
+            self.count = number + 1
+            taken.append(file.read_bytes())
             file.unlink()
+        return taken
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -79,9 +79,11 @@ def test_what_is_not_the_same_is_compiled(train, tmp_path):
 def test_what_else_is_compiled_in_between_takes_no_file_of_ours(train, tmp_path):
     """An optimizer compiles itself where the step is not compiled, and MindSpore counts that graph too."""
     cache, other = {"CACHE": str(tmp_path / "cache")}, {"UNCOMPILED": "train"}
-    plain = train(**other)[0]
-    train(**cache)
+    plain, ours = train(**other)[0], train(**cache)[0]
     assert [train(**cache, **other)[0] for _ in range(2)] == [plain, plain]
+    cold = {"CACHE": str(tmp_path / "cold")}
+    assert [train(**cold, **other)[0] for _ in range(2)] == [plain, plain]
+    assert train(**cold)[0] == ours
 
 
 @pytest.mark.full
