@@ -2,7 +2,6 @@
 import math
 
 from fastestimator.trace.trace import Trace
-from fastestimator.util.util import to_number
 
 from vit.model.precision import FIRST_SCALE, GROWTH_STEPS
 
@@ -30,7 +29,7 @@ class LossScale(Trace):
     def on_batch_end(self, data) -> None:
         if self.system.global_step % self.accumulate_steps:
             return
-        if not math.isfinite(to_number(self.model.current_optimizer.norm)):
+        if not math.isfinite(float(self.model.current_optimizer.norm)):
             self.go_on({"scale": self.state["scale"] / 2, "good_steps": 0, "skipped": self.state["skipped"] + 1})
         elif self.state["good_steps"] + 1 == GROWTH_STEPS:
             self.go_on(self.state | {"scale": self.state["scale"] * 2, "good_steps": 0})
