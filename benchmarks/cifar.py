@@ -50,6 +50,7 @@ the same, but it has others in place of the test images, a tenth, that have a ne
 & Denzler 2020). So ours are on the easier test set. Nothing was chosen by test images, and nothing is extrapolated: an
 epoch without a figure was not trained."""
 SAVED_EVERY = 100  # training steps
+CUT = ("train_steps_per_epoch", "eval_steps_per_epoch")
 # `vit.training.history.log_line`: one of it is all that is known of an epoch.
 EPOCH = re.compile(
     r"(?P<stage>pretrain|finetune|scratch): epoch (?P<epoch>\d+)/\d+: .*?(?:, (?P<images_per_second>\d+) images/s)?, "
@@ -198,39 +199,51 @@ class Record:
         self.folder, self.path = folder, folder / "cifar.json"
         self.runs = json.loads(self.path.read_text()) if self.path.exists() else {}
 
-    def begin(self, run: Run, data: str) -> None:
-        """Note on what a run is trained from here on."""
-        kept = self.runs.setdefault(run.name, {"run": run._asdict(), "stretches": [], "pretrain": []})
-        here = {"after_epochs": len(kept["pretrain"]), "data": data, "machine": processor_name(),
-                "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "niceness": os.nice(0),
-                "commit": git_commit(),
-                "versions": {name: version for name, version in versions().items() if version}}
-        if not kept["stretches"] or {**kept["stretches"][-1], "after_epochs": 0} != {**here, "after_epochs": 0}:
-            kept["stretches"].append(here)
+    def of(self, run: Run) -> dict:
+        """What is kept of a run."""
+        return self.runs.setdefault(run.name, {"run": run._asdict(), "stretches": [], "pretrain": []})
 
-    def note(self, run: Run, found: dict[str, list[dict]], start: str | None = None) -> None:
+    def begin(self, run: Run, data: str) -> None:
+        """Note on what a run is pretrained from here on."""
+        kept = self.of(run)
+        stretch = {"after_epochs": len(kept["pretrain"]), **here(data)}
+        if not kept["stretches"] or {**kept["stretches"][-1], "after_epochs": 0} != {**stretch, "after_epochs": 0}:
+            kept["stretches"].append(stretch)
+
+    def note(self, run: Run, found: dict[str, list[dict]], start: str | None = None, data: str = "") -> None:
         """Keep the epochs that a run has come to; write everything anew if there is a new one.
 
         Args:
             run: The run.
             found: As of `epochs_in`.
             start: What a finetune began with.
+            data: Which images a finetune is given.
         """
-        kept, before = self.runs[run.name], json.dumps(self.runs[run.name])
+        kept = self.of(run)
+        before = json.dumps(kept)
         for stage, rows in found.items():
             if stage == "pretrain":
                 merged = {row["epoch"]: row for row in (*kept["pretrain"], *rows)}
                 kept["pretrain"] = [merged[epoch] for epoch in sorted(merged)]
             else:
-                kept[stage] = {"start": start if stage == "finetune" else "initial weights", "epochs": rows}
+                kept[stage] = {"start": start if stage == "finetune" else "initial weights", "on": here(data),
+                               "epochs": rows}
         if json.dumps(kept) != before:
             self.write()
 
     def write(self) -> None:
-        """Write the figures, the page and the plot."""
+        """Write the figures, the page and the plot of the runs that have come to some."""
+        self.runs = {name: kept for name, kept in self.runs.items() if kept["pretrain"] or "finetune" in kept}
         write_whole(self.path, (json.dumps(dict(sorted(self.runs.items())), indent=1) + "\n").encode())
         write_whole(self.folder / "cifar.md", page(self.runs).encode())
         draw(self.runs, self.folder / "cifar.png")
+
+
+def here(data: str) -> dict:
+    """What a stretch of a run is trained on."""
+    return {"data": data, "machine": processor_name(),
+            "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "niceness": os.nice(0),
+            "commit": git_commit(), "versions": {name: version for name, version in versions().items() if version}}
 
 
 def percent(values: list[float]) -> str:
@@ -296,13 +309,19 @@ def _where(runs: dict) -> list[str]:
     lines = ["", "## What ran where", "",
              "| run | epochs | images/s, median | on | threads | data | commit |", f"|{' --- |' * 7}"]
     for name, kept in sorted(runs.items()):
-        speeds = [row["images_per_second"] for row in kept["pretrain"] if "images_per_second" in row]
-        last = kept["stretches"][-1]
-        threads = " / ".join(dict.fromkeys(f"{stretch['threads']}" + f", nice {stretch['niceness']}" *
-                                           bool(stretch["niceness"]) for stretch in kept["stretches"]))
-        lines.append(f"| {name} | {len(kept['pretrain'])} | {f'{statistics.median(speeds):.0f}' if speeds else '-'} | "
-                     f"{last['machine']} | {threads} | {last['data']} | {(last['commit'] or '-')[:10]} |")
+        lines.append(_ran(name, kept["pretrain"], kept["stretches"]))
+        lines += [_ran(f"{name}, {stage}", kept[stage]["epochs"], [kept[stage]["on"]])
+                  for stage in ("finetune", "scratch") if stage in kept]
     return lines
+
+
+def _ran(name: str, epochs: list[dict], stretches: list[dict]) -> str:
+    """A row of who trained what: all machines, images and commits that had a part in it."""
+    speeds = [row["images_per_second"] for row in epochs if "images_per_second" in row]
+    told = [(one["machine"], f"{one['threads']}" + f", nice {one['niceness']}" * bool(one["niceness"]), one["data"],
+             re.sub("^(.{10})[^+]*", r"\1", one["commit"] or "-")) for one in stretches] or [("-", ) * 4]
+    return f"| {name} | {len(epochs)} | {f'{statistics.median(speeds):.0f}' if speeds else '-'} | " + " | ".join(
+        " / ".join(dict.fromkeys(column)) for column in zip(*told, strict=True)) + " |"
 
 
 def draw(runs: dict, path: Path) -> None:
@@ -382,24 +401,28 @@ def measure(asked: argparse.Namespace) -> int:
     """Do what was asked for; return the status to end with."""
     asked.runs = asked.runs.resolve()
     data_dir, data = _data(asked.data_dir)
-    whole = recipe_file.build(asked.recipe)
-    cut = [word for name in ("train_steps_per_epoch", "eval_steps_per_epoch") if getattr(asked, name)
-           for word in (f"--{name}", str(getattr(asked, name)))]
+    settings = (*asked.set, *(f"{name}={getattr(asked, name)}" for name in CUT if getattr(asked, name)))
+    whole = recipe_file.build(asked.recipe, **recipe_file.settings(settings))
+    if whole.val_fraction or whole.eval_every > 1 or whole.eval_offset:
+        raise UserError("val_fraction, eval_every and eval_offset are not for this: each epoch is shown, with the test "
+                        "images")
     run = Run(asked.recipe, asked.backend, asked.precision, asked.seed, asked.schedule or whole.pretrain_epochs,
-              tuple(asked.set))
-    folder = asked.runs / (run.name + "".join(f"-{word.strip('-')}" for word in cut))
+              settings)
+    folder, cut = asked.runs / run.name, whole.train_steps_per_epoch or whole.eval_steps_per_epoch
     record = Record(asked.out.resolve() if not cut and data != "other images" else asked.runs)
-    record.begin(run, data)
-    kept = record.runs[run.name]
     log = folder.with_name(f"{folder.name}.log")
 
     if log.exists():  # what was trained when nobody looked on
         record.note(run, epochs_in(log.read_text(errors="replace")))
-    if len(kept["pretrain"]) < asked.epochs:
+    if len(record.of(run)["pretrain"]) < asked.epochs:
+        if not folder.exists() and record.runs.pop(run.name)["pretrain"]:
+            print(f"{folder}: holds no run, so it is trained anew, in place of the epochs that are kept", flush=True)
+            log.unlink(missing_ok=True)
+        record.begin(run, data)
+        kept = record.of(run)
         print(f"{folder}: from epoch {len(kept['pretrain']) + 1} to {asked.epochs} of {run.schedule}; its output is in "
               f"{log}", flush=True)
-        words = command(run, folder, data_dir, ["--pretrain_epochs", str(run.schedule), *cut])
-        with Followed(words, log) as process:
+        with Followed(command(run, folder, data_dir, ["--pretrain_epochs", str(run.schedule)]), log) as process:
             for text in process.texts():
                 record.note(run, epochs_in(text))
                 if len(kept["pretrain"]) >= asked.epochs:
@@ -407,14 +430,15 @@ def measure(asked: argparse.Namespace) -> int:
         if process.asked:
             print(f"stopped; the same command goes on ({len(kept['pretrain'])} epochs are over)", flush=True)
             return 128 + process.asked[0]
+    kept = record.of(run)
     if asked.finetune:
         path, start = encoder(folder, len(kept["pretrain"]))
         own = folder.with_name(f"{folder.name}-finetune-{path.stem}")
-        words = command(run, own, data_dir, ["--pretrained", str(path), *cut,
+        words = command(run, own, data_dir, ["--pretrained", str(path),
                                              *(["--compare_scratch"] if asked.scratch else [])])
         with Followed(words, own.with_name(f"{own.name}.log")) as process:
             for text in process.texts():
-                record.note(run, epochs_in(text), start)
+                record.note(run, epochs_in(text), start, data)
         if process.asked:
             return 128 + process.asked[0]
     record.write()

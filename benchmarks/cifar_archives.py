@@ -142,18 +142,23 @@ def ten(images: Path, heads: Path, ordered: Path) -> Iterator[tuple[str, bytes]]
     yield f"{TEN}/batches.meta", (heads / TEN / "batches.meta").read_bytes()
     classes = _texts(unpickle.load((heads / TEN / "batches.meta").read_bytes(), "batches.meta")["label_names"])
     for split, files in SPLITS.items():
-        queues = [_in_order(images / split / name, ordered / split / name) for name in classes]
-        for file in files:
-            begin, content = _head(heads / TEN / file)
+        begun = [_head(heads / TEN / file) for file in files]
+        labels = [label for _, content in begun for label in content["labels"]]
+        queues = [_in_order(images / split / name, ordered / split / name, labels.count(number))
+                  for number, name in enumerate(classes)]
+        for file, (begin, content) in zip(files, begun, strict=True):
             taken = [next(queues[label]) for label in content["labels"]]
             # batch_label, its value, labels, the list, data, three names of numpy's, the array, its type: 1 to 11
             tail = names_tail([path.name.encode() for path, _ in taken], memo=12)
             yield f"{TEN}/{file}", begin + b"".join(row for _, row in taken) + tail
 
 
-def _in_order(images: Path, ordered: Path) -> Iterator[tuple[Path, bytes]]:
-    """A class's images and their bytes, in the order of the copies."""
+def _in_order(images: Path, ordered: Path, count: int) -> Iterator[tuple[Path, bytes]]:
+    """A class's images, so many, and their bytes, in the order of the copies."""
     paths, copies = sorted(images.iterdir()), sorted(ordered.iterdir())
+    for folder, found in ((images, paths), (ordered, copies)):
+        if len(found) != count:
+            raise UserError(f"{folder}: has {len(found)} images, not the {count} that are labelled so")
     x = rows(paths)
     for i in counterparts(x, rows(copies)):
         yield paths[i], x[i].tobytes()
@@ -185,13 +190,13 @@ def build(cifar100: Path | None, cifar10: Path | None, heads: Path, ordered: Pat
 
 
 def split(folder: Path, out: Path, size: int) -> None:
-    """Cut the published files of a folder into parts of at most `size` bytes: NAME.part00 and so on."""
+    """Cut the published files of a folder into parts of at most `size` bytes: NAME.part000 and so on."""
     for name in PUBLISHED:
         if (folder / name).is_file():
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             data = (folder / name).read_bytes()
             for number, begin in enumerate(range(0, len(data), size)):
-                write_whole(out / f"{name}{_PART}{number:02d}", data[begin:begin + size])
+                write_whole(out / f"{name}{_PART}{number:03d}", data[begin:begin + size])
 
 
 def joined(folder: Path) -> Path:
@@ -204,7 +209,7 @@ def joined(folder: Path) -> Path:
         UserError: What parts make is not the published file: some are missing or damaged.
     """
     for name, published in PUBLISHED.items():
-        parts = sorted(folder.glob(f"{name}{_PART}[0-9][0-9]"))
+        parts = sorted(folder.glob(f"{name}{_PART}*[0-9]"), key=lambda path: int(path.suffix[len(_PART):]))
         if (folder / name).exists() or not parts:
             continue
         digest = hashlib.md5()
@@ -249,6 +254,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.command == "build" and asked.cifar10 and not asked.ordered:
         parser.error("--cifar10 needs --sorted")
+    if asked.command == "split" and asked.megabytes < 1:
+        parser.error(f"--megabytes must be at least 1, not {asked.megabytes}")
     try:
         if asked.command == "build":
             build(asked.cifar100, asked.cifar10, asked.heads, asked.ordered, asked.out)

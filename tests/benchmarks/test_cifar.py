@@ -69,6 +69,79 @@ def test_the_record_keeps_runs_and_says_what_was_measured(tmp_path):
     assert (tmp_path / "cifar.png").stat().st_size > 10_000
 
 
+def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
+    record = cifar.Record(tmp_path)
+    for accuracy, commit in ((0.1, "0123456789abcdef"), (0.2, "fedcba9876543210+")):
+        monkeypatch.setattr(cifar, "git_commit", lambda commit=commit: commit)
+        record.begin(RUN, "the published files")
+        record.note(RUN, cifar.epochs_in(_lines(accuracy, first=round(10 * accuracy))))
+    record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
+    rows = [line.split(" | ") for line in (tmp_path / "cifar.md").read_text().splitlines() if RUN.name in line]
+    assert [(row[0], row[1], row[5], row[6]) for row in rows] == [
+        (f"| {RUN.name}", "2", "the published files", "0123456789 / fedcba9876+ |"),
+        (f"| {RUN.name}, finetune", "1", "other images", "fedcba9876+ |")]
+
+
+ARGUMENTS = {"recipe": "apphub", "backend": "torch", "precision": "fp32", "seed": 0, "epochs": 0, "schedule": None,
+             "set": [], "finetune": False, "scratch": False, "train_steps_per_epoch": None,
+             "eval_steps_per_epoch": None}
+
+
+@pytest.fixture
+def measure(tmp_path, monkeypatch):
+    """A function that measures with a script that takes two seconds an epoch: (**arguments) gives what is kept."""
+    monkeypatch.setattr(cifar, "draw", lambda runs, path: None)
+    script = tmp_path / "script.py"  # of its own, as the log has the command
+    script.write_text(f"""
+import signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+Path(sys.argv[1]).mkdir(exist_ok=True)
+for line in {_lines(0.1, 0.2, 0.3)!r}.splitlines():
+    print(line, flush=True)
+    time.sleep(2 if "epoch" in line else 0)
+""")
+    monkeypatch.setattr(cifar, "command", lambda run, folder, *_: [sys.executable, str(script), str(folder)])
+
+    def run(**given):
+        asked = ARGUMENTS | {"runs": tmp_path / "runs", "out": tmp_path, "data_dir": None} | given
+        assert cifar.measure(SimpleNamespace(**asked)) == 0
+        place = tmp_path if not asked["train_steps_per_epoch"] else tmp_path / "runs"
+        return json.loads((place / "cifar.json").read_text())
+    return run
+
+
+def test_epochs_that_are_there_are_not_said_to_be_todays(measure, monkeypatch):
+    first = measure(epochs=1)
+    assert [row["accuracy"] for row in first[RUN.name]["pretrain"]] == [0.1]
+    monkeypatch.setattr(cifar, "git_commit", lambda: "another")
+    assert measure(epochs=1) == first
+    more = measure(epochs=2)[RUN.name]
+    assert [one["after_epochs"] for one in more["stretches"]] == [0, 1] and more["stretches"][1]["commit"] == "another"
+
+
+def test_a_run_whose_files_are_gone_is_trained_anew(measure, tmp_path, capsys):
+    measure(epochs=2)
+    (tmp_path / "runs" / RUN.name).rmdir()
+    kept = measure(epochs=3)[RUN.name]
+    assert len(kept["pretrain"]) == 3 and [one["after_epochs"] for one in kept["stretches"]] == [0]
+    assert "holds no run, so it is trained anew" in capsys.readouterr().out
+
+
+def test_shortened_epochs_are_kept_apart_by_their_steps(measure, tmp_path):
+    for epochs, steps in ((2, 20), (1, 40)):
+        kept = measure(epochs=epochs, train_steps_per_epoch=steps)
+    epochs = {name.partition("=")[2]: len(one["pretrain"]) for name, one in kept.items()}
+    assert epochs == {"20-seed0": 2, "40-seed0": 1}
+    assert not (tmp_path / "cifar.json").exists()
+
+
+@pytest.mark.parametrize("setting", ["val_fraction=0.1", "eval_every=5", "eval_offset=2"])
+def test_an_epoch_that_would_not_be_shown_is_refused(measure, refused, setting):
+    with refused("val_fraction, eval_every and eval_offset"):
+        measure(epochs=1, set=[setting])
+
+
 def test_the_published_curve_is_whole():
     curve = cifar.PUBLISHED["pretrain"]["accuracy"]
     assert (len(curve), curve[:5], curve[-1]) == (100, [0.1088, 0.158, 0.1876, 0.225, 0.2515], 0.5154)

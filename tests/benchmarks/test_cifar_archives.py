@@ -79,7 +79,7 @@ def test_parts_make_the_file_again_and_only_the_right_one(tmp_path, monkeypatch)
     (whole / name).write_bytes(data)
     cifar_archives.split(whole, parts, 4000)
     assert len(list(parts.glob("*/*"))) == 3
-    second = parts / f"{name}.part01"
+    second = parts / f"{name}.part001"
     kept = second.read_bytes()
     second.unlink()
     with pytest.raises(UserError, match=r"its 2 parts .* do not make the published file"):
@@ -89,3 +89,22 @@ def test_parts_make_the_file_again_and_only_the_right_one(tmp_path, monkeypatch)
     assert (cifar_archives.joined(parts) / name).read_bytes() == data
     assert cifar_archives.sums(parts) == {name: "published"}
     assert cifar_archives.sums(tmp_path) == {name: "missing"}
+
+
+def test_a_thousand_parts_and_more_come_in_their_order(tmp_path, monkeypatch):
+    data, name = bytes(_pixels(1)), "cifar-100-python/train"
+    monkeypatch.setattr(cifar_archives, "PUBLISHED", {name: hashlib.md5(data).hexdigest()})
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(data)
+    cifar_archives.split(tmp_path, tmp_path / "parts", 3)
+    assert (cifar_archives.joined(tmp_path / "parts") / name).read_bytes() == data
+
+
+def test_classes_with_too_few_images_are_named(tmp_path):
+    for folder, count in (("pngs", 2), ("jpegs", 3)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), np.zeros((32, 32, 3), np.uint8))
+    for wanted, told in ((2, "jpegs: has 3 images, not the 2"), (3, "pngs: has 2 images, not the 3")):
+        with pytest.raises(UserError, match=told):
+            next(cifar_archives._in_order(tmp_path / "pngs", tmp_path / "jpegs", wanted))
