@@ -28,7 +28,7 @@ COMPARED = (
     ("batches that reach the networks", None), ("forward, every stage, dropout off and on", "forward"),
     ("gradient of every parameter", "gradient"),
     ("weights and optimizer state after one step: SGD, AdamW and Muon (Muon also against numpy)", "step"),
-    ("loss, gradient norm, final weights over 100 steps, SGD, AdamW and Muon, dropout off and on", "100 steps"),
+    ("loss, gradient norm, final weights over 100 steps, SGD and AdamW, dropout off and on, and Muon", "100 steps"),
     ("losses of a masked autoencoder, hidden patches", "autoencoder"),
     ("loss, gradient norm, final weights over 12 steps of one", "12 steps of an autoencoder"),
     ("weights and optimizer moments through all pairs of frameworks and back", None))
@@ -112,7 +112,7 @@ def saved() -> list[str]:
 
 def speed(variants: tuple[str, ...] = ("apphub", )) -> list[str]:
     """Our step through FastEstimator beside the peers', of some variants."""
-    lines = ["| | ours | beside | ours to theirs |", "| --- | --- | --- | --- |"]
+    lines = ["| | ours | beside | ours to theirs | under like conditions |", "| --- | --- | --- | --- | --- |"]
     machines, rounds = [], set()
     kept = results.kept()
     for variant in variants:
@@ -121,12 +121,16 @@ def speed(variants: tuple[str, ...] = ("apphub", )) -> list[str]:
             ours = steps["whole"]["seconds"]
             for peer in PEERS[backend]:
                 if peer in steps:
+                    ratios = [results.with_spread(results.ratio(steps[name]["whole"], steps[name]["turns"]))
+                              if name in steps else "-" for name in (peer, f"{peer}_kept")]
                     lines.append(f"| {TITLES[backend]}, `{variant}` | {ours:.2f} | {steps[peer]['what']}: "
-                                 f"{steps[peer]['seconds']:.2f} | {ours / steps[peer]['seconds']:.2f} |")
+                                 f"{steps[peer]['seconds']:.2f} | {' | '.join(ratios)} |")
             machines.append(content["machine"])
             rounds.add(content["rounds"])
     return [*lines, "", f"Seconds; medians of {' to '.join(map(str, sorted({min(rounds), max(rounds)})))} interleaved "
-            f"rounds within one run ({'; '.join(dict.fromkeys(machines))}; `benchmarks/step.py`)."]
+            f"rounds within one run ({'; '.join(dict.fromkeys(machines))}; `benchmarks/step.py`). A ratio is the "
+            "median of those within each round (the least to the greatest). Peers run as people run them; under like "
+            "conditions they keep freed memory as our runs do, and MindSpore's calling thread does not spin."]
 
 
 def learned() -> list[str]:
@@ -139,7 +143,7 @@ def learned() -> list[str]:
 def on_cifar() -> list[str]:
     """The headline job's first epochs in float32, of the frameworks that have trained some, beside those published."""
     runs = {kept["run"]["backend"]: kept for kept in json.loads((HERE / "cifar.json").read_text()).values()
-            if (kept["run"]["recipe"], kept["run"]["precision"], kept["run"]["seed"]) == ("apphub", "fp32", 0)
+            if [kept["run"][name] for name in ("recipe", "precision", "seed", "schedule")] == ["apphub", "fp32", 0, 100]
             and not kept["run"]["settings"]}
     shown = range(min(12, max(len(kept["pretrain"]) for kept in runs.values())))
     published = json.loads((HERE / "cifar-published.json").read_text())["pretrain"]["accuracy"]

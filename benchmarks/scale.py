@@ -152,11 +152,14 @@ def main() -> None:
     parser.add_argument("--backends", default="torch,tf,ms")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
+    backends = asked.backends.split(",")
+    if unknown := set(backends) - set(SCRIPTS):
+        parser.error(f"--backends: {', '.join(sorted(unknown))} is none of {', '.join(SCRIPTS)}")
+    if asked.rounds < 1:
+        parser.error("--rounds must be at least 1")
     path = HERE / "scale.json"
     content = json.loads(path.read_text()) if path.exists() else {}
-    for backend in asked.backends.split(","):
-        if backend not in SCRIPTS:
-            parser.error(f"--backends: {backend} is none of {', '.join(SCRIPTS)}")
+    for backend in backends:
         content[backend] = {"machine": f"{processor_name()}, {os.cpu_count()} cores", "rounds": asked.rounds,
                             **measure(backend, asked.rounds)}
         path.write_text(json.dumps(content, indent=1) + "\n")

@@ -4,8 +4,9 @@
 
 Each measurement is a process of its own that ends after its first training step; all take turns in each round, and the
 figures are medians. Beside ours are FastEstimator's own script, which imports what FastEstimator imports, the bare
-import of the framework, and the commands that train nothing; with --beside, another checkout of this project. What is
-counted as what, `benchmarks/contenders/start.py` says. Writes `benchmarks/startup.md` and prints it.
+import of the framework, and the commands that train nothing; with --beside, another checkout of this project, whose
+commit the page names. What is counted as what, `benchmarks/contenders/start.py` says. Writes `benchmarks/startup.md`
+and prints it.
 """
 import argparse
 import json
@@ -105,6 +106,24 @@ def measure(asked: argparse.Namespace) -> dict[tuple[str, str], list[dict]]:
     return found
 
 
+def commit(folder: Path) -> str:
+    """The commit of a checkout, in words."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True).stdout.strip()
+
+    if git("rev-parse", "--show-toplevel") != str(folder):  # else git would name that of a folder around it
+        return "of an unknown commit"
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return f"at commit {git('rev-parse', '--short', 'HEAD')}{', with changes' if changed else ''}"
+
+
+def compared(beside: Path | None) -> str:
+    """What the page says of the checkout beside this one."""
+    if beside is None:
+        return "No older checkout was beside it (`--beside FOLDER`), so what is asked, half of its time, is not judged."
+    return f"\"{BESIDE}\" is the checkout that `--beside` named, {commit(beside)}."
+
+
 def table(found: dict[tuple[str, str], list[dict]]) -> str:
     """The medians in Markdown."""
     lines = ["| | wall | processor | " + " | ".join(PARTS.values()) + " |", "| --- |" + " --- |" * (len(PARTS) + 2)]
@@ -147,11 +166,13 @@ def main() -> None:
     versions = ", ".join(f"{name} {version(name)}" for name in ("fastestimator", "torch", "tensorflow", "mindspore",
                                                                  "numpy"))
     flags = "".join(f" --{name} {getattr(asked, name)}" for name in ("variant", "rounds"))
+    flags += " --beside FOLDER" if asked.beside else ""
     text = f"""# Start-up
 
 Of `python benchmarks/startup.py{flags}`: from the command to the end of the first training step, in a process of its
 own; medians of {asked.rounds} interleaved rounds, in seconds. The parts are processor seconds: imports by who asked for
 them, then building (data, model, network, traces), then the first step with all that is compiled for it.
+{compared(asked.beside)}
 
 {table(measure(asked))}
 

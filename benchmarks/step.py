@@ -3,20 +3,24 @@
     python benchmarks/step.py [--backends torch,tf,ms] [--variant apphub] [--batch_size 128] [--rounds 7]
 
 Each contender is a process of its own. Those of one framework take turns, one step each, so that what else the machine
-does is shared by all, and all wait in memory (20 GB for `apphub` in PyTorch); first those that train, then those that
-predict. Steps in bfloat16 are left out where the processor emulates its products, as they take half a minute and more.
-The median of a contender's turns is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends` leaves the
-others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a plot of it. What
-each contender is, `benchmarks/contenders/` says.
+does is shared by all, and all wait in memory. Because they need up to 20 GB, they come in three groups: those that
+train, those that are compiled (with our whole step once more beside them), and those that predict. Ours run under our
+own conditions, peers as people run them, and the main peers once more under ours (`_kept`). Steps in bfloat16 are left
+out where the processor emulates its products, as they take half a minute and more. All turns after the warm-up are
+kept, and the median of each contender's is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends`
+leaves the others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a plot of
+it. What each contender is, `benchmarks/contenders/` says.
 """
 import argparse
 import ast
+import contextlib
 import importlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +31,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent / "packages/fe_compat"), str(H
 
 from benchmarks.contenders.turns import processor_name
 from vit import processor
-from vit.backend import SCRIPTS
+from vit.backend import SCRIPTS, TITLES
 from vit.model import summary
 from vit.model.config import VARIANTS
 
@@ -45,39 +49,63 @@ def contenders(backend: str) -> dict[str, str]:
             if isinstance(node, ast.FunctionDef) and [one.arg for one in node.args.args][-1:] == ["turns"]}
 
 
+def groups(names: list[str]) -> list[list[str]]:
+    """Who takes turns with whom. `whole` is in each group that trains, as the ratios are to it."""
+    predict = [name for name in names if name.endswith(("_1", "_128"))]
+    compiled = [name for name in names if name.endswith(("_compiled", "_xla"))]
+    rest = [name for name in names if name not in predict + compiled]
+    if compiled and "whole" in rest:
+        compiled = ["whole", *compiled]
+    return [group for group in (rest, compiled, predict) if group]
+
+
 class Contender:
     """A process that takes turns."""
 
     def __init__(self, backend: str, name: str, variant: str, batch_size: int) -> None:
-        self.name, self.turns = name, []
+        self.backend, self.name, self.turns = backend, name, []
+        self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--serve", backend, name, variant, str(batch_size)], text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", "OMP_WAIT_POLICY": "passive", **os.environ})
 
     def turn(self) -> None:
-        """Let it do one step."""
-        print(file=self.process.stdin, flush=True)
+        """Let it do one step. Where it has ended, so does this process, with the last line that it said."""
+        with contextlib.suppress(BrokenPipeError):
+            print(file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"{self.name}: ended with status {self.process.wait()}")
+            status = self.process.wait()
+            self.said.seek(0)
+            lines = self.said.read().splitlines()
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+            sys.exit(f"error: {TITLES[self.backend]}, {self.name}: ended with status {status}: {last}")
         self.turns.append(json.loads(answer))
 
-    def close(self) -> dict:
-        """End it; return the medians of its turns."""
-        self.process.stdin.close()
+    def close(self) -> None:
+        """End it."""
         self.process.kill()
         self.process.wait()
+        for file in (self.process.stdin, self.process.stdout, self.said):
+            with contextlib.suppress(BrokenPipeError):
+                file.close()
+
+    def row(self) -> dict:
+        """Its turns after the warm-up, in seconds, and their medians."""
         turns = self.turns[WARM_UP:]
-        return {"seconds": statistics.median(turn["seconds"] for turn in turns),
+        seconds = [turn["seconds"] for turn in turns]
+        return {"seconds": statistics.median(seconds),
                 "processor": statistics.median(turn["processor"] for turn in turns),
-                "least": min(turn["seconds"] for turn in turns), "peak": self.turns[-1]["peak"]}
+                "least": min(seconds), "peak": self.turns[-1]["peak"], "turns": seconds}
 
 
 def measure(backend: str, names: list[str], variant: str, batch_size: int, rounds: int) -> dict:
-    """The medians of a framework's contenders, who take turns."""
-    all_ = [Contender(backend, name, variant, batch_size) for name in names]
+    """The turns and medians of a framework's contenders, and as `whole` those of ours in the same rounds."""
+    all_ = []
     try:
+        for name in names:
+            all_.append(Contender(backend, name, variant, batch_size))
         for one in tqdm(all_, f"{backend}: first steps"):
             for _ in range(WARM_UP):
                 one.turn()
@@ -85,7 +113,12 @@ def measure(backend: str, names: list[str], variant: str, batch_size: int, round
             for one in all_:
                 one.turn()
     finally:
-        found = {one.name: one.close() for one in all_ if len(one.turns) > WARM_UP}
+        for one in all_:
+            one.close()
+    found = {one.name: one.row() for one in all_}
+    if "whole" in found:
+        for row in found.values():
+            row["whole"] = found["whole"]["turns"]
     return found
 
 
@@ -111,20 +144,24 @@ def main() -> None:
     backends = asked.backends.split(",")
     if unknown := set(backends) - set(SCRIPTS):
         parser.error(f"--backends: {', '.join(sorted(unknown))} is none of {', '.join(SCRIPTS)}")
+    if asked.rounds < 1 or asked.batch_size < 1:
+        parser.error("--rounds and --batch_size must be at least 1")
+    only = asked.only.split(",") if asked.only else []
+    there = dict.fromkeys(name for backend in backends for name in contenders(backend))
+    if unknown := set(only) - set(there):
+        parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(there)}")
     for backend in backends:
         words = contenders(backend)
         emulated = not processor.multiplies_bfloat16()
-        names = [name for name in words if (name in asked.only.split(",") if asked.only else
-                                            not (emulated and name.endswith("bf16")))]
-        predict = [name for name in names if name.endswith(("_1", "_128"))]
+        names = [name for name in words if (name in only if only else not (emulated and name.endswith("bf16")))]
         rows = {}
-        for group in ([name for name in names if name not in predict], predict):
+        for group in groups(names):
             found = measure(backend, group, asked.variant, asked.batch_size, asked.rounds)
-            rows |= {name: {"what": words[name], **row} for name, row in found.items()}
+            rows = {name: {"what": words[name], **row} for name, row in found.items()} | rows  # the first `whole` stays
             for name, row in found.items():
                 print(f"{row['seconds']:8.3f} s  {row['peak'] / 1e9:5.1f} GB  {words[name]}")
-        if not asked.only:
-            _keep(backend, rows, asked)
+        if not only:
+            _keep(backend, {name: rows[name] for name in names}, asked)
 
 
 def _keep(backend: str, rows: dict, asked: argparse.Namespace) -> None:

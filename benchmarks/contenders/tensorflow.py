@@ -6,15 +6,18 @@ from tensorflow.keras import layers
 
 from benchmarks.contenders.turns import batch, fe_whole, ours_whole
 from tests.convert.apphub_keras import ClsToken, MultiHeadAttention, PositionEmbedding
+from vit import memory
 
 
 def ours(variant, config, size, turns):
     """Ours, bare: a tf.function of one's own."""
+    memory.keep_freed()  # as a run of ours does
     turns.repeat(_bare(_ours(config), config, size))
 
 
 def ours_xla(variant, config, size, turns):
     """Ours, bare, under XLA."""
+    memory.keep_freed()
     turns.repeat(_bare(_ours(config), config, size, jit_compile=True))
 
 
@@ -38,10 +41,22 @@ def fe(variant, config, size, turns):
     fe_whole(fastestimators(config), lambda: tf.keras.optimizers.SGD(0.01, momentum=0.9), size, config, False, turns)
 
 
+def fe_kept(variant, config, size, turns):
+    """FastEstimator's own script, through its Estimator, keeping freed memory as ours does."""
+    memory.keep_freed()
+    fe(variant, config, size, turns)
+
+
 def huggingface(variant, config, size, turns):
     """Hugging Face's TFViTForImageClassification, bare, in a tf.function."""
     forward, variables = _huggingface(config)
     turns.repeat(_bare(forward, config, size, variables=variables))
+
+
+def huggingface_kept(variant, config, size, turns):
+    """Hugging Face's TFViTForImageClassification, bare, in a tf.function, keeping freed memory as ours does."""
+    memory.keep_freed()
+    huggingface(variant, config, size, turns)
 
 
 def ours_1(variant, config, size, turns):

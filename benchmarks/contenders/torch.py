@@ -4,15 +4,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.contenders.turns import batch, fe_whole, ours_whole
+from vit import memory
 
 
 def ours(variant, config, size, turns):
     """Ours, bare: a loop of one's own."""
+    memory.keep_freed()  # as a run of ours does
     turns.repeat(_bare(_ours(config), config, size, _sgd))
 
 
 def ours_compiled(variant, config, size, turns):
     """Ours, bare, under torch.compile."""
+    memory.keep_freed()
     turns.repeat(_bare(torch.compile(_ours(config)), config, size, _sgd))
 
 
@@ -36,6 +39,12 @@ def fe(variant, config, size, turns):
     fe_whole(FastEstimators(config), _sgd, size, config, True, turns)
 
 
+def fe_kept(variant, config, size, turns):
+    """FastEstimator's own script, through its Estimator, keeping freed memory as ours does."""
+    memory.keep_freed()
+    fe(variant, config, size, turns)
+
+
 def fe_bare(variant, config, size, turns):
     """FastEstimator's own model, bare."""
     turns.repeat(_bare(FastEstimators(config), config, size, _sgd))
@@ -44,6 +53,12 @@ def fe_bare(variant, config, size, turns):
 def huggingface(variant, config, size, turns):
     """Hugging Face's ViTForImageClassification, bare."""
     turns.repeat(_bare(_huggingface(config), config, size, _sgd, lambda out: out.logits))
+
+
+def huggingface_kept(variant, config, size, turns):
+    """Hugging Face's ViTForImageClassification, bare, keeping freed memory as ours does."""
+    memory.keep_freed()
+    huggingface(variant, config, size, turns)
 
 
 def plain(variant, config, size, turns):

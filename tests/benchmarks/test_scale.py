@@ -1,4 +1,6 @@
 """What the page of several workers reckons, and that it says what was measured."""
+import sys
+
 import pytest
 
 from benchmarks import scale
@@ -32,3 +34,15 @@ def test_the_page_says_what_was_measured(tmp_path, monkeypatch):
     assert "M, 2 cores, 3 rounds. " in page
     assert "| MindSpore | 2.00 | 1.50 | 0.75 |" in page
     assert "| MindSpore | 86 M | 344.0 | 86 | 86 | 86 | 86 |" in page
+
+
+@pytest.mark.parametrize(("flags", "line"), [
+    (["--rounds", "0"], "--rounds must be at least 1"),
+    (["--backends", "torch,jax"], "--backends: jax is none of torch, tf, ms")])
+def test_what_cannot_be_measured_is_one_line(flags, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scale.py", *flags])
+    monkeypatch.setattr(scale, "measure", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(SystemExit) as ended:
+        scale.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"error: {line}")
