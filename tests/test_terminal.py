@@ -23,6 +23,7 @@ class _Terminal(io.StringIO):
 @pytest.mark.parametrize(("columns", "width"), [(60, 60), (200, 200), (3, 20), (0, 71)])
 def test_the_width_is_the_windows(columns, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", "71")  # for a window that has none
+    monkeypatch.setenv("TERM", "xterm")
     here, there = pty.openpty()
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 20, columns, 0, 0))
     with open(there, "w") as stream:
@@ -30,8 +31,12 @@ def test_the_width_is_the_windows(columns, width, monkeypatch):
     os.close(here)
 
 
-def test_a_file_has_lines_of_any_width():
-    assert terminal.width(io.StringIO()) is None
+@pytest.mark.parametrize(("stream", "term"), [(io.StringIO, "xterm"), (_Terminal, "dumb"), (_Terminal, None)])
+def test_a_file_and_a_dumb_terminal_have_lines_of_any_width(stream, term, monkeypatch):
+    monkeypatch.delenv("TERM", raising=False)
+    if term:
+        monkeypatch.setenv("TERM", term)
+    assert terminal.width(stream()) is None
 
 
 @pytest.mark.parametrize(("stream", "variables", "styled"), [

@@ -11,13 +11,13 @@ _STYLES = {"bold": 1, "dim": 2}
 
 
 def width(stream: TextIO | None = None) -> int | None:
-    """Characters of a line that fit a window; None where lines may have any length, as they go to no terminal.
+    """Characters of a line that fit a window; None where lines may have any length: no terminal, or a dumb one.
 
     Args:
         stream: What is printed to; None is stdout.
     """
     stream = sys.stdout if stream is None else stream
-    if not stream.isatty():
+    if not stream.isatty() or _is_dumb():
         return None
     try:
         columns = os.get_terminal_size(stream.fileno()).columns  # 0 where nobody has said
@@ -35,9 +35,14 @@ def styled(text: str, style: str, stream: TextIO | None = None) -> str:
         stream: What is printed to; None is stdout.
     """
     takes = (sys.stdout if stream is None else stream).isatty()
-    if not takes or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":  # no-color.org
+    if not takes or os.environ.get("NO_COLOR") or _is_dumb():  # no-color.org
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+def _is_dumb() -> bool:
+    """Whether the terminal can do no more than print lines."""
+    return os.environ.get("TERM", "dumb") == "dumb"
 
 
 def wrapped(text: str, columns: int | None, indent: str = "  ") -> str:

@@ -1,4 +1,6 @@
 """The log in a run's folder: what is in it, what is not, whose it is, and what `--quiet` leaves on the terminal."""
+import contextlib
+import io
 import os
 import re
 import sys
@@ -52,35 +54,37 @@ def test_quiet_leaves_warnings_alone(tmp_path, capsys):
     assert _lines(tmp_path)[1:] == ["a line", "a warning"]
 
 
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 def test_a_bar_is_not_in_the_log_and_quiet_shows_none(quiet, tmp_path):
-    class Terminal:
-        text = ""
-
-        def write(self, text):
-            self.text += text
-
-        def flush(self):
-            pass
-
-        def isatty(self):
-            return True
-
-    terminal, kept = Terminal(), sys.stderr
-    sys.stderr = terminal
-    try:
-        with Log(quiet) as log:
-            log.open(tmp_path)
-            bar = tqdm(total=3, desc="pretrain", mininterval=0, file=sys.stderr, disable=None, ncols=60)
-            for number in range(3):
-                bar.update()
-                if number == 1:
-                    print("a warning", file=sys.stderr)
-            bar.close()
-    finally:
-        sys.stderr = kept
-    assert ("pretrain: 100%" in terminal.text) is not quiet and "a warning" in terminal.text
+    with contextlib.redirect_stderr(_Terminal()) as terminal, Log(quiet) as log:
+        log.open(tmp_path)
+        bar = tqdm(total=3, desc="pretrain", mininterval=0, file=sys.stderr, disable=None, ncols=60)
+        for number in range(3):
+            bar.update()
+            if number == 1:
+                print("a warning", file=sys.stderr)
+        bar.close()
+    assert ("pretrain: 100%" in terminal.getvalue()) is not quiet and "a warning" in terminal.getvalue()
     assert _lines(tmp_path)[1:] == ["a warning"]
+
+
+def test_what_is_printed_stands_above_an_open_bar(tmp_path):
+    with contextlib.redirect_stderr(_Terminal()) as terminal, Log() as log:
+        log.open(tmp_path)
+        bar = tqdm(total=2, desc="pretrain", file=sys.stderr, leave=False, ncols=60)
+        print("a", "warning", file=sys.stderr)
+        print("another", file=sys.stderr)
+        sys.stderr.write("and the begin of one")
+        bar.close()
+    *lines, last = terminal.getvalue().split("\n")
+    assert [line.rpartition("\r")[2] for line in lines] == ["a warning", "another"]
+    assert last.startswith("\rpretrain:   0%") and last.rpartition("\r")[2] == "and the begin of one"
+    assert _lines(tmp_path)[1:] == ["a warning", "another"]
 
 
 def test_a_run_that_goes_on_adds_to_it(tmp_path):

@@ -33,10 +33,13 @@ class _Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(("stream", "shown"), [(_Terminal, True), (io.StringIO, False)])
-def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
+@pytest.mark.parametrize(("stream", "term", "shown"), [
+    (_Terminal, "xterm", True), (_Terminal, "dumb", False), (io.StringIO, "xterm", False)])
+def test_progress_bar_shows_the_time_left_on_a_terminal(stream, term, shown, monkeypatch):
+    monkeypatch.setenv("TERM", term)
     stage = _stage(epochs=3)
     progress = traces.Progress(stage)
+    progress.close()  # of a training that ended before it began
     progress.system = SimpleNamespace(epoch_idx=1, global_step=None)
     err = stream()
     with contextlib.redirect_stderr(err):
@@ -46,7 +49,7 @@ def test_progress_bar_shows_the_time_left_on_a_terminal(stream, shown):
             progress.on_batch_end({})
             stage.history.step_losses.append(0.5)
         progress.bar.refresh()
-        progress.on_end(None)
+        progress.close()
     assert (err.getvalue() != "") is shown
     if shown:
         last = err.getvalue().split("\r")[-3]  # behind it, the bar is wiped

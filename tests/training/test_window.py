@@ -5,12 +5,14 @@ import os
 import pty
 import re
 import struct
+import sys
 import termios
 import threading
 
 import pytest
 
 from vit.cli import train
+from vit.errors import UserError
 
 pytestmark = pytest.mark.backend("torch")
 FLAGS = ("--data", "digits", "--variant", "tiny", "--finetune_epochs", "1", "--batch_size", "16",
@@ -40,7 +42,7 @@ def printed(tmp_path, monkeypatch):
         reader = threading.Thread(target=read)
         reader.start()
         with open(there, "w", encoding="utf-8") as stream, contextlib.redirect_stdout(stream), \
-                contextlib.redirect_stderr(stream):
+                contextlib.redirect_stderr(stream), contextlib.suppress(SystemExit):
             train.main(vit_torch, [*FLAGS, *flags])
         reader.join()
         os.close(here)
@@ -70,3 +72,26 @@ def test_a_pipe_gets_whole_lines_and_nothing_else(printed):
     text, log = printed(None, "", "--pretrain_epochs", "1")
     assert "\x1b" not in text and "\r" not in text
     assert text.count(": epoch ") == 2 and set(text.splitlines()) <= {*log, ""}
+
+
+def test_a_warning_and_an_error_stand_beside_no_bar(printed, monkeypatch):
+    from vit.training.traces import TrainHistory
+
+    def check(history, what, value, step):
+        if (what, step) == ("loss", 1):
+            print("warning: a step", file=sys.stderr)
+        elif step == 2:
+            raise UserError("another step")
+
+    monkeypatch.setattr(TrainHistory, "_check_finite", check)
+    text, log = printed(60, "1", "--pretrain_epochs", "1")
+    lines = [line.rpartition("\r")[2] for line in text.split("\n")]
+    assert "\rpretrain   0%|" in text and lines[-3:] == ["warning: a step", "error: another step", ""]
+    assert log[-1] == "error: another step" and log.count("warning: a step") == 1
+
+
+def test_a_dumb_terminal_gets_whole_lines_and_no_bar(printed, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    text, log = printed(60, "", "--pretrain_epochs", "1")
+    assert "\x1b" not in text and "\r" not in text and text.count(": epoch ") == 2
+    assert set(text.splitlines()) <= {*log, ""}

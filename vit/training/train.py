@@ -1,6 +1,8 @@
 """One stage, trained in FastEstimator's op graph: the same lines for the three frameworks."""
+import contextlib
+
 from vit.model.parameters import Weights
-from vit.training import graphs, op_graph
+from vit.training import graphs, op_graph, unread
 from vit.training.job import Stage
 from vit.training.report.log import aside
 
@@ -77,8 +79,10 @@ def fit(stage: Stage, weights: Weights) -> Weights:
                              eval_steps_per_epoch=stage.eval_steps,
                              log_steps=job.options.log_steps,
                              monitor_names="ce")
+    unread.leave_numbers(network)
     if shared:
         network.run_step = traces.WholeBatch(network, stage).run_step
-    with aside(job.options.verbose):
+    progress = next(trace for trace in watching if isinstance(trace, traces.Progress))
+    with aside(job.options.verbose), contextlib.closing(progress):  # also after an error, which skips every on_end
         estimator.fit(warmup=False)
     return script.to_numpy(model)

@@ -39,11 +39,14 @@ class Log:
 
     def __enter__(self) -> "Log":
         self.streams = sys.stdout, sys.stderr
-        sys.stdout, sys.stderr = Copied(sys.stdout, self, shown=not self.quiet), Copied(sys.stderr, self)
+        self.copies = Copied(sys.stdout, self, shown=not self.quiet), Copied(sys.stderr, self)
+        sys.stdout, sys.stderr = self.copies
         return self
 
     def __exit__(self, *_) -> None:
         sys.stdout, sys.stderr = self.streams
+        for copied in self.copies:
+            copied.end()
 
     def open(self, folder: Path, mirror: Mirror | None = None) -> None:
         """Begin to write, with what was printed so far.
@@ -98,16 +101,40 @@ class Copied:
 
     def __init__(self, stream: TextIO, log: Log, shown: bool = True) -> None:
         self.stream, self.log, self.shown, self.begun = stream, log, shown, ""
+        self.waiting, self.owner = "", os.getpid()
 
     def write(self, text: str) -> int:
         """Write some text. What begins with a carriage return is a bar's, and not for the file."""
-        if not text.startswith("\r") and (self.begun or text != "\n"):
+        drawn = text.startswith("\r") or not text
+        if not drawn and (self.begun or text != "\n"):
             *lines, self.begun = (self.begun + text).split("\n")
             for line in lines:
                 self.log.line(line)
-        if self.shown:
+        if self.shown and drawn:
             self.stream.write(text)
+        elif self.shown:
+            self._show(text)
         return len(text)
+
+    def _show(self, text: str) -> None:
+        """Write what is no bar's: above an open bar, once a line of it is whole, or the bar would cover its begin."""
+        text, self.waiting = self.waiting + text, ""
+        if not self._has_bar():
+            self.stream.write(text)
+            return
+        lines, end, self.waiting = text.rpartition("\n")
+        if end:
+            with tqdm.external_write_mode(self):
+                self.stream.write(lines + end)
+
+    def _has_bar(self) -> bool:
+        """Whether this process has a bar there; one that prepares batches was forked from it, and lets it be."""
+        return bool(tqdm._instances) and os.getpid() == self.owner and self.stream.isatty()
+
+    def end(self) -> None:
+        """Write what still waits for the end of its line."""
+        if self.waiting:
+            self.stream.write(self.waiting)
 
     def tell(self, line: str, shown: str) -> None:
         """Put a line, or several, into the log, and a text on the stream, which is shown."""

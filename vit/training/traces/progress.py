@@ -8,7 +8,7 @@ from vit import terminal
 
 
 class Progress(Trace):
-    """Show a bar with the time left, while the stage lasts; tqdm keeps quiet where the output is not a terminal.
+    """Show a bar with the time left, from when the stage begins until `close`; none where a window has no width.
 
     Args:
         stage: The `vit.training.job.Stage` that trains.
@@ -16,20 +16,22 @@ class Progress(Trace):
 
     def __init__(self, stage) -> None:
         super().__init__(inputs="ce", mode="train")
-        self.stage = stage
+        self.stage, self.bar = stage, None
 
     def on_begin(self, data) -> None:
-        columns = terminal.width(sys.stderr) or 80
-        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", bar_format=bar_format(columns),
-                        leave=False, dynamic_ncols=True, disable=self.stage.job.options.quiet or None)
+        columns = terminal.width(sys.stderr)
+        self.bar = tqdm(total=self.stage.steps, desc=self.stage.name, unit="step", bar_format=bar_format(columns or 80),
+                        leave=False, dynamic_ncols=True, disable=self.stage.job.options.quiet or columns is None)
 
     def on_batch_end(self, data) -> None:
         if losses := self.stage.history.step_losses:  # the last that was read: to ask for this one would be to wait
             self.bar.set_postfix_str(f"loss {losses[-1]:.3f}", refresh=False)
         self.bar.update(self.system.global_step - self.bar.n)  # a resumed training begins further on
 
-    def on_end(self, data) -> None:
-        self.bar.close()
+    def close(self) -> None:
+        """Take the bar away, if there is one."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def bar_format(columns: int) -> str:
