@@ -103,6 +103,35 @@ def test_what_a_graph_and_a_stage_are_called_is_text(tmp_path):
     assert not page.all("script") and page.text.count("<script>") >= 5
 
 
+def test_a_stages_name_is_on_one_line_and_can_be_written(tmp_path):
+    content = results()
+    content["stages"] = {"\ud800a\nb": content["stages"]["pretrain"]}
+    page = _report(tmp_path, leave(tmp_path / "run", content))
+    assert "run, ?a b, test top-1 ends at 25.00%" in page.content
+
+
+def test_a_masked_autoencoder_has_a_loss_alone(tmp_path):
+    content = results()
+    content["stages"] = {"mae": {"data": "pairs", "epochs": [{"epoch": 1, "train_loss": 2.0, "eval_loss": 1.5}]},
+                         "pretrain": content["stages"]["pretrain"]}
+    page = _report(tmp_path, leave(tmp_path / "run", content))
+    titles = [each["aria-label"].partition(";")[0] for each in page.all("svg") if each.get("role") == "img"]
+    assert titles == ["Masked autoencoder on pairs: loss", "Pretraining on pairs: loss",
+                      "Pretraining on pairs: accuracy on the test images"]
+    assert page.texts.count("mean squared error") == page.texts.count("cross entropy") == 1
+
+
+@pytest.mark.parametrize(("weights", "head"), [
+    ("best/finetune_best_accuracy.safetensors", "test top-1, of the best epoch"), ("the last epoch's", "test top-1"),
+    (None, "test top-1")])
+def test_whose_accuracy_on_the_test_images_it_is(tmp_path, weights, head):
+    content = results()
+    content["stages"]["pretrain"]["test"] = {"weights": "best/pretrain_best_accuracy.safetensors", "accuracy": 0.75}
+    content["stages"]["finetune"]["test"] = {"weights": weights, "accuracy": 0.625}
+    page = _report(tmp_path, leave(tmp_path / "run", content))
+    assert head in page.texts and "62.50%" in page.text
+
+
 def _places(value, path=()):
     """The path to each value within a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()

@@ -1,4 +1,4 @@
-"""The curves of some runs over each other: a pair of charts for each stage, and one legend."""
+"""The curves of some runs over each other: one or two charts for each stage, and one legend."""
 from vit.training.report.page import charts
 from vit.training.report.page.cells import fixed, share, text
 from vit.training.report.page.past import PastRun, PastStage
@@ -55,7 +55,7 @@ def _label(runs: list[PastRun], names: list[str], number: int, scratch: bool) ->
 
 
 def _pair(name: str, members: list[tuple[int, str, PastStage]]) -> str:
-    """The loss and the accuracy of one stage of all runs."""
+    """The loss of one stage of all runs, and the accuracy where there is one: a masked autoencoder has none."""
     sets = ", ".join(dict.fromkeys(stage.data for *_, stage in members if stage.data))
     on = " and ".join(dict.fromkeys(stage.evaluated_on for *_, stage in members))
     title = stage_name(name) + (f" on {sets}" if sets else "")
@@ -65,9 +65,11 @@ def _pair(name: str, members: list[tuple[int, str, PastStage]]) -> str:
         losses += [_line(f"{label}, training loss", style, stage, "train_loss"),
                    _line(f"{label}, {stage.evaluated_on} loss", style, stage, "eval_loss", dashed=True)]
         accuracies.append(_line(f"{label}, {stage.evaluated_on} top-1", style, stage, "accuracy"))
+    pair = [("loss", "mean squared error" if name == "mae" else "cross entropy", losses, False)]
+    if any(value is not None for line in accuracies for _, value in line.points):
+        pair.append((f"accuracy on the {on} images", "top-1, %", accuracies, True))
     drawn = []
-    for what, unit, lines, percent in (("loss", "cross entropy", losses, False),
-                                       (f"accuracy on the {on} images", "top-1, %", accuracies, True)):
+    for what, unit, lines, percent in pair:
         chart = charts.chart(f"{title}: {what}; {_ends(lines, percent)}", unit, lines, percent)
         drawn.append(f"<figure>{chart}<figcaption>{text(f'{title}: {what}')}</figcaption></figure>")
     return "\n".join(drawn)

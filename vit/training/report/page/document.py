@@ -51,7 +51,8 @@ def _runs(runs: list[PastRun], names: list[str]) -> str:
 
 
 def _results(runs: list[PastRun], names: list[str]) -> str:
-    rows, tested = [], any(stage.tested is not None for run in runs for stage in run.stages)
+    rows, tested = [], [stage for run in runs for stage in run.stages if stage.tested is not None]
+    test_head = "test top-1" + (", of the best epoch" if all(stage.tested_best for stage in tested) else "")
     for run, name in zip(runs, names, strict=True):
         for stage in run.stages:
             last, epochs = stage.epochs[-1] if stage.epochs else {}, f"{len(stage.epochs):,}"
@@ -63,10 +64,9 @@ def _results(runs: list[PastRun], names: list[str]) -> str:
                          count(last.get("images_per_second")),
                          f'<code title="{text(stage.sha256)}">{text(stage.sha256[:12]) or NONE}</code>'])
     heads = ["run", "stage", "set", "epochs", "training loss", "loss", "top-1", "top-5",
-             *(["test top-1, of the best epoch"] if tested else []), "evaluated on", "images/s",
-             "sha256 of the weights"]
+             *([test_head] if tested else []), "evaluated on", "images/s", "sha256 of the weights"]
     return ("<h2>Results</h2>\n<p class=quiet>After the last epoch of each stage; images/s in training.</p>\n"
-            + table(heads, rows, numbers=(4, 5, 6, 7, *([8] if tested else []), 9 + tested), texts=(0, ))
+            + table(heads, rows, numbers=(4, 5, 6, 7, *([8] if tested else []), 9 + bool(tested)), texts=(0, ))
             if rows else "")
 
 

@@ -39,6 +39,7 @@ class PastStage:
         evaluated_on: "test" or "validation".
         stopped_early: Whether it ended by `early_stopping_patience`.
         tested: Accuracy on the test images where epochs were evaluated on others, else None.
+        tested_best: Whether that is of the best epoch's weights, and not of the last's.
         sha256: Of its weights, or "".
     """
     name: str
@@ -48,6 +49,7 @@ class PastStage:
     evaluated_on: str = "test"
     stopped_early: bool = False
     tested: float | None = None
+    tested_best: bool = False
     sha256: str = ""
 
 
@@ -129,11 +131,12 @@ def _whole(run: PastRun, results: dict) -> None:
     _stretches(run, results.get("stretches"))
     for name, stage in _dict(results.get("stages")).items():
         stage = _dict(stage)
+        test = _dict(stage.get("test"))
         run.stages.append(PastStage(
-            name, _text(stage.get("data")), _epochs(stage.get("epochs")), _planned(run, name),
+            _text(name), _text(stage.get("data")), _epochs(stage.get("epochs")), _planned(run, name),
             "validation" if stage.get("epochs_evaluated_on") == "validation" else "test",
-            stage.get("stopped_early") is True, _number(_dict(stage.get("test")).get("accuracy")),
-            _text(stage.get("weights_sha256"))))
+            stage.get("stopped_early") is True, _number(test.get("accuracy")),
+            _text(test.get("weights")).startswith("best/"), _text(stage.get("weights_sha256"))))
 
 
 def _stopped(run: PastRun, place: Path, saved: bool) -> None:
@@ -154,13 +157,13 @@ def _stopped(run: PastRun, place: Path, saved: bool) -> None:
                 _recipe(run, checkpoint.recipe)
             known = _dict((checkpoint.data or {}).get("pretrain" if name in _EPOCHS else "finetune"))
             on = "validation" if run.recipe.get("val_fraction") else "test"
-            run.stages.append(PastStage(name, _text(known.get("name")), _epochs(checkpoint.history.get("epochs")),
-                                        _planned(run, name), on))
+            run.stages.append(PastStage(_text(name), _text(known.get("name")),
+                                        _epochs(checkpoint.history.get("epochs")), _planned(run, name), on))
             run.spec, run.facts["backend"] = checkpoint.config.to_dict(), checkpoint.backend
             _stretches(run, checkpoint.stretches)
     if not run.stages and (place / "history.csv").exists():
         for row in _rows(place / "history.csv"):
-            name = row.get("stage") or "stage"
+            name = _text(row.get("stage")) or "stage"
             if not run.stages or run.stages[-1].name != name:
                 run.stages.append(PastStage(name, planned=_planned(run, name)))
             run.stages[-1].epochs += _epochs([row])
