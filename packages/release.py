@@ -9,7 +9,6 @@ import argparse
 import base64
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,10 +26,10 @@ def build(out: Path, *options: str) -> list[Path]:
     """Build the wheels into a new folder.
 
     Args:
-        out: The folder; what lay there is removed.
+        out: The folder; wheels that lay there are removed.
         options: More options of `pip wheel`.
     """
-    shutil.rmtree(out, ignore_errors=True)
+    empty(out)
     _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *options, "--wheel-dir", out,
          *(REPO / folder for folder in FOLDERS))
     wheels = sorted(out.glob("*.whl"))
@@ -38,6 +37,15 @@ def build(out: Path, *options: str) -> list[Path]:
     for wheel in wheels:
         need_by_version(wheel, versions)
     return wheels
+
+
+def empty(out: Path) -> None:
+    """Remove the wheels of an earlier release from its folder; end with a line where something else is there."""
+    lying = sorted(out.iterdir()) if out.is_dir() else [out] if out.exists() else []
+    if others := [path.name for path in lying if path.suffix != ".whl" or not path.is_file()]:
+        sys.exit(f"error: {out} is no folder of wheels alone ({others[0]}): name another one with --out")
+    for path in lying:
+        path.unlink()
 
 
 def need_by_version(wheel: Path, versions: dict[str, str]) -> None:
@@ -83,7 +91,20 @@ def version() -> str:
     return re.search(r'^__version__ = "(.+)"$', (REPO / "vit/__init__.py").read_text(), re.MULTILINE)[1]
 
 
-def refusal(status: str, changes: str, version: str, tags: list[str]) -> str:
+def unraised(commit: str) -> list[str]:
+    """The packages that are others than in the last version that was tagged before a commit, under the same version."""
+    tags = _git("tag", "--list", "v*", "--merged", commit, "--sort=-version:refname").split()
+    if not tags:
+        return []
+
+    def changes(path: str) -> str:
+        return _git("diff-tree", "-p", tags[0], commit, "--", path)
+
+    return [folder for folder in FOLDERS[1:] if changes(folder)
+            and not re.search(r'^\+version = ', changes(f"{folder}/pyproject.toml"), re.MULTILINE)]
+
+
+def refusal(status: str, changes: str, version: str, tags: list[str], pythons: list[str], unraised: list[str]) -> str:
     """Why a version cannot be tagged; "" if it can.
 
     Args:
@@ -91,13 +112,19 @@ def refusal(status: str, changes: str, version: str, tags: list[str]) -> str:
         changes: CHANGELOG.md.
         version: The version.
         tags: Those that there are.
+        pythons: Those to try the wheels with.
+        unraised: Packages that have changed, and whose version has not.
     """
+    if not pythons:
+        return "it is for wheels that were tried: name --pythons"
     if status.strip():
         return "there are changes that are not committed"
     if f"v{version}" in tags:
         return f"there is a tag v{version} already: raise the version in vit/__init__.py"
     if not re.search(rf"^## {re.escape(version)}(\s|$)", changes, re.MULTILINE):
         return f'CHANGELOG.md has no section "## {version}"'
+    if unraised:
+        return f"{unraised[0]} has changed since the last tag: raise the version in its pyproject.toml"
     return ""
 
 
@@ -116,18 +143,20 @@ def main() -> None:
                         help="to try them with, 11 GB each while it lasts; none: only build (default: %(default)s)")
     parser.add_argument("--tag", action="store_true", help="tag this commit v<version>")
     asked = parser.parse_args()
-    out = asked.out.resolve()
-    if asked.tag and (reason := refusal(_git("status", "--porcelain"), (REPO / "CHANGELOG.md").read_text(), version(),
-                                        _git("tag").split())):
-        sys.exit(f"error: no tag: {reason}")
+    out, name = asked.out.resolve(), version()
+    if asked.tag:
+        commit = _git("rev-parse", "HEAD").strip()  # another one may be made while the wheels are tried
+        if reason := refusal(_git("status", "--porcelain"), (REPO / "CHANGELOG.md").read_text(), name,
+                             _git("tag").split(), asked.pythons, unraised(commit)):
+            sys.exit(f"error: no tag: {reason}")
     for wheel in build(out):
         print(wheel)
     for python in asked.pythons:
         check(out, python)
         print(f"installed and used with {python}")
     if asked.tag:
-        _git("tag", "-a", f"v{version()}", "-m", f"Release {version()}")
-        print(f"tagged v{version()}")
+        _git("tag", "-a", f"v{name}", "-m", f"Release {name}", commit)
+        print(f"tagged v{name}")
 
 
 if __name__ == "__main__":
