@@ -1,6 +1,6 @@
 BACKEND ?= torch
 BACKENDS ?= torch,tf,ms
-ROUNDS ?= 3
+ROUNDS ?= 5
 PY := .venv/bin/python
 # The one that .venv has, if there is one.
 PYTHON ?= $(or $(wildcard $(PY)),$(shell command -v python3.11 || command -v python3.12 || command -v python3.10 || echo python3))
@@ -70,11 +70,11 @@ figures: .venv/installed  ## draw the plots of README and docs anew (it trains t
 	PARITY_KEPT=benchmarks/levels.json $(MAKE) parity
 	$(PY) benchmarks/figures.py
 
-bench: .venv/installed  ## measure speed and memory beside peers, and the drift between the frameworks (an hour or two, ROUNDS=3)
+bench: .venv/installed  ## measure speed and memory beside peers, and the drift between the frameworks (two hours or three; ROUNDS=5, BESIDE=an older checkout)
 	$(PY) benchmarks/step.py --variant apphub --rounds $(ROUNDS)
 	$(PY) benchmarks/step.py --variant small_data --rounds $(ROUNDS)
 	$(PY) benchmarks/pipeline.py
-	$(PY) benchmarks/startup.py
+	$(PY) benchmarks/startup.py $(if $(BESIDE),--beside "$(BESIDE)")
 	$(PY) benchmarks/dropout.py
 	$(PY) benchmarks/serve.py
 	$(PY) benchmarks/scale.py
@@ -114,6 +114,8 @@ clean:  ## remove what was installed and written by runs
 
 locked-is-all:
 	@test -z "$(LOCKED)" || test -z "$(NAMED)" || { echo "LOCKED=1 installs everything: leave BACKEND out" >&2; exit 2; }
+	@test -z "$(LOCKED)" || test -e .venv/installed-locked || test -z "$(wildcard .venv/installed*)" || \
+		{ echo ".venv was installed without LOCKED=1: rm -rf .venv first" >&2; exit 2; }
 
 define NEW_VENV
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || \
@@ -138,14 +140,18 @@ PROJECTS := pyproject.toml $(wildcard packages/*/pyproject.toml)
 	@$(PIP) -e packages/fe_mindspore
 	@echo "  3/3 this checkout ..."
 	@$(PIP) --no-deps -e packages/fe_compat
+	@rm -f .venv/installed-locked
 	@touch $@
 
 LOCKED_BY = requirements/lock-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])').txt
+# Four of them come as sources. pip would build those with the newest setuptools, so the lock's is there first.
+LOCKED_BUILDERS = sed -nE '/^(setuptools|wheel|packaging)==/,/[^\]$$/p' $(LOCKED_BY)
 .venv/installed-locked: SIZE := 11 GB
 .venv/installed-locked: $(if $(LOCKED),$(wildcard $(LOCKED_BY))) $(PROJECTS)
 	$(NEW_VENV)
 	@echo "  1/2 what $(LOCKED_BY) says ..."
-	@$(PIP) --no-deps --require-hashes -r $(LOCKED_BY)
+	@$(LOCKED_BUILDERS) | $(PIP) --no-deps --require-hashes -r /dev/stdin
+	@$(PIP) --no-deps --no-build-isolation --require-hashes -r $(LOCKED_BY)
 	@echo "  2/2 this checkout ..."
 	@$(PIP) --no-deps --no-build-isolation packages/opencv_python -e packages/fe_compat -e packages/fe_mindspore -e .
 	@touch $@ .venv/installed

@@ -75,7 +75,29 @@ def test_everything_is_enough_for_one(make, tmp_path):
 
 
 def test_a_lock_is_installed_by_its_hashes(make):
-    assert re.search(r"--no-deps --require-hashes -r requirements/lock-3\.1[012]\.txt", make(".venv", "LOCKED=1"))
+    shown = make(".venv", "LOCKED=1")
+    assert re.search(r"--no-deps --no-build-isolation --require-hashes -r requirements/lock-3\.1[012]\.txt", shown)
+    assert not re.search(r"pip install (?!.*--no-build-isolation).*-r requirements/lock", shown)
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_builds_the_sources_comes_first_and_by_its_hash(make, repo, python):
+    [(script, install)] = re.findall(r"^(sed .*lock-).*txt \| (.+)$", make(".venv", "LOCKED=1"), re.MULTILINE)
+    assert "--require-hashes -r /dev/stdin" in install
+    taken = subprocess.check_output(f"{script}{python}.txt", shell=True, cwd=repo, text=True)
+    assert [line.split("==")[0] for line in taken.splitlines() if "==" in line] == ["packaging", "setuptools", "wheel"]
+    assert taken.count("--hash=") == 6 and not taken.endswith("\\\n")  # each of a source and a wheel
+
+
+def test_locks_are_for_a_venv_of_their_own(make, tmp_path):
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/installed-tf").touch()
+    done = _make(tmp_path, ".venv", "LOCKED=1", "PYTHON=false")
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.splitlines()[0] == ".venv was installed without LOCKED=1: rm -rf .venv first"
+    (tmp_path / ".venv/installed-locked").touch()
+    assert "without LOCKED=1" not in _make(tmp_path, ".venv", "LOCKED=1", "PYTHON=false").stderr
+    assert "rm -f .venv/installed-locked" in make(".venv/installed")  # which makes it one without
 
 
 @pytest.mark.parametrize(("asked", "said"), [(["BACKEND=jax"], "torch, tf or ms"), (["BACKEND="], "torch, tf or ms"),
@@ -125,6 +147,11 @@ def test_the_container_is_made_by_make(repo):
     assert {".git", ".venv*", "runs"} <= set((repo / ".dockerignore").read_text().split())
 
 
+@pytest.mark.parametrize("path", ["Dockerfile", "README.md", "docs/get-started.md", "docs/troubleshooting.md"])
+def test_what_mindspore_takes_from_the_system_is_named(repo, path):
+    assert "libgomp1" in (repo / path).read_text()
+
+
 @pytest.mark.skipif(not shutil.which("apt-cache") or not list(Path("/var/lib/apt/lists").glob("*_Packages*")),
                     reason="no lists of Debian's packages here")
 def test_the_containers_packages_exist(repo):
@@ -134,8 +161,11 @@ def test_the_containers_packages_exist(repo):
 
 
 def test_the_page_says_the_sizes_that_make_says(repo):
-    said = dict(re.findall(r"^\.venv/installed-(\w+): SIZE := (.+)$", (repo / "Makefile").read_text(), re.MULTILINE))
+    said = dict(re.findall(r"^\.venv/installed-?(\w*): SIZE := (.+)$", (repo / "Makefile").read_text(), re.MULTILINE))
     page = (repo / "docs/get-started.md").read_text()
-    rows = re.findall(r"^\| `make \.venv BACKEND=(\w+)` \|.*\| (.+) \| (.+) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| `make \.venv(?: BACKEND=)?(\w*)` \|.*\| (.+) \| (.+) \|$", page, re.MULTILINE)
     assert {backend: f"{without} ({with_it} with CUDA)" for backend, without, with_it in rows} == \
-        {backend: said[backend] for backend in ("torch", "tf", "ms")}
+        {backend: said[backend] for backend in ("", "torch", "tf", "ms")}
+    for text in ((repo / "README.md").read_text(), page):
+        [size] = re.findall(r"^make demo +# installs (.+) into \.venv,", text, re.MULTILINE)
+        assert size == said[""]
