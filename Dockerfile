@@ -6,7 +6,7 @@
 FROM debian:bookworm-slim
 
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates make python3 python3-venv \
+    && apt-get install --yes --no-install-recommends ca-certificates libgomp1 make python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home vit

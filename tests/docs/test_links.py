@@ -36,6 +36,13 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path, target):
     assert faults(page, tmp_path) == [target]
 
 
+def test_a_new_framework_is_told_of_every_folder(repo):
+    steps = pages.section(repo / "CONTRIBUTING.md", "Add a framework")
+    told = steps.partition("one file in each of")[2].partition(".")[0]
+    folders = sorted(path.parent.name for path in (repo / "vit/backend").glob("*/torch.py"))
+    assert re.findall(r"`(\w+)/`", told) == folders
+
+
 def test_every_image_is_told_in_words(repo):
     told = [(path.name, text, target) for path in pages.every(repo) for text, target in pages.images(path)]
     assert len(told) >= 5
