@@ -225,7 +225,7 @@ class Record:
             if stage == "pretrain":
                 merged = {row["epoch"]: row for row in (*kept["pretrain"], *rows)}
                 kept["pretrain"] = [merged[epoch] for epoch in sorted(merged)]
-            else:
+            elif rows != kept.get(stage, {}).get("epochs"):
                 kept[stage] = {"start": start if stage == "finetune" else "initial weights", "on": here(data),
                                "epochs": rows}
         if json.dumps(kept) != before:

@@ -76,6 +76,9 @@ def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
         record.begin(RUN, "the published files")
         record.note(RUN, cifar.epochs_in(_lines(accuracy, first=round(10 * accuracy))))
     record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
+    monkeypatch.setattr(cifar, "git_commit", lambda: "of a day when nothing was trained")
+    record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
+    record.write()
     rows = [line.split(" | ") for line in (tmp_path / "cifar.md").read_text().splitlines() if RUN.name in line]
     assert [(row[0], row[1], row[5], row[6]) for row in rows] == [
         (f"| {RUN.name}", "2", "the published files", "0123456789 / fedcba9876+ |"),

@@ -1,5 +1,6 @@
 """A loss stays on its GPU until it is read, and is the same number then."""
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,12 +52,31 @@ def test_losses_are_read_when_an_epoch_is_over_or_fastestimator_prints_one(tmp_p
     assert read.count("__array__") > 0 and f"ce: {np.float32(plain[1][1])!s}" in capsys.readouterr().out
 
 
-def test_only_numbers_stay(monkeypatch):
+def _network(kind):
+    """A network whose steps give a number and a row of them, as FastEstimator's do on a device of a kind."""
     import torch
-    number = unread.Unread(torch.tensor(2.5))
-    assert float(number.detach()) == 2.5 and np.array(number).shape == () and np.array(number, "float64") == 2.5
+    from fastestimator import network as module
+    made = {"ce": torch.tensor(2.5), "y_pred": torch.zeros(3)}
+
+    def run_step(batch):
+        return batch, {key: module.move_tensors_to_device(value, "cpu") for key, value in made.items()}
+
+    return SimpleNamespace(device=kind and SimpleNamespace(type=kind), ctx_state={"mode": "train"}, _run_step=run_step)
 
 
-def test_a_network_on_a_cpu_is_left_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(unread, "Unread", None)
-    _run(tmp_path, monkeypatch, False, log_steps=0)
+def test_only_numbers_stay_and_only_those_of_training():
+    network = _network("gpu")
+    unread.leave_numbers(network)
+    found = network._run_step({})[1]
+    assert isinstance(found["ce"], unread.Unread) and found["y_pred"].shape == (3, )
+    assert float(found["ce"].detach()) == 2.5 and np.array(found["ce"], "float64") == 2.5
+    network.ctx_state["mode"] = "eval"
+    assert network._run_step({})[1]["ce"].shape == ()
+
+
+@pytest.mark.parametrize("kind", ["cpu", None])  # none is what TensorFlow's and MindSpore's networks have
+def test_another_network_is_left_as_it_is(kind):
+    network = _network(kind)
+    before = network._run_step
+    unread.leave_numbers(network)
+    assert network._run_step is before
