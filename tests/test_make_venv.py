@@ -166,6 +166,9 @@ def test_the_page_says_the_sizes_that_make_says(repo):
     rows = re.findall(r"^\| `make \.venv(?: BACKEND=)?(\w*)` \|.*\| (.+) \| (.+) \|$", page, re.MULTILINE)
     assert {backend: f"{without} ({with_it} with CUDA)" for backend, without, with_it in rows} == \
         {backend: said[backend] for backend in ("", "torch", "tf", "ms")}
-    for text in ((repo / "README.md").read_text(), page):
-        [size] = re.findall(r"^make demo +# installs (.+) into \.venv,", text, re.MULTILINE)
-        assert size == said[""]
+    front = (repo / "README.md").read_text()
+    for text in (front, page):
+        [(backend, size)] = re.findall(r"^make demo BACKEND=(\w+) +# installs (.+) into \.venv,", text, re.MULTILINE)
+        assert size == said[backend]
+    assert f"into `.venv` ({said[''].replace(' (', ', ')}" in front
+    assert f"the rest: {said['']} in all" in page
