@@ -46,6 +46,11 @@ def _make(root, train=4, val=2):
     return root
 
 
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def root(tmp_path):
     return _make(tmp_path / "images")
@@ -284,6 +289,14 @@ def test_a_damaged_tiff_is_one_line(root, refused, capfd):
     with refused("empty.tif (damaged)"):  # Pillow says -2, and libtiff some lines
         load("folder", str(root))
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("term", "shown"), [("xterm", True), ("dumb", False)])
+def test_a_bar_is_for_terminals_that_can_draw_it(root, capfd, monkeypatch, term, shown):
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("sys.stderr", _Terminal())
+    load("folder", root)
+    assert ("checking images" in capfd.readouterr().err) == shown
 
 
 def test_a_bomb_is_damaged(root, monkeypatch, refused):

@@ -25,6 +25,7 @@ import numpy as np
 from fe_compat import quiet_stderr
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vit import terminal
 from vit.data.sets import OF_DATA, DataPair, Dataset
 from vit.errors import UserError, one_line, printable
 
@@ -236,12 +237,12 @@ def _bad(paths: list[Path]) -> dict[Path, str]:
     from tqdm import tqdm
     Image.init()  # before all the threads do it at once
     check = _decode if len(paths) <= _MAX_DECODED else _glance
-    shown = sys.stderr.isatty()
-    with (open(os.dup(2), "w") as terminal, quiet_stderr(show_on_failure=False),  # libtiff writes there by itself
+    shown = terminal.width(sys.stderr) is not None
+    with (open(os.dup(2), "w") as out, quiet_stderr(show_on_failure=False),  # libtiff writes there by itself
           warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool):
         warnings.simplefilter("ignore")
         faults = tqdm(pool.map(functools.partial(_look, check=check), paths), total=len(paths),
-                      desc="checking images", unit="", file=terminal, disable=not shown)
+                      desc="checking images", unit="", file=out, disable=not shown)
         return {path: fault for path, fault in zip(paths, faults, strict=True) if fault}
 
 
