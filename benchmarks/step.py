@@ -2,14 +2,15 @@
 
     python benchmarks/step.py [--backends torch,tf,ms] [--variant apphub] [--batch_size 128] [--rounds 7]
 
-Each contender is a process of its own. Those of one framework take turns, one step each, so that what else the machine
-does is shared by all, and all wait in memory. Because they need up to 20 GB, they come in three groups: those that
-train, those that are compiled (with our whole step once more beside them), and those that predict. Ours run under our
-own conditions, peers as people run them, and the main peers once more under ours (`_kept`). Steps in bfloat16 are left
-out where the processor emulates its products, as they take half a minute and more. All turns after the warm-up are
-kept, and the median of each contender's is reported. Writes `benchmarks/step-VARIANT.json`, in which `--backends`
-leaves the others as they are (with `--only` nothing is written); `benchmarks/results.py` makes tables and a plot of
-it. What each contender is, `benchmarks/contenders/` says.
+Each contender is a process of its own. Those of one framework take turns, one step each, in another order each round,
+so that what else the machine does is shared by all, and all wait in memory. Because they need up to 20 GB, they come
+in three groups: those that train, those that are compiled (with our whole step once more beside them), and those that
+predict. Ours run under our own conditions, peers as people run them, and the main peers once more under ours
+(`_kept`). Steps in bfloat16 are left out where the processor emulates its products, as they take half a minute and
+more, and where there are none. All turns after the warm-up are kept, and the median of each contender's is reported.
+Writes `benchmarks/step-VARIANT.json`, in which `--backends` leaves the others as they are (with `--only` nothing is
+written); `benchmarks/results.py` makes tables and a plot of it. What each contender is, `benchmarks/contenders/`
+says.
 """
 import argparse
 import ast
@@ -17,6 +18,7 @@ import contextlib
 import importlib
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -109,8 +111,9 @@ def measure(backend: str, names: list[str], variant: str, batch_size: int, round
         for one in tqdm(all_, f"{backend}: first steps"):
             for _ in range(WARM_UP):
                 one.turn()
+        order = random.Random(0)
         for _ in tqdm(range(rounds), f"{backend}: rounds"):
-            for one in all_:
+            for one in order.sample(all_, len(all_)):  # whoever came before leaves its mark on caches and clock
                 one.turn()
     finally:
         for one in all_:
@@ -152,8 +155,8 @@ def main() -> None:
         parser.error(f"--only: {', '.join(sorted(unknown))} is none of {', '.join(there)}")
     for backend in backends:
         words = contenders(backend)
-        emulated = not processor.multiplies_bfloat16()
-        names = [name for name in words if (name in only if only else not (emulated and name.endswith("bf16")))]
+        no_bf16 = backend == "ms" or not processor.multiplies_bfloat16()  # MindSpore has no such products on a CPU
+        names = [name for name in words if (name in only if only else not (no_bf16 and name.endswith("bf16")))]
         rows = {}
         for group in groups(names):
             found = measure(backend, group, asked.variant, asked.batch_size, asked.rounds)

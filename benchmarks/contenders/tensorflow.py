@@ -4,7 +4,7 @@ import fe_compat
 tf = fe_compat.legacy_tensorflow()
 from tensorflow.keras import layers
 
-from benchmarks.contenders.turns import batch, fe_whole, ours_whole
+from benchmarks.contenders.turns import IN_A_ROW, batch, fe_whole, ours_whole
 from tests.convert.apphub_keras import ClsToken, MultiHeadAttention, PositionEmbedding
 from vit import memory
 
@@ -60,8 +60,8 @@ def huggingface_kept(variant, config, size, turns):
 
 
 def ours_1(variant, config, size, turns):
-    """Ours, inference of one image."""
-    turns.repeat(_inference(_ours(config), config, 1))
+    """Ours, inference of one image, 50 in a row."""
+    turns.repeat(_inference(_ours(config), config, 1), IN_A_ROW)
 
 
 def ours_128(variant, config, size, turns):
@@ -70,8 +70,8 @@ def ours_128(variant, config, size, turns):
 
 
 def huggingface_1(variant, config, size, turns):
-    """Hugging Face's, inference of one image."""
-    turns.repeat(_inference(_huggingface(config)[0], config, 1))
+    """Hugging Face's, inference of one image, 50 in a row."""
+    turns.repeat(_inference(_huggingface(config)[0], config, 1), IN_A_ROW)
 
 
 def huggingface_128(variant, config, size, turns):

@@ -10,6 +10,8 @@ import numpy as np
 
 from vit import memory
 
+IN_A_ROW = 50  # inferences of one image, which takes milliseconds
+
 
 class Turns:
     """Answers on what was stdout; whatever else is printed goes to stderr."""
@@ -23,18 +25,19 @@ class Turns:
             sys.exit()
         self.wall, self.processor = time.perf_counter(), time.process_time()
 
-    def end(self) -> None:
-        """Say what the turn took: seconds, processor seconds, and the peak of memory so far in bytes."""
-        row = {"seconds": time.perf_counter() - self.wall, "processor": time.process_time() - self.processor,
-               "peak": memory.peak()}
+    def end(self, steps: int = 1) -> None:
+        """Say what a step of the turn took: seconds, processor seconds, and the peak of memory so far in bytes."""
+        row = {"seconds": (time.perf_counter() - self.wall) / steps,
+               "processor": (time.process_time() - self.processor) / steps, "peak": memory.peak()}
         print(json.dumps(row), file=self.answers, flush=True)
 
-    def repeat(self, step: Callable[[], object]) -> None:
-        """Do a step at each turn, for ever."""
+    def repeat(self, step: Callable[[], object], steps: int = 1) -> None:
+        """Do a step at each turn, for ever; or several, where one is so short that it would find cold caches."""
         while True:
             self.begin()
-            step()
-            self.end()
+            for _ in range(steps):
+                step()
+            self.end(steps)
 
 
 def batch(config, size: int) -> tuple[np.ndarray, np.ndarray]:
