@@ -12,7 +12,6 @@ from vit.backend import require
 require("torch", __name__)
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from vit.backend import torch as backend
@@ -65,7 +64,7 @@ class Attention(nn.Module):
         x = self.qkv(x).reshape(-1, N, 3, H, D // H)
         q, k, v = x.permute(2, 0, 3, 1, 4)  # each B, H, N, D/H
         if key is None or self.drop_weights.site is None:
-            x = F.scaled_dot_product_attention(*(t.to(self.products) for t in (q, k, v))).to(x.dtype)
+            x = backend.attention(q, k, v, self.products)
         else:
             x = torch.softmax(matmul(q * self.scale, k, self.products, transpose_b=True), dim=-1)  # B, H, N, N
             x = matmul(self.drop_weights(x, key), v, self.products)

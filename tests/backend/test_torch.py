@@ -1,4 +1,4 @@
-"""What PyTorch's Optimizer does to all weights at once, as on a GPU, and to one after the other, as on a CPU."""
+"""What PyTorch does in one way on a GPU and in another on a CPU: updates of all weights at once, and attention."""
 import pytest
 
 from vit.training.recipe import Recipe
@@ -73,3 +73,18 @@ def test_a_step_as_on_a_gpu_has_the_same_bits_with_muon_beside_adamw(monkeypatch
     assert calls == [1] * 10 + [2, 3] * 2  # Muon's together, then AdamW's
     assert all(torch.equal(ends[0][name], ends[1][name]) and not torch.equal(ends[0][name], start[name])
                for name in start)
+
+
+def test_a_cpu_rounds_attentions_factors_and_computes_in_float32():
+    import torch
+    import torch.nn.functional as F
+
+    from vit.backend.torch import attention
+    q, k, v = (torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(i), requires_grad=True) for i in range(3))
+    found = attention(q, k, v, torch.bfloat16)
+    rounded = [t.bfloat16().float() for t in (q, k, v)]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, F.scaled_dot_product_attention(*rounded))
+    assert not torch.equal(found, F.scaled_dot_product_attention(q, k, v))
+    assert not torch.equal(found, F.scaled_dot_product_attention(*(t.bfloat16() for t in (q, k, v))).float())
+    assert torch.equal(attention(q, k, v, torch.float32), F.scaled_dot_product_attention(q, k, v))

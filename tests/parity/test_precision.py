@@ -94,7 +94,7 @@ def _narrow_linear(layer, x):
 # What to replace by what, seen from vit_torch; the second is made from the whole one.
 DEFECTS = {
     "softmax in bfloat16": ("torch.softmax", lambda whole: lambda x, dim: whole(x.bfloat16(), dim).float()),
-    "GELU in bfloat16": ("F.gelu", lambda whole: lambda x, **how: whole(x.bfloat16(), **how).float()),
+    "GELU in bfloat16": ("nn.functional.gelu", lambda whole: lambda x, **how: whole(x.bfloat16(), **how).float()),
     "norms in bfloat16": ("nn.LayerNorm.forward", lambda whole: _narrow_norm),
     "biases added in bfloat16": ("Linear.forward", lambda whole: _narrow_linear),
     "residual stream in bfloat16": ("Block.forward", lambda whole: lambda block, x, rows: tuple(

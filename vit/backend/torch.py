@@ -63,6 +63,15 @@ def matmul(a, b, dtype, transpose_b=False):
     return (a.to(dtype) @ (b.mT if transpose_b else b).to(dtype)).to(a.dtype)
 
 
+def attention(q, k, v, dtype):
+    """Fused attention [B, H, N, D] of factors that are rounded to a dtype; the result has the dtype of `q`.
+
+    A CPU computes it in the dtype of `q`: the gradient of its kernel for bfloat16 takes four times as long.
+    """
+    rounded = (t.to(dtype) if t.is_cuda else t.to(dtype).to(t.dtype) for t in (q, k, v))
+    return F.scaled_dot_product_attention(*rounded).to(q.dtype)
+
+
 def is_floating(x):
     """Whether a tensor holds floating-point numbers."""
     return x.is_floating_point()
