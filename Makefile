@@ -70,7 +70,7 @@ figures: .venv/installed  ## draw the plots of README and docs anew (it trains t
 	PARITY_KEPT=benchmarks/levels.json $(MAKE) parity
 	$(PY) benchmarks/figures.py
 
-bench: .venv/installed  ## measure speed and memory beside peers, and the drift between the frameworks (two hours or three; ROUNDS=5, BESIDE=an older checkout)
+bench: .venv/installed  ## measure speed and memory beside peers, and the drift between the frameworks (one hour to three; ROUNDS=5, BESIDE=an older checkout)
 	$(PY) benchmarks/step.py --variant apphub --rounds $(ROUNDS)
 	$(PY) benchmarks/step.py --variant small_data --rounds $(ROUNDS)
 	$(PY) benchmarks/pipeline.py
