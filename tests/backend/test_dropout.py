@@ -163,7 +163,7 @@ def _model(backend):
 
 def _torch_loop():
     script, model = _model("torch")
-    torch, F = script.torch, script.F
+    torch, F = script.torch, script.torch.nn.functional
     images, labels = torch.randn(8, 3, 16, 16), torch.arange(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     losses = []

@@ -80,7 +80,7 @@ def test_a_cpu_rounds_attentions_factors_and_computes_in_float32():
     import torch.nn.functional as F
 
     from vit.backend.torch import attention
-    q, k, v = (torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(i), requires_grad=True) for i in range(3))
+    q, k, v = torch.randn(3, 2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
     found = attention(q, k, v, torch.bfloat16)
     rounded = [t.bfloat16().float() for t in (q, k, v)]
     assert found.dtype == torch.float32

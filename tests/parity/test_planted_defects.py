@@ -14,7 +14,7 @@ from vit.parity import differences, levels, pairs, trajectories
 from vit.training.recipe import Recipe
 
 pytestmark = pytest.mark.backend("torch")
-torch, F = vit_torch.torch, vit_torch.F
+torch, F = backend.torch, backend.F
 # Four heads, so that an order of heads can be wrong; every bias present, so that one can be dropped.
 CONFIG = CONFIGS["tiny_dropout"].replace(depth=2)
 KEYS = dropout.keys(3, 1, 0, np.arange(4))
