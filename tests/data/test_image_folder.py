@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import sys
 import warnings
 
 import cv2
@@ -44,11 +45,6 @@ def _make(root, train=4, val=2):
                 size = (20 + 7 * (i % 4), 34 - 3 * (i % 4))
                 _image(colour, size, i).save(root / part / name / f"{i}.{ending}", quality=95)
     return root
-
-
-class _Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.fixture
@@ -294,7 +290,7 @@ def test_a_damaged_tiff_is_one_line(root, refused, capfd):
 @pytest.mark.parametrize(("term", "shown"), [("xterm", True), ("dumb", False)])
 def test_a_bar_is_for_terminals_that_can_draw_it(root, capfd, monkeypatch, term, shown):
     monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr("sys.stderr", _Terminal())
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     load("folder", root)
     assert ("checking images" in capfd.readouterr().err) == shown
 
