@@ -31,7 +31,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks import cifar_archives
+from benchmarks import cifar_archives, keeping
 from benchmarks.contenders.turns import processor_name
 from vit.backend import SCRIPTS, TITLES
 from vit.checkpoints import list_checkpoints, load
@@ -197,10 +197,12 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "cifar.json"
-        self.runs = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.runs = keeping.read(self.path)
+        self.own: set[str] = set()
 
     def of(self, run: Run) -> dict:
-        """What is kept of a run."""
+        """What is kept of a run, which is this process's from now on."""
+        self.own.add(run.name)
         return self.runs.setdefault(run.name, {"run": run._asdict(), "stretches": [], "pretrain": []})
 
     def begin(self, run: Run, data: str) -> None:
@@ -232,11 +234,13 @@ class Record:
             self.write()
 
     def write(self) -> None:
-        """Write the figures, the page and the plot of the runs that have come to some."""
-        self.runs = {name: kept for name, kept in self.runs.items() if kept["pretrain"] or "finetune" in kept}
-        write_whole(self.path, (json.dumps(dict(sorted(self.runs.items())), indent=1) + "\n").encode())
-        write_whole(self.folder / "cifar.md", page(self.runs).encode())
-        draw(self.runs, self.folder / "cifar.png")
+        """Write the figures, the page and the plot of the runs that have come to some; other processes' runs stay."""
+        with keeping.changed(self.path) as runs:
+            runs |= {name: self.runs[name] for name in self.own
+                     if self.runs[name]["pretrain"] or "finetune" in self.runs[name]}
+            self.runs |= runs
+            write_whole(self.folder / "cifar.md", page(runs).encode())
+            draw(runs, self.folder / "cifar.png")
 
 
 def here(data: str) -> dict:

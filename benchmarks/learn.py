@@ -18,7 +18,6 @@ import queue
 import re
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -31,10 +30,10 @@ sys.path.insert(0, str(HERE.parent))
 
 from tqdm import tqdm
 
+from benchmarks import keeping
 from benchmarks.lines import FRAMEWORKS
 from vit.backend import SCRIPTS, TITLES
 from vit.data import load
-from vit.files.atomic import write_whole
 from vit.training import recipe_file
 
 KEPT = HERE / "learn.json"
@@ -145,9 +144,9 @@ def main() -> None:
             if (backend, precision) != ("ms", "bf16")  # has no such products on CPU
             and (precision == "fp32" or (data, recipe) == ("digits", "apphub"))]
     runs.sort(key=lambda run: (run.protocol.precision != "fp32", run.seed))  # seed by seed
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept = keeping.read(KEPT)
     due = {run for run in runs if asked.again or run.name not in kept}
-    cores, lock = queue.SimpleQueue(), threading.Lock()
+    cores = queue.SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
         cores.put(core)
     with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(runs), initial=len(runs) - len(due), unit="run") as bar:
@@ -158,13 +157,12 @@ def main() -> None:
                 result = learn(run.backend, options_of(run, asked.data_dir), asked.folder / run.name, core)
             finally:
                 cores.put(core)
-            with lock:
-                kept[run.name] = result
-                write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
+            with keeping.changed(KEPT) as now:
+                now[run.name] = result
             bar.update()
 
         list(pool.map(one, [run for run in runs if run in due]))
-    found = grouped(kept)
+    found = grouped(keeping.read(KEPT))
     (HERE / "learn.md").write_text(table(found))
     draw(found, HERE / "learn.png")
     print(table(found))

@@ -10,12 +10,10 @@ What each run learned is kept in `benchmarks/little_data.json`; those in it are 
 there into `benchmarks/little_data.md`.
 """
 import argparse
-import json
 import os
 import queue
 import sys
 import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,7 +24,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from tqdm import tqdm
 
-from benchmarks import learn
+from benchmarks import keeping, learn
 from benchmarks.contenders.turns import processor_name
 from vit.files.atomic import write_whole
 
@@ -81,10 +79,10 @@ def main() -> None:
     parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS), metavar="OPTION",
                         help=f"some of: {'; '.join(OPTIONS)}")
     asked = parser.parse_args()
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    kept = keeping.read(KEPT)
     due = [(seed, name) for seed in range(asked.seeds) for name in asked.options
            if f"{name}, epochs {asked.epochs}, seed {seed}" not in kept]
-    cores, writing = queue.SimpleQueue(), threading.Lock()
+    cores = queue.SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[:asked.jobs]:
         cores.put(core)
 
@@ -97,16 +95,15 @@ def main() -> None:
                                     Path(folder), core)
         finally:
             cores.put(core)
-        with writing:
-            kept[f"{name}, epochs {asked.epochs}, seed {seed}"] = {
+        with keeping.changed(KEPT) as now:
+            now[f"{name}, epochs {asked.epochs}, seed {seed}"] = {
                 "option": name, "epochs": asked.epochs, "seed": seed, "machine": processor_name(), **found}
-            write_whole(KEPT, (json.dumps(dict(sorted(kept.items())), indent=1) + "\n").encode())
-            write_whole(HERE / "little_data.md", table(kept).encode())
-            bar.update()
+            write_whole(HERE / "little_data.md", table(now).encode())
+        bar.update()
 
     with ThreadPoolExecutor(asked.jobs) as pool, tqdm(total=len(due), unit="run") as bar:
         list(pool.map(one, due))
-    print(table(kept))
+    print(table(keeping.read(KEPT)))
 
 
 if __name__ == "__main__":

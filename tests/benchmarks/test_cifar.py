@@ -69,6 +69,18 @@ def test_the_record_keeps_runs_and_says_what_was_measured(tmp_path):
     assert (tmp_path / "cifar.png").stat().st_size > 10_000
 
 
+def test_a_run_keeps_what_another_process_has_written_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "draw", lambda runs, path: None)
+    other = RUN._replace(backend="tf")
+    records = {run: cifar.Record(tmp_path) for run in (RUN, other)}
+    for run, record in records.items():
+        record.note(run, cifar.epochs_in(_lines(0.1)))
+    records[RUN].note(RUN, cifar.epochs_in(_lines(0.1, 0.2)))
+    kept = json.loads((tmp_path / "cifar.json").read_text())
+    assert {name: len(found["pretrain"]) for name, found in kept.items()} == {RUN.name: 2, other.name: 1}
+    assert "| 2 | 15.80 | 20.00 | - |" in (tmp_path / "cifar.md").read_text()
+
+
 def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
     record = cifar.Record(tmp_path)
     for accuracy, commit in ((0.1, "0123456789abcdef"), (0.2, "fedcba9876543210+")):
