@@ -24,7 +24,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -284,8 +284,33 @@ def page(runs: dict) -> str:
             cells += [percent([row["accuracy"] for kept in group for row in kept["pretrain"] if row["epoch"] == epoch])
                       for group in by_title.values()]
             lines.append(f"| {epoch} | {' | '.join(cells)} |")
+        lines += apart(kept for group in by_title.values() for kept in group)
     lines += _finetunes(runs) + _where(runs) + ["", "![accuracy over the epochs](cifar.png)"]
     return "\n".join(lines) + "\n"
+
+
+def apart(runs: Iterable[dict]) -> list[str]:
+    """A line, after an empty one, on each run that several frameworks have trained: how far they are apart."""
+    same: dict[Run, dict[str, list[dict]]] = {}
+    for kept in runs:
+        if kept["pretrain"]:
+            run = Run.of(kept["run"])
+            same.setdefault(run._replace(backend=""), {})[run.backend] = kept["pretrain"]
+    lines = []
+    for run, rows in same.items():
+        if len(rows) > 1:
+            *others, last = (TITLES[backend] for backend in rows)
+            what = ", ".join([f"{', '.join(others)} and {last}", run.precision, *run.settings, f"seed {run.seed}"])
+            lines += ["", f"{what}: in epochs 1 to {min(map(len, rows.values()))} their top-1 is at most "
+                      f"{100 * _most_apart(rows, 'accuracy'):.2f} points apart, their training loss "
+                      f"{_most_apart(rows, 'train_loss'):.4f}."]
+    return lines
+
+
+def _most_apart(rows: dict[str, list[dict]], name: str) -> float:
+    """How far a figure differs between frameworks after the same epoch, at most."""
+    epochs = zip(*([row[name] for row in found] for found in rows.values()), strict=False)
+    return max(max(values) - min(values) for values in epochs)
 
 
 def _shown(most: int) -> list[int]:

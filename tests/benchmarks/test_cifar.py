@@ -81,6 +81,19 @@ def test_a_run_keeps_what_another_process_has_written_meanwhile(tmp_path, monkey
     assert "| 2 | 15.80 | 20.00 | - |" in (tmp_path / "cifar.md").read_text()
 
 
+def test_how_far_frameworks_are_apart_is_said_of_the_epochs_that_all_have():
+    def run(backend, *accuracies, seed=0):
+        return {"run": RUN._replace(backend=backend, seed=seed)._asdict(),
+                "pretrain": cifar.epochs_in(_lines(*accuracies))["pretrain"] if accuracies else []}
+
+    assert cifar.apart([run("torch", 0.1), run("tf", 0.2, seed=1), run("ms")]) == []
+    found = [run("torch", 0.1, 0.2, 0.3), run("tf", 0.1, 0.2013), run("ms", 0.1002, 0.1998), run("tf", seed=1)]
+    assert cifar.apart(found) == ["", "PyTorch, TensorFlow and MindSpore, fp32, seed 0: in epochs 1 to 2 their top-1 "
+                                  "is at most 0.15 points apart, their training loss 0.0000."]
+    found[1]["pretrain"][0]["train_loss"] += 0.0013
+    assert cifar.apart(found)[1].endswith("0.0013.")
+
+
 def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
     record = cifar.Record(tmp_path)
     for accuracy, commit in ((0.1, "0123456789abcdef"), (0.2, "fedcba9876543210+")):
