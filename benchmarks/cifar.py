@@ -33,6 +33,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks import cifar_archives, keeping
 from benchmarks.contenders.turns import processor_name
+from benchmarks.lines import FRAMEWORKS, VERMILION
 from vit.backend import SCRIPTS, TITLES
 from vit.checkpoints import list_checkpoints, load
 from vit.checkpoints.naming import parse_name
@@ -42,8 +43,7 @@ from vit.training import recipe_file
 from vit.training.stretches import git_commit, versions
 
 PUBLISHED = json.loads((HERE / "cifar-published.json").read_text())
-COLOURS = {"torch": "tab:red", "tf": "tab:orange", "ms": "tab:blue"}
-STYLES = {"fp32": "-", "bf16": "--", "fp16": ":"}
+PRECISIONS = ("fp32", "bf16", "fp16")
 ABOUT = """Written by `python benchmarks/cifar.py`. Top-1 on CIFAR-100's 10,000 test images after each epoch, %, mean
 ± standard deviation where there are several seeds. FastEstimator's figures are of ciFAIR-100: its training images are
 the same, but it has others in place of the test images, a tenth, that have a near twin among the training images (Barz
@@ -268,7 +268,7 @@ def columns(runs: dict) -> dict[str, dict[str, list[dict]]]:
 def _order(pair: tuple[Run, dict]) -> tuple:
     """float32 first, the frameworks as everywhere."""
     run = pair[0]
-    return run.recipe, run.schedule, run.precision != "fp32", run.settings, list(COLOURS).index(run.backend), run.seed
+    return run.recipe, run.schedule, run.precision != "fp32", run.settings, list(SCRIPTS).index(run.backend), run.seed
 
 
 def page(runs: dict) -> str:
@@ -362,7 +362,7 @@ def draw(runs: dict, path: Path) -> None:
                                        strict=False):
         published = PUBLISHED["pretrain"]["accuracy"] if title.startswith("`apphub`") else []
         most = max(2, *(len(kept["pretrain"]) for group in by_title.values() for kept in group))
-        for axis in axes:
+        for axis, scale in zip(axes, (0.5, 1), strict=True):
             if published:
                 axis.plot(range(1, len(published) + 1), [100 * value for value in published], color="0.6", linewidth=2,
                           label="FastEstimator, published (ciFAIR-100)")
@@ -370,9 +370,8 @@ def draw(runs: dict, path: Path) -> None:
                 for kept in group:
                     run = Run.of(kept["run"])
                     axis.plot([row["epoch"] for row in kept["pretrain"]],
-                              [100 * row["accuracy"] for row in kept["pretrain"]], marker=".",
-                              color=COLOURS[run.backend], linestyle=STYLES.get(run.precision, "-."),
-                              alpha=0.5 if run.settings else 1, label=label if kept is group[0] else None)
+                              [100 * row["accuracy"] for row in kept["pretrain"]], **_style(run, scale),
+                              label=label if kept is group[0] else None)
             axis.set_xlabel("epoch")
             axis.set_ylabel("top-1 on the test images, %")
             axis.grid(alpha=0.3)
@@ -385,6 +384,16 @@ def draw(runs: dict, path: Path) -> None:
             100 * row["accuracy"] for group in by_title.values() for kept in group for row in kept["pretrain"]]
         axes[1].set_ylim(0, 1.1 * max(seen, default=1))
     figure.savefig(path, dpi=100)
+
+
+def _style(run: Run, scale: float) -> dict:
+    """How a run's line is drawn, so that others that lie on it are seen."""
+    style = FRAMEWORKS[run.backend].copy()
+    if run.precision != "fp32":
+        style |= {"linewidth": 1.4, "linestyle": ":", "marker": "x" if run.precision == "bf16" else "+",
+                  "markersize": 9, "markeredgewidth": 2, "markeredgecolor": VERMILION}
+    return style | {name: scale * style[name] for name in ("linewidth", "markersize")} | {
+        "alpha": 0.5 if run.settings else 1}
 
 
 def encoder(folder: Path, epochs: int) -> tuple[Path, str]:
@@ -405,7 +414,7 @@ def main() -> None:
     parser.add_argument("--data_dir", type=Path, help="folder with CIFAR, whole or in parts (default: download it)")
     parser.add_argument("--recipe", default="apphub", help="a shipped one, by name")
     parser.add_argument("--backend", choices=SCRIPTS, default="torch")
-    parser.add_argument("--precision", choices=tuple(STYLES), default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=0, help="how many of the schedule's epochs, from the first")
     parser.add_argument("--schedule", type=int, help="epochs that the schedule is for (default: the recipe's)")
