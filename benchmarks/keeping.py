@@ -1,11 +1,10 @@
 """Results that a file of JSON keeps by name, while other processes may be adding theirs."""
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vit.files.alone import alone
 from vit.files.atomic import write_whole
 
 
@@ -13,19 +12,15 @@ from vit.files.atomic import write_whole
 def changed(path: Path) -> Iterator[dict]:
     """Give what a file holds to a block that may change it, and write it afterwards, in the order of the names.
 
-    One thread of one process at a time is in such a block for the files of a folder.
+    One thread of one process at a time is in such a block for a file.
 
     Args:
         path: The file; where there is none, it holds nothing.
     """
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    with alone(path.with_name(f".{path.name}.lock")):
         content = read(path)
         yield content
         write_whole(path, (json.dumps(dict(sorted(content.items())), indent=1) + "\n").encode())
-    finally:
-        os.close(folder)
 
 
 def read(path: Path) -> dict:

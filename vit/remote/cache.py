@@ -3,18 +3,16 @@
 The cache is the folder `remote` in `vit.data.download.cache_dir`; nothing in it is ever removed but by a person, who
 may do so at any time that no run is going on. Several processes that want a file wait for the one that reads it.
 """
-import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from vit.data import download
 from vit.errors import UserError, printable
+from vit.files.alone import alone
 from vit.remote import transfer
 from vit.remote.address import Address
 
@@ -57,7 +55,7 @@ def _kept(address: Address, path: Path, size: int | None, sha256: str | None, ta
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.with_name(f".{path.name[:40]}.lock")):
+        with alone(path.with_name(f".{path.name[:40]}.lock")):
             if anew or not _is(path, size):  # another process may have read it in the meantime
                 _read(address, path, size, sha256, tag)
     except OSError as error:
@@ -91,11 +89,3 @@ def _read(address: Address, path: Path, size: int | None, sha256: str | None, ta
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """A block that one process at a time is in; the kernel lets the next one in, however this one ends."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
