@@ -39,11 +39,11 @@ from vit.checkpoints import list_checkpoints, load
 from vit.checkpoints.naming import parse_name
 from vit.errors import UserError
 from vit.files.atomic import write_whole
+from vit.model.precision import PRECISIONS
 from vit.training import recipe_file
 from vit.training.stretches import git_commit, versions
 
 PUBLISHED = json.loads((HERE / "cifar-published.json").read_text())
-PRECISIONS = ("fp32", "bf16", "fp16")
 ABOUT = """Written by `python benchmarks/cifar.py`. Top-1 on CIFAR-100's 10,000 test images after each epoch, %, mean
 ± standard deviation where there are several seeds. FastEstimator's figures are of ciFAIR-100: its training images are
 the same, but it has others in place of the test images, a tenth, that have a near twin among the training images (Barz
