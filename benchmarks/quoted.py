@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 REPO = HERE.parent
 sys.path.insert(0, str(REPO))
 
-from benchmarks import learn, parity, results
+from benchmarks import cifar, learn, parity, results
 from benchmarks.lines import PAIRS
 from vit.backend import TITLES
 
@@ -142,9 +142,7 @@ def learned() -> list[str]:
 
 def on_cifar() -> list[str]:
     """The headline job's first epochs in float32, of the frameworks that have trained some, beside those published."""
-    runs = {kept["run"]["backend"]: kept for kept in json.loads((HERE / "cifar.json").read_text()).values()
-            if [kept["run"][name] for name in ("recipe", "precision", "seed", "schedule")] == ["apphub", "fp32", 0, 100]
-            and not kept["run"]["settings"]}
+    runs = _headline()
     shown = range(min(12, max(len(kept["pretrain"]) for kept in runs.values())))
     published = json.loads((HERE / "cifar-published.json").read_text())["pretrain"]["accuracy"]
     ours = {TITLES[backend]: [row["accuracy"] for row in runs[backend]["pretrain"]] for backend in TITLES
@@ -157,9 +155,24 @@ def on_cifar() -> list[str]:
     return lines
 
 
+def apart() -> list[str]:
+    """How far the frameworks are apart there."""
+    runs = _headline()
+    told = cifar.apart(runs[backend] for backend in TITLES if backend in runs)
+    return textwrap.wrap(" ".join(filter(None, told)), 116)
+
+
+def _headline() -> dict[str, dict]:
+    """What `cifar.json` keeps of the headline job in float32 from seed 0, by framework."""
+    return {kept["run"]["backend"]: kept for kept in json.loads((HERE / "cifar.json").read_text()).values()
+            if [kept["run"][name] for name in ("recipe", "precision", "seed", "schedule")] == ["apphub", "fp32", 0, 100]
+            and not kept["run"]["settings"]}
+
+
 BLOCKS: dict[str, Callable[[], list[str]]] = {
-    "demo": demo, "cifar": on_cifar, "curves": curves, "levels": levels, "drift": drift, "resumed": resumed,
-    "saved": saved, "speed": speed, "speeds": lambda: speed(("apphub", "small_data")), "learn": learned}
+    "demo": demo, "cifar": on_cifar, "apart": apart, "curves": curves, "levels": levels, "drift": drift,
+    "resumed": resumed, "saved": saved, "speed": speed, "speeds": lambda: speed(("apphub", "small_data")),
+    "learn": learned}
 
 
 def filled(text: str, root: str) -> str:
