@@ -205,6 +205,12 @@ class Record:
         self.own.add(run.name)
         return self.runs.setdefault(run.name, {"run": run._asdict(), "stretches": [], "pretrain": []})
 
+    def forget(self, run: Run) -> None:
+        """Drop what is kept of a run, in the file as well: it may be stopped before it has an epoch."""
+        with keeping.changed(self.path) as runs:
+            for kept in (runs, self.runs):
+                kept.pop(run.name, None)
+
     def begin(self, run: Run, data: str) -> None:
         """Note on what a run is pretrained from here on."""
         kept = self.of(run)
@@ -247,7 +253,8 @@ def here(data: str) -> dict:
     """What a stretch of a run is trained on."""
     return {"data": data, "machine": processor_name(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "niceness": os.nice(0),
-            "commit": git_commit(), "versions": {name: version for name, version in versions().items() if version}}
+            "preloaded": Path(os.environ.get("LD_PRELOAD", "")).name, "commit": git_commit(),
+            "versions": {name: version for name, version in versions().items() if version}}
 
 
 def percent(values: list[float]) -> str:
@@ -347,7 +354,8 @@ def _where(runs: dict) -> list[str]:
 def _ran(name: str, epochs: list[dict], stretches: list[dict]) -> str:
     """A row of who trained what: all machines, images and commits that had a part in it."""
     speeds = [row["images_per_second"] for row in epochs if "images_per_second" in row]
-    told = [(one["machine"], f"{one['threads']}" + f", nice {one['niceness']}" * bool(one["niceness"]), one["data"],
+    told = [(one["machine"] + f" with {one['preloaded']}" * bool(one.get("preloaded")),
+             f"{one['threads']}" + f", nice {one['niceness']}" * bool(one["niceness"]), one["data"],
              re.sub("^(.{10})[^+]*", r"\1", one["commit"] or "-")) for one in stretches] or [("-", ) * 4]
     return f"| {name} | {len(epochs)} | {f'{statistics.median(speeds):.0f}' if speeds else '-'} | " + " | ".join(
         " / ".join(dict.fromkeys(column)) for column in zip(*told, strict=True)) + " |"
@@ -453,8 +461,9 @@ def measure(asked: argparse.Namespace) -> int:
     if log.exists():  # what was trained when nobody looked on
         record.note(run, epochs_in(log.read_text(errors="replace")))
     if len(record.of(run)["pretrain"]) < asked.epochs:
-        if not folder.exists() and record.runs.pop(run.name)["pretrain"]:
+        if not folder.exists() and record.of(run)["pretrain"]:
             print(f"{folder}: holds no run, so it is trained anew, in place of the epochs that are kept", flush=True)
+            record.forget(run)
             log.unlink(missing_ok=True)
         record.begin(run, data)
         kept = record.of(run)

@@ -156,6 +156,15 @@ def test_a_run_whose_files_are_gone_is_trained_anew(measure, tmp_path, capsys):
     assert "holds no run, so it is trained anew" in capsys.readouterr().out
 
 
+def test_a_run_that_was_stopped_before_it_had_an_epoch_anew_has_none(measure, tmp_path, monkeypatch):
+    measure(epochs=2)
+    (tmp_path / "runs" / RUN.name).rmdir()
+    monkeypatch.setattr(cifar, "Followed", lambda words, log: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        measure(epochs=3)
+    assert RUN.name not in json.loads((tmp_path / "cifar.json").read_text())
+
+
 def test_shortened_epochs_are_kept_apart_by_their_steps(measure, tmp_path):
     for epochs, steps in ((2, 20), (1, 40)):
         kept = measure(epochs=epochs, train_steps_per_epoch=steps)
