@@ -100,6 +100,7 @@ def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
         monkeypatch.setattr(cifar, "git_commit", lambda commit=commit: commit)
         record.begin(RUN, "the published files")
         record.note(RUN, cifar.epochs_in(_lines(accuracy, first=round(10 * accuracy))))
+    monkeypatch.setenv("LD_PRELOAD", "/lib/libfast.so")
     record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
     monkeypatch.setattr(cifar, "git_commit", lambda: "of a day when nothing was trained")
     record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
@@ -108,6 +109,7 @@ def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
     assert [(row[0], row[1], row[5], row[6]) for row in rows] == [
         (f"| {RUN.name}", "2", "the published files", "0123456789 / fedcba9876+ |"),
         (f"| {RUN.name}, finetune", "1", "other images", "fedcba9876+ |")]
+    assert [row[3].partition(" with ")[2] for row in rows] == ["", "libfast.so"]
 
 
 ARGUMENTS = {"recipe": "apphub", "backend": "torch", "precision": "fp32", "seed": 0, "epochs": 0, "schedule": None,
