@@ -354,7 +354,7 @@ def _where(runs: dict) -> list[str]:
 def _ran(name: str, epochs: list[dict], stretches: list[dict]) -> str:
     """A row of who trained what: all machines, images and commits that had a part in it."""
     speeds = [row["images_per_second"] for row in epochs if "images_per_second" in row]
-    told = [(one["machine"] + f" with {one['preloaded']}" * bool(one.get("preloaded")),
+    told = [(one["machine"] + (f" with {one['preloaded']}" if one.get("preloaded") else ""),
              f"{one['threads']}" + f", nice {one['niceness']}" * bool(one["niceness"]), one["data"],
              re.sub("^(.{10})[^+]*", r"\1", one["commit"] or "-")) for one in stretches] or [("-", ) * 4]
     return f"| {name} | {len(epochs)} | {f'{statistics.median(speeds):.0f}' if speeds else '-'} | " + " | ".join(

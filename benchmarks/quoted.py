@@ -141,10 +141,11 @@ def learned() -> list[str]:
 
 
 def on_cifar() -> list[str]:
-    """The headline job's first epochs in float32, of the frameworks that have trained some, beside those published."""
+    """The headline job's first epochs in float32 and its finetune, of the frameworks that have trained some, beside
+    those published."""
     runs = _headline()
     shown = range(min(12, max(len(kept["pretrain"]) for kept in runs.values())))
-    published = json.loads((HERE / "cifar-published.json").read_text())["pretrain"]["accuracy"]
+    published = cifar.PUBLISHED["pretrain"]["accuracy"]
     ours = {TITLES[backend]: [row["accuracy"] for row in runs[backend]["pretrain"]] for backend in TITLES
             if backend in runs}
     rows = {"FastEstimator's notebook, as published": published} | ours
@@ -152,7 +153,19 @@ def on_cifar() -> list[str]:
     for name, row in rows.items():
         cells = [f"{100 * row[epoch]:.2f}" if epoch < len(row) else "-" for epoch in shown]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+    return lines + _on_cifar10(runs)
+
+
+def _on_cifar10(runs: dict[str, dict]) -> list[str]:
+    """A line, after an empty one, on the finetunes; none where there are none."""
+    told = [f"FastEstimator's after 100 epochs {100 * cifar.PUBLISHED['finetune']['accuracy'][-1]:.2f}"]
+    for backend, kept in runs.items():
+        if "finetune" in kept:
+            told.append(f"{TITLES[backend]}'s after {kept['finetune']['start']} "
+                        f"{100 * kept['finetune']['epochs'][-1]['accuracy']:.2f}")
+        if "scratch" in kept:
+            told[-1] += f", from scratch {100 * kept['scratch']['epochs'][-1]['accuracy']:.2f}"
+    return ["", f"Then one epoch of CIFAR-10: {'; '.join(told)}."] if len(told) > 1 else []
 
 
 def apart() -> list[str]:

@@ -33,6 +33,18 @@ def test_a_changed_figure_is_seen():
     assert quoted.filled(text.replace("e-", "e-9"), "") == text
 
 
+def test_the_finetunes_are_quoted_once_there_are_some(monkeypatch):
+    def rows(*accuracies):
+        return [{"accuracy": accuracy} for accuracy in accuracies]
+
+    runs = {"torch": {"pretrain": rows(0.1, 0.25)}, "tf": {"pretrain": rows(0.1)}}
+    monkeypatch.setattr(quoted, "_headline", lambda: runs)
+    assert quoted.on_cifar()[-2:] == ["| PyTorch | 10.00 | 25.00 |", "| TensorFlow | 10.00 | - |"]
+    runs["torch"] |= {"finetune": {"start": "2 epochs", "epochs": rows(0.5)}, "scratch": {"epochs": rows(0.4, 0.45)}}
+    assert quoted.on_cifar()[-2:] == ["", "Then one epoch of CIFAR-10: FastEstimator's after 100 epochs 74.26; "
+                                      "PyTorch's after 2 epochs 50.00, from scratch 45.00."]
+
+
 def test_the_front_page_says_no_figure_of_its_own(repo):
     text = re.sub(r"<!-- quoted: \w+ -->.*?<!-- end -->", "", (repo / "README.md").read_text(), flags=re.DOTALL)
     assert set(MEASURED.findall(text)) <= SAID
