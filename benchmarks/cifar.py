@@ -348,6 +348,8 @@ def _where(runs: dict) -> list[str]:
         lines.append(_ran(name, kept["pretrain"], kept["stretches"]))
         lines += [_ran(f"{name}, {stage}", kept[stage]["epochs"], [kept[stage]["on"]])
                   for stage in ("finetune", "scratch") if stage in kept]
+    if any(" with mkl_avx2.so" in line for line in lines):
+        lines += ["", "With [`mkl_avx2.so`](mkl_avx2.c) preloaded, PyTorch takes MKL's AVX2 kernels on AMD as well."]
     return lines
 
 
