@@ -416,7 +416,9 @@ def encoder(folder: Path, epochs: int) -> tuple[Path, str]:
         if found.epoch == epochs and found.phase in ("evaluated", "finished"):
             return path, f"{epochs} epochs"
     found = load(paths[-1])
-    return paths[-1], f"{found.step:,} steps, {epochs} epochs and a few"
+    if found.phase == "training":
+        return paths[-1], f"{found.epoch - 1} epochs and {found.batch} step{'s' * (found.batch != 1)}"
+    return paths[-1], f"{found.epoch} epochs"
 
 
 def main() -> None:

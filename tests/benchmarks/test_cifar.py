@@ -243,14 +243,18 @@ def test_a_finetune_begins_at_the_end_of_the_last_epoch_if_that_was_saved(tmp_pa
     with pytest.raises(UserError, match="holds no checkpoint of a pretraining"):
         cifar.encoder(tmp_path, 3)
     (tmp_path / "checkpoints").mkdir()
-    phases = {"pretrain-00000012": (3, "evaluated"), "pretrain-00000013": (4, "training"),
-              "finetune-00000099": (1, "finished")}
+    phases = {"pretrain-00000012": (3, "evaluated", 4), "pretrain-00000013": (4, "training", 1),
+              "finetune-00000099": (1, "finished", 4)}
     for name in phases:
         (tmp_path / "checkpoints" / f"{name}.safetensors").touch()
     monkeypatch.setattr(cifar, "load", lambda path: SimpleNamespace(
-        epoch=phases[path.stem][0], phase=phases[path.stem][1], step=int(path.stem[-8:])))
+        epoch=phases[path.stem][0], phase=phases[path.stem][1], batch=phases[path.stem][2]))
     path, start = cifar.encoder(tmp_path, 3)
     assert (path.stem, start) == ("pretrain-00000012", "3 epochs")
     path.unlink()
     path, start = cifar.encoder(tmp_path, 3)
-    assert (path.stem, start) == ("pretrain-00000013", "13 steps, 3 epochs and a few")
+    assert (path.stem, start) == ("pretrain-00000013", "3 epochs and 1 step")
+    phases["pretrain-00000013"] = (4, "training", 3)
+    assert cifar.encoder(tmp_path, 3)[1] == "3 epochs and 3 steps"
+    phases["pretrain-00000013"] = (4, "evaluated", 4)
+    assert cifar.encoder(tmp_path, 3)[1] == "4 epochs"
