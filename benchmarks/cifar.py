@@ -375,7 +375,7 @@ def draw(runs: dict, path: Path) -> None:
         for axis, scale in zip(axes, (0.5, 1), strict=True):
             if published:
                 axis.plot(range(1, len(published) + 1), [100 * value for value in published], color="0.6", linewidth=2,
-                          label="FastEstimator, published (ciFAIR-100)")
+                          zorder=3, label="FastEstimator, published (ciFAIR-100)")
             for label, group in by_title.items():
                 for kept in group:
                     run = Run.of(kept["run"])
