@@ -3,5 +3,5 @@
  *     gcc -shared -fPIC -O2 -o mkl_avx2.so benchmarks/mkl_avx2.c
  *     LD_PRELOAD=$PWD/mkl_avx2.so python benchmarks/cifar.py ...
  *
- * Else it takes slower ones there. The library asks this function of its own which it is on. */
+ * Else it takes others there. The library asks this function, which is its own, what it is on. */
 int mkl_serv_intel_cpu_true(void) { return 1; }
