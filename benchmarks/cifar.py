@@ -251,9 +251,10 @@ class Record:
 
 def here(data: str) -> dict:
     """What a stretch of a run is trained on."""
+    preloaded = os.environ.get("LD_PRELOAD", "").replace(":", " ").split()
     return {"data": data, "machine": processor_name(),
             "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count()), "niceness": os.nice(0),
-            "preloaded": Path(os.environ.get("LD_PRELOAD", "")).name, "commit": git_commit(),
+            "preloaded": " ".join(Path(path).name for path in preloaded), "commit": git_commit(),
             "versions": {name: version for name, version in versions().items() if version}}
 
 
@@ -348,7 +349,7 @@ def _where(runs: dict) -> list[str]:
         lines.append(_ran(name, kept["pretrain"], kept["stretches"]))
         lines += [_ran(f"{name}, {stage}", kept[stage]["epochs"], [kept[stage]["on"]])
                   for stage in ("finetune", "scratch") if stage in kept]
-    if any(" with mkl_avx2.so" in line for line in lines):
+    if any("mkl_avx2.so" in line for line in lines):
         lines += ["", "With [`mkl_avx2.so`](mkl_avx2.c) preloaded, PyTorch takes MKL's AVX2 kernels on AMD as well."]
     return lines
 

@@ -101,7 +101,7 @@ def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
         record.begin(RUN, "the published files")
         record.note(RUN, cifar.epochs_in(_lines(accuracy, first=round(10 * accuracy))))
     del record.of(RUN)["stretches"][0]["preloaded"]  # as it was kept before
-    monkeypatch.setenv("LD_PRELOAD", "/lib/mkl_avx2.so")
+    monkeypatch.setenv("LD_PRELOAD", "/lib/libother.so:/lib/mkl_avx2.so")
     record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
     monkeypatch.setattr(cifar, "git_commit", lambda: "of a day when nothing was trained")
     record.note(RUN, cifar.epochs_in(_lines(0.5, stage="finetune")), "2 epochs", "other images")
@@ -111,7 +111,7 @@ def test_who_has_trained_what_is_said_of_all_that_did(tmp_path, monkeypatch):
     assert [(row[0], row[1], row[5], row[6]) for row in rows] == [
         (f"| {RUN.name}", "2", "the published files", "0123456789 / fedcba9876+ |"),
         (f"| {RUN.name}, finetune", "1", "other images", "fedcba9876+ |")]
-    assert [row[3].partition(" with ")[2] for row in rows] == ["", "mkl_avx2.so"]
+    assert [row[3].partition(" with ")[2] for row in rows] == ["", "libother.so mkl_avx2.so"]
     assert "(mkl_avx2.c) preloaded" in page
 
 
