@@ -1,6 +1,8 @@
 """The order of things in a run, with a stub in the place of a script: what is trained from what, what is left when."""
+import fcntl
 import json
 import os
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -146,6 +148,21 @@ def test_a_folder_in_which_a_run_is_writing_is_refused(tmp_path, stub, refused, 
     stub.run(tmp_path)
     assert len(within) == 4
     assert not (tmp_path / folder.LOCK).exists()
+
+
+def test_a_run_that_has_locked_its_folder_and_not_yet_named_itself_is_waited_for(tmp_path, stub, refused):
+    with open(tmp_path / folder.LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def name_itself():
+            lock.write("process 1 on elsewhere")
+            lock.flush()
+
+        later = threading.Timer(0.2, name_itself)
+        later.start()
+        with refused("another run is writing there (process 1 on elsewhere)"):
+            stub.run(tmp_path)
+        later.join()
 
 
 def test_the_lock_of_a_process_that_was_killed_is_gone(tmp_path, stub, run_python):

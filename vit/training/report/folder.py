@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _lock(folder: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(lock, 200).decode(errors="replace").strip() or "which is just beginning"
+            owner = _owner(lock)
             os.close(lock)
             raise UserError(f"{folder}: another run is writing there ({owner}): wait for its end, or name another "
                             "--model_dir") from None
@@ -72,6 +73,15 @@ def _lock(folder: Path) -> int:
             os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             return lock
         os.close(lock)
+
+
+def _owner(lock: int) -> str:
+    """Name the process that holds a lock, which writes its name right after it has locked the file."""
+    for _ in range(100):
+        if name := os.pread(lock, 200, 0).decode(errors="replace").strip():
+            return name
+        time.sleep(0.01)
+    return "which is just beginning"
 
 
 def _trace_of_a_run(folder: Path) -> str | None:
