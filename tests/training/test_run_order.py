@@ -165,6 +165,17 @@ def test_a_run_that_has_locked_its_folder_and_not_yet_named_itself_is_waited_for
         later.join()
 
 
+def test_two_that_overwrite_at_once_are_one_run_and_one_line(tmp_path, stub, refused, monkeypatch):
+    """The other makes the folder, and locks it, between the moving of the old one and the making of a new one."""
+    stub.run(tmp_path / "run")
+    monkeypatch.setattr(folder, "_move_aside", lambda path, move=folder._move_aside: (move(path), other.__enter__())[0])
+    other = folder.own_folder(tmp_path / "run")
+    with refused(f"{tmp_path / 'run'}: another run is writing there (process {os.getpid()} on "):
+        stub.run(tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / folder.LOCK).exists() and (tmp_path / "run.old" / "results.json").exists()
+    other.__exit__(None, None, None)
+
+
 def test_the_lock_of_a_process_that_was_killed_is_gone(tmp_path, stub, run_python):
     done = run_python("-c", "import os, signal; from pathlib import Path; from vit.training.report import folder; "
                       f"lock = folder.own_folder(Path({str(tmp_path / 'run')!r})); lock.__enter__(); "

@@ -39,9 +39,9 @@ def own_folder(folder: Path, resuming: bool = False, overwrite: bool = False) ->
             old = _move_aside(folder)
             print(f"note: what was in {folder} is now in {old}", flush=True)
             os.unlink(old / LOCK)
-            os.close(lock)
-            folder.mkdir()
-            lock = _lock(folder)
+            folder.mkdir(exist_ok=True)  # a run that starts at this moment may have made it
+            moved, lock = lock, _lock(folder)
+            os.close(moved)
         place = folder / "checkpoints"
         if os.path.lexists(place) and not place.is_dir():
             what = f"a link to {os.readlink(place)}, which is no folder" if place.is_symlink() else "no folder"
