@@ -158,7 +158,7 @@ def on_cifar() -> list[str]:
 
 def _on_cifar10(runs: dict[str, dict]) -> list[str]:
     """A line, after an empty one, on the finetunes; none where there are none."""
-    told = [f"FastEstimator's after 100 epochs {100 * cifar.PUBLISHED['finetune']['accuracy'][-1]:.2f}"]
+    told = [f"FastEstimator's after 100 epochs {100 * cifar.PUBLISHED['finetune']['accuracy'][-1]:.2f} (ciFAIR-10)"]
     for backend, kept in runs.items():
         if "finetune" in kept:
             told.append(f"{TITLES[backend]}'s after {kept['finetune']['start']} "

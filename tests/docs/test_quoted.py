@@ -41,8 +41,8 @@ def test_the_finetunes_are_quoted_once_there_are_some(monkeypatch):
     monkeypatch.setattr(quoted, "_headline", lambda: runs)
     assert quoted.on_cifar()[-2:] == ["| PyTorch | 10.00 | 25.00 |", "| TensorFlow | 10.00 | - |"]
     runs["torch"] |= {"finetune": {"start": "2 epochs", "epochs": rows(0.5)}, "scratch": {"epochs": rows(0.4, 0.45)}}
-    assert quoted.on_cifar()[-2:] == ["", "Then one epoch of CIFAR-10: FastEstimator's after 100 epochs 74.26; "
-                                      "PyTorch's after 2 epochs 50.00, from scratch 45.00."]
+    assert quoted.on_cifar()[-2:] == ["", "Then one epoch of CIFAR-10: FastEstimator's after 100 epochs 74.26 "
+                                      "(ciFAIR-10); PyTorch's after 2 epochs 50.00, from scratch 45.00."]
 
 
 def test_the_front_page_says_no_figure_of_its_own(repo):
